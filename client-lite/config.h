@@ -1,0 +1,67 @@
+// The client's configuration: one plain struct, filled and checked from YAML (or from the flags of
+// `up`, which set the same fields) before anything starts and never written afterwards.
+// conf/client.yaml shows every key with its default and unit.
+//
+// Owner: main, which passes parts of it by const reference.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/config/error.h"
+#include "lib/config/key_file.h"
+#include "lib/config/values.h"
+#include "lib/net/address.h"
+
+namespace adit::client {
+
+using config::KeyBytes;
+using config::Protection;
+
+inline constexpr size_t kDeviceNameBytesMax = 15;  // Linux: IFNAMSIZ - 1
+
+// A gateway to try. The name is resolved at every attempt, since its address may change.
+struct GatewayConfig {
+  std::string host;  // an IPv4 address or a DNS name
+  uint16_t port = 8000;
+  KeyBytes public_key{};
+};
+
+enum class Dns : uint8_t { kAuto, kNone };  // kAuto: tell resolvconf or systemd-resolved
+
+struct Config {
+  std::vector<GatewayConfig> gateways;  // tried in this order, never empty
+  std::string private_key_file;
+  KeyBytes private_key{};
+  std::string preshared_key_file;  // empty: none
+  std::optional<KeyBytes> preshared_key;
+  std::string device = "adit0";              // the TUN device's name
+  std::optional<Ipv4Interface> address;      // fixed; absent = asked for by DHCP in the tunnel
+  std::optional<uint16_t> mtu;               // of the device; absent = what the gateway says
+  std::vector<Ipv4Prefix> routes;            // destinations that traverse; 0.0.0.0/0 = default
+  bool accept_routes = true;                 // also those that the gateway sends (options 121, 3)
+  Dns dns = Dns::kAuto;
+  // Accepted, the preferred one first. The choice is the gateway's, by its own order.
+  std::vector<Protection> protections = {Protection::kAes256Gcm};
+  std::optional<uint64_t> heartbeat_ns;      // absent = what the gateway says, or 25 s
+  uint16_t listen_port = 0;                  // UDP source port; 0 = the kernel chooses
+  std::optional<uint32_t> fwmark;            // set on the tunnel's own packets
+  std::string state_directory = "/var/lib/adit";
+  std::string control_socket;  // default "/run/adit/<device>.sock", already filled in
+  config::LogLevel log_level = config::LogLevel::kInfo;
+};
+
+// Reads `path` and the key files that it names. Returns nothing when there is any mistake;
+// `errors` then holds every one of them, in the file's order.
+std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors);
+
+// The same checks for values that come from the command line: nullopt when malformed.
+std::optional<GatewayConfig> parse_gateway(std::string_view host_port);  // the key left zero
+std::optional<Ipv4Prefix> parse_route(std::string_view text);            // a prefix or "default"
+bool is_device_name(std::string_view name);
+std::string default_control_socket(const std::string& device);
+
+}  // namespace adit::client

@@ -1,0 +1,175 @@
+// The gateway's configuration: one plain struct, filled and checked from YAML before anything
+// starts and never written afterwards. conf/gateway.yaml shows every key with its default and
+// unit; the sections below stand in the same order.
+//
+// Owner: main, which passes parts of it by const reference. No DPDK in here, so that it is tested,
+// and a file checked, on any machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/config/error.h"
+#include "lib/config/key_file.h"
+#include "lib/config/values.h"
+#include "lib/net/address.h"
+
+namespace adit::gateway {
+
+using config::KeyBytes;
+using config::Protection;
+
+inline constexpr uint64_t kSecond_ns = 1'000'000'000;
+
+struct EalConfig {
+  enum class Hugepages : uint8_t { kAuto, kYes, kNo };
+
+  Hugepages hugepages = Hugepages::kAuto;  // use_hugepages() resolves kAuto
+  uint32_t memory_mb = 512;                // EAL's -m
+  std::optional<uint32_t> main_core;       // the control thread's; EAL chooses when absent
+  std::vector<uint32_t> worker_cores;      // one worker each; EAL chooses one when empty
+  std::string file_prefix = "adit";
+  std::vector<std::string> extra_args;     // appended to EAL's command line as they are
+};
+
+// When a worker finds no packet: spin, or sleep a little. kAuto polls on a physical device and is
+// adaptive on a virtual one, so that a laptop or CI keeps its cores; is_adaptive() resolves it.
+enum class Idle : uint8_t { kAuto, kPoll, kAdaptive };
+
+struct PortConfig {
+  std::string name;    // what the rest of the file calls it
+  std::string device;  // "net_tap0,iface=x0", "net_memif0,role=server", "0000:03:00.0", ...
+  Ipv4Interface address;
+  std::optional<Ipv4Address> next_hop;  // for destinations outside the port's subnet
+  std::optional<uint16_t> vlan;         // 1-4094; untagged when absent
+  uint16_t mtu = 1500;                  // bytes of an IP packet
+  uint16_t rx_descriptors = 1024;       // per queue
+  uint16_t tx_descriptors = 1024;
+  Idle idle = Idle::kAuto;
+
+  // A PCI address is a physical device; everything else names a virtual driver.
+  bool is_pci() const;
+  bool is_adaptive() const;
+};
+
+struct TunnelConfig {
+  uint16_t udp_port = 8000;  // on the uplink's address
+  std::string private_key_file;
+  KeyBytes private_key{};
+  // Of an inner packet, in bytes. Default: the uplink's MTU - 20 (IPv4) - 8 (UDP) - 16 (type 4
+  // header) - 16 (AEAD tag), which is 1440 for 1500. Type 5 needs 24 bytes less, but one number
+  // serves every protection, so that a tunnel's MTU does not depend on what was negotiated.
+  uint16_t mtu = 1440;
+  uint64_t heartbeat_ns = 25 * kSecond_ns;
+  uint64_t dead_after_ns = 75 * kSecond_ns;  // silence that ends a tunnel; default 3 heartbeats
+  // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
+  std::vector<Protection> protections = {Protection::kAes256Gcm, Protection::kChaCha20Poly1305};
+  uint32_t max_tunnels = 4096;    // always a power of two: the loader rounds up
+  bool tunnel_to_tunnel = false;  // may one client reach another's inner address?
+};
+
+// Inner addresses to lease.
+struct PoolConfig {
+  std::string name;
+  Ipv4Prefix network;
+  Ipv4Address router;       // the gateway's own address in it
+  config::Ipv4Range range;  // leased to subscribers without a fixed address
+  uint32_t lease_s = 3600;
+  std::vector<Ipv4Address> dns;
+  std::vector<Ipv4Prefix> routes;  // destinations that traverse (option 121); 0.0.0.0/0 = default
+};
+
+// An external port that the NAT never hands out.
+struct ReservedPort {
+  std::optional<Ipv4Address> address;  // every external address when absent
+  std::optional<uint8_t> protocol;     // IP protocol number; every protocol when absent
+  uint16_t port = 0;
+
+  bool matches(Ipv4Address a, uint8_t p, uint16_t external_port) const {
+    return (!address || *address == a) && (!protocol || *protocol == p) && port == external_port;
+  }
+  std::string to_string() const;
+  friend bool operator==(const ReservedPort&, const ReservedPort&) = default;
+};
+
+struct NatTimeouts {
+  uint64_t udp_ns = 300 * kSecond_ns;               // RFC 4787 REQ-5: at least 2 minutes
+  uint64_t tcp_established_ns = 7440 * kSecond_ns;  // RFC 5382 REQ-5: at least 2 h 4 min
+  uint64_t tcp_transitory_ns = 240 * kSecond_ns;    // RFC 5382 REQ-5: at least 4 minutes
+  uint64_t icmp_ns = 60 * kSecond_ns;               // RFC 5508 REQ-1: at least 60 seconds
+  uint64_t port_rest_ns = 120 * kSecond_ns;         // RFC 6888 REQ-8: 120 seconds
+};
+
+// Per subscriber.
+struct LimitsConfig {
+  uint32_t mappings = 2048;                // live at once, all protocols together
+  uint32_t new_mappings_per_second = 500;  // sustained; the token bucket's rate
+  uint32_t new_mappings_burst = 1000;      // the token bucket's size
+};
+
+struct NatConfig {
+  std::vector<config::Ipv4Range> external;  // sorted, disjoint, never empty
+  config::PortRange ports{1024, 65535};
+  // What the file lists, and the tunnel's own port where the loader added it (when `external` was
+  // left to default to the public port's address and that is the tunnel's address too).
+  std::vector<ReservedPort> reserved;
+  uint32_t first_block_ports = 64;    // a power of two, 16-1024; each further block doubles
+  uint32_t blocks_per_subscriber = 4; // 1-4
+  NatTimeouts timeouts;
+  bool mss_clamp = true;
+  LimitsConfig limits;  // a subscriber may override them
+
+  uint64_t external_address_count() const;
+  bool is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const;
+  // How many ports the blocks of one subscriber come to, when it holds all of them.
+  uint32_t ports_per_subscriber() const;
+};
+
+// Who may connect: an identity (its public key) and what it is entitled to.
+struct SubscriberConfig {
+  std::string name;
+  KeyBytes public_key{};
+  std::string preshared_key_file;  // empty: none
+  std::optional<KeyBytes> preshared_key;
+  size_t pool = 0;                       // index into Config::pools
+  std::optional<Ipv4Address> address;    // fixed; absent = leased from the pool's range
+  std::vector<Ipv4Prefix> prefixes;      // a LAN behind the client
+  std::vector<Protection> protections;   // never empty: the tunnel's when the file names none
+  LimitsConfig limits;                   // already merged with nat.limits
+};
+
+struct Config {
+  EalConfig eal;
+  std::vector<PortConfig> ports;
+  size_t uplink = 0;         // index into `ports`
+  size_t public_port = 0;    // index into `ports`; may be the uplink
+  TunnelConfig tunnel;
+  std::vector<PoolConfig> pools;
+  NatConfig nat;
+  std::vector<SubscriberConfig> subscribers;  // included files' after the file's own
+  std::optional<Endpoint> metrics_listen;     // no metrics server when absent
+  std::string control_socket = "/run/adit/gateway.sock";
+  config::LogLevel log_level = config::LogLevel::kInfo;
+
+  const PortConfig& uplink_port() const { return ports[uplink]; }
+  const PortConfig& outside_port() const { return ports[public_port]; }
+  bool is_one_port() const { return uplink == public_port; }
+  Endpoint tunnel_endpoint() const {
+    return {uplink_port().address.address, Be16::from_host(tunnel.udp_port)};
+  }
+};
+
+// Reads `path`, the subscriber files that it includes and the key files that it names. Returns
+// nothing when there is any mistake; `errors` then holds every one of them, in the files' order.
+std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors);
+
+// What `--check` prints about a good configuration: one fact a line.
+std::string describe_check(const Config& config);
+
+// Resolves `hugepages: auto`: true when the machine has a free hugepage right now.
+bool use_hugepages(const EalConfig& eal);
+
+}  // namespace adit::gateway
