@@ -5,6 +5,7 @@
 // Owner: main, which passes parts of it by const reference.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -38,17 +39,17 @@ struct Config {
   KeyBytes private_key{};
   std::string preshared_key_file;  // empty: none
   std::optional<KeyBytes> preshared_key;
-  std::string device = "adit0";              // the TUN device's name
-  std::optional<Ipv4Interface> address;      // fixed; absent = asked for by DHCP in the tunnel
-  std::optional<uint16_t> mtu;               // of the device; absent = what the gateway says
-  std::vector<Ipv4Prefix> routes;            // destinations that traverse; 0.0.0.0/0 = default
-  bool accept_routes = true;                 // also those that the gateway sends (options 121, 3)
+  std::string device = "adit0";          // the TUN device's name
+  std::optional<Ipv4Interface> address;  // fixed; absent = asked for by DHCP in the tunnel
+  std::optional<uint16_t> mtu;           // of the device; absent = what the gateway says
+  std::vector<Ipv4Prefix> routes;        // destinations that traverse; 0.0.0.0/0 = default
+  bool accept_routes = true;             // also those that the gateway sends (options 121, 3)
   Dns dns = Dns::kAuto;
   // Accepted, the preferred one first. The choice is the gateway's, by its own order.
   std::vector<Protection> protections = {Protection::kAes256Gcm};
-  std::optional<uint64_t> heartbeat_ns;      // absent = what the gateway says, or 25 s
-  uint16_t listen_port = 0;                  // UDP source port; 0 = the kernel chooses
-  std::optional<uint32_t> fwmark;            // set on the tunnel's own packets
+  std::optional<uint64_t> heartbeat_ns;  // absent = what the gateway says, or 25 s
+  uint16_t listen_port = 0;              // UDP source port; 0 = the kernel chooses
+  std::optional<uint32_t> fwmark;        // set on the tunnel's own packets
   std::string state_directory = "/var/lib/adit";
   std::string control_socket;  // default "/run/adit/<device>.sock", already filled in
   config::LogLevel log_level = config::LogLevel::kInfo;

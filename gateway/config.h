@@ -32,7 +32,7 @@ struct EalConfig {
   std::optional<uint32_t> main_core;       // the control thread's; EAL chooses when absent
   std::vector<uint32_t> worker_cores;      // one worker each; EAL chooses one when empty
   std::string file_prefix = "adit";
-  std::vector<std::string> extra_args;     // appended to EAL's command line as they are
+  std::vector<std::string> extra_args;  // appended to EAL's command line as they are
 };
 
 // When a worker finds no packet: spin, or sleep a little. kAuto polls on a physical device and is
@@ -116,8 +116,8 @@ struct NatConfig {
   // What the file lists, and the tunnel's own port where the loader added it (when `external` was
   // left to default to the public port's address and that is the tunnel's address too).
   std::vector<ReservedPort> reserved;
-  uint32_t first_block_ports = 64;    // a power of two, 16-1024; each further block doubles
-  uint32_t blocks_per_subscriber = 4; // 1-4
+  uint32_t first_block_ports = 64;     // a power of two, 16-1024; each further block doubles
+  uint32_t blocks_per_subscriber = 4;  // 1-4
   NatTimeouts timeouts;
   bool mss_clamp = true;
   LimitsConfig limits;  // a subscriber may override them
@@ -134,18 +134,18 @@ struct SubscriberConfig {
   KeyBytes public_key{};
   std::string preshared_key_file;  // empty: none
   std::optional<KeyBytes> preshared_key;
-  size_t pool = 0;                       // index into Config::pools
-  std::optional<Ipv4Address> address;    // fixed; absent = leased from the pool's range
-  std::vector<Ipv4Prefix> prefixes;      // a LAN behind the client
-  std::vector<Protection> protections;   // never empty: the tunnel's when the file names none
-  LimitsConfig limits;                   // already merged with nat.limits
+  size_t pool = 0;                      // index into Config::pools
+  std::optional<Ipv4Address> address;   // fixed; absent = leased from the pool's range
+  std::vector<Ipv4Prefix> prefixes;     // a LAN behind the client
+  std::vector<Protection> protections;  // never empty: the tunnel's when the file names none
+  LimitsConfig limits;                  // already merged with nat.limits
 };
 
 struct Config {
   EalConfig eal;
   std::vector<PortConfig> ports;
-  size_t uplink = 0;         // index into `ports`
-  size_t public_port = 0;    // index into `ports`; may be the uplink
+  size_t uplink = 0;       // index into `ports`
+  size_t public_port = 0;  // index into `ports`; may be the uplink
   TunnelConfig tunnel;
   std::vector<PoolConfig> pools;
   NatConfig nat;

@@ -8,8 +8,8 @@ namespace adit::config {
 
 struct Error {
   std::string file;
-  int line = 1;    // 1-based, as editors count
-  int column = 1;  // 1-based
+  int line = 1;      // 1-based, as editors count
+  int column = 1;    // 1-based
   std::string path;  // the key, such as "subscribers[2].public_key"
   std::string message;
 
