@@ -13,6 +13,10 @@
 
 namespace adit::tunnel {
 
+// Whether `message`, 1 or 2, carries the right mac1 for the owner of this key. CookieChecker does
+// the same with the key made ahead; this is for who opens one response a minute.
+bool check_mac1(const PublicKey& own_public_key, std::span<const uint8_t> message);
+
 // The responder's side: checks macs and hands out cookies. One per identity, one thread.
 class CookieChecker {
  public:

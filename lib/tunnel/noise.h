@@ -15,6 +15,8 @@ namespace adit::tunnel {
 
 // TAI64N, 12 bytes big-endian: compares bytewise.
 using Tai64n = std::array<uint8_t, 12>;
+// The stamp of a wall clock (Unix time), coarse by 16.7 ms as WireGuard's are.
+Tai64n tai64n_from_unix(uint64_t seconds, uint32_t nanoseconds);
 
 // Our own end. Immutable after make_identity(), so threads may share it.
 struct Identity {

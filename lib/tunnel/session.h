@@ -33,8 +33,9 @@ struct Session {
   uint64_t established_ns = 0;
 
   constexpr bool exists() const { return local_index != 0; }
+  // Added, not subtracted: one thread's `now_ns` may be a little before another's established_ns.
   constexpr bool expired(uint64_t now_ns) const {
-    return now_ns - established_ns >= kRejectAfterNs;
+    return now_ns >= established_ns + kRejectAfterNs;
   }
 };
 
