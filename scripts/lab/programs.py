@@ -1,0 +1,211 @@
+"""adit-gateway, adit-client and a stock WireGuard client, as they run in the lab.
+
+Configuration files are written as JSON, which is YAML too: a dictionary that a test can change
+before start() needs no template.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+
+from lab import topology
+from lab.netns import LabError, wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
+GATEWAY_PROGRAM = BUILD / "gateway" / "adit-gateway"
+CLIENT_PROGRAM = BUILD / "client-lite" / "adit-client"
+AF_PACKET = "net_af_packet{number},iface={device},blocksz=1048576,framesz=2048,framecnt=4096"
+
+
+@dataclasses.dataclass
+class Key:
+    private_file: pathlib.Path
+    public: str
+
+
+def make_key(lab, name):
+    path = lab.directory / f"{name}.key"
+    private = lab.host(CLIENT_PROGRAM, "genkey").stdout
+    path.touch(mode=0o600)
+    path.write_text(private)
+    public = lab.host(CLIENT_PROGRAM, "pubkey", stdin=private).stdout.strip()
+    return Key(path, public)
+
+
+def make_keys(lab, names):
+    return {name: make_key(lab, name) for name in names}
+
+
+def write_config(lab, name, config):
+    path = lab.directory / f"{name}.yaml"
+    path.write_text(json.dumps(config, indent=2))
+    return path
+
+
+class Gateway:
+    """The gateway of a WorkedExample. `subscribers` are dictionaries as the configuration has
+    them, but for the public key: that is found in `keys` by the subscriber's name."""
+
+    def __init__(self, world, keys, subscribers, protections):
+        self.world = world
+        self.lab = world.lab
+        self.key = keys["gateway"]
+        self.socket = self.lab.directory / "gateway.sock"
+        self.process = None
+        self.config = {
+            "eal": {"hugepages": "no", "memory": "256M", "file_prefix": self.lab.prefix},
+            "ports": self._ports(),
+            "uplink": "uplink",
+            "public": "public" if world.two_ports else "uplink",
+            "tunnel": {
+                "port": topology.TUNNEL_PORT,
+                "private_key_file": str(self.key.private_file),
+                "protections": protections,
+            },
+            "pools": [{
+                "name": "inner",
+                "network": "192.168.1.0/24",
+                "router": topology.INNER_ROUTER,
+                "range": "192.168.1.10-192.168.1.200",
+            }],
+            "subscribers": [
+                {"pool": "inner", "public_key": keys[subscriber["name"]].public} | subscriber
+                for subscriber in subscribers
+            ],
+            "control": {"socket": str(self.socket)},
+            "log": {"level": "debug"},
+        }
+
+    def _ports(self):
+        ports = [{
+            "name": "uplink",
+            "device": AF_PACKET.format(number=0, device="uplink"),
+            "address": f"{topology.GATEWAY}/24",
+            "next_hop": "30.1.1.1",
+        }]
+        if self.world.two_ports:
+            ports.append({
+                "name": "public",
+                "device": AF_PACKET.format(number=1, device="public"),
+                "address": f"{topology.GATEWAY_PUBLIC}/24",
+                "next_hop": "30.2.1.1",
+            })
+        return ports
+
+    def start(self):
+        path = write_config(self.lab, "gateway", self.config)
+        self.process = self.world.gateway.start(GATEWAY_PROGRAM, "--config", path)
+        wait_until(self._answers, 20, f"the gateway to answer\n{self.process.log()}")
+
+    def _answers(self):
+        if self.process.exit_status is not None:
+            raise LabError(f"the gateway ended ({self.process.exit_status}):\n"
+                           f"{self.process.log()}")
+        return self.socket.exists() and self._status("--json", check=False).returncode == 0
+
+    def _status(self, *flags, check=True):
+        return self.lab.host(GATEWAY_PROGRAM, "status", "--socket", self.socket, *flags,
+                             check=check)
+
+    def status(self):
+        return json.loads(self._status("--json").stdout)
+
+    def status_text(self):
+        return self._status().stdout.strip()
+
+    def counter(self, name):
+        return self.status()["counters"][name]
+
+    def stop(self):
+        return self.process.stop(signal.SIGTERM, timeout_s=5)
+
+
+class Client:
+    """An adit-client in a namespace; `name` says which of `keys` is its own."""
+
+    def __init__(self, namespace, keys, name, protections, listen_port=topology.PC_TUNNEL_PORT):
+        self.namespace = namespace
+        self.lab = namespace.lab
+        self.name = name
+        self.process = None
+        self.socket = self.lab.directory / f"{name}.sock"
+        self.config = {
+            "gateways": [{
+                "endpoint": f"{topology.GATEWAY}:{topology.TUNNEL_PORT}",
+                "public_key": keys["gateway"].public,
+            }],
+            "private_key_file": str(keys[name].private_file),
+            "device": "adit0",
+            "routes": [f"{topology.SERVER}/32"],
+            "dns": "none",  # the lab shares the machine's /etc
+            "protections": protections,
+            "listen_port": listen_port,
+            "state_directory": str(self.lab.directory / f"{name}.state"),
+            "control_socket": str(self.socket),
+            "log": {"level": "debug"},
+        }
+
+    def start(self):
+        path = write_config(self.lab, self.name, self.config)
+        self.process = self.namespace.start(CLIENT_PROGRAM, "--config", path,
+                                            name=f"adit-client-{self.name}")
+
+    def wait_until_up(self, timeout_s=15):
+        wait_until(self.is_up, timeout_s, f"{self.name}'s tunnel to come up")
+
+    def is_up(self):
+        if self.process.exit_status is not None:
+            raise LabError(f"{self.name} ended ({self.process.exit_status}):\n"
+                           f"{self.process.log()}")
+        return self.socket.exists() and self.status().get("state") == "up"
+
+    def status(self):
+        done = self._status("--json", check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
+    def status_text(self):
+        return self._status().stdout.strip()
+
+    def _status(self, *flags, check=True):
+        return self.lab.host(CLIENT_PROGRAM, "status", "--socket", self.socket, *flags,
+                             check=check)
+
+    def stop(self):
+        return self.process.stop(signal.SIGTERM, timeout_s=5)
+
+
+class StockClient:
+    """wireguard-go, with nothing of ours in it."""
+
+    def __init__(self, namespace, private_key, gateway_public, address, keepalive_s=5):
+        self.namespace = namespace
+        # Its control socket is named by the device in a directory of the whole machine.
+        self.device = f"wg{os.getpid()}"
+        self.process = namespace.start("wireguard-go", "-f", self.device)
+        lines = [
+            "[Interface]",
+            f"PrivateKey = {private_key.private_file.read_text().strip()}",
+            "[Peer]",
+            f"PublicKey = {gateway_public}",
+            f"Endpoint = {topology.GATEWAY}:{topology.TUNNEL_PORT}",
+            f"AllowedIPs = {topology.SERVER}/32, {topology.INNER_ROUTER}/32",
+            f"PersistentKeepalive = {keepalive_s}",
+        ]
+        control = pathlib.Path("/var/run/wireguard") / f"{self.device}.sock"
+        wait_until(control.exists, 5, "wireguard-go's control socket")
+        namespace.run("wg", "setconf", self.device, "/dev/stdin", stdin="\n".join(lines) + "\n")
+        namespace.address(self.device, f"{address}/32")
+        namespace.ip("link", "set", self.device, "mtu", "1420", "up")
+        for route in (topology.SERVER, topology.INNER_ROUTER):
+            namespace.ip("route", "add", route, "dev", self.device)
+
+    def latest_handshake_s(self):
+        """When the last handshake completed, in seconds since 1970; 0: never."""
+        answer = self.namespace.run("wg", "show", self.device, "latest-handshakes").stdout
+        return int(answer.split()[1])
+
+    def stop(self):
+        return self.process.stop(signal.SIGTERM)
