@@ -28,12 +28,12 @@ enum class MappingState : uint8_t {
 // RFC 7857 §2.1, in the words of its figure; tcp_state.h has the table.
 enum class TcpState : uint8_t {
   closed,
-  init,         // a SYN went out, or came in to a static forward
+  init,  // a SYN went out, or came in to a static forward
   established,
   external_fin,  // FIN seen from the external side
   internal_fin,
   both_fin,
-  transitory,    // RST seen: held for the transitory time
+  transitory,  // RST seen: held for the transitory time
 };
 
 // One entry of the table. Writer and reader: the worker that owns the port's block.
@@ -45,21 +45,24 @@ struct alignas(64) Mapping {
   MappingState state = MappingState::free;
   TcpState tcp_state = TcpState::closed;
   // Outbound: what rewriting source address (l3) and address and port (l4) does to checksums.
-  // Inbound uses the inverses. An ICMP checksum covers no address: icmp_delta() is port only.
+  // Inbound uses the inverses. An ICMP checksum covers no address: port_delta is for it.
   uint16_t l3_delta = 0;
   uint16_t l4_delta = 0;
-  uint32_t last_seen_s = 0;    // coarse clock; when it was released, for a resting one
+  uint32_t last_seen_s = 0;  // coarse clock; when it was released, for a resting one
   uint32_t created_s = 0;
-  Endpoint tcp_remote;         // the one remote whose TCP state is tracked
-  bool tcp_many_remotes = false;  // a second remote is in use: keep the established timer
-  uint8_t protocol = 0;           // nat::Protocol
-  uint8_t tag = 0;                // as in the window's line; never 0 while the entry is in use
+  Endpoint tcp_remote;               // the one remote whose TCP state is tracked
+  bool tcp_many_remotes = false;     // a second remote is in use: keep the established timer
+  uint8_t protocol = 0;              // nat::Protocol
+  uint8_t tag = 0;                   // as in the window's line; never 0 while the entry is in use
   uint8_t home_window_distance = 0;  // windows between home and here, for the spill count
-  uint16_t port_delta = 0;         // ICMP: rewriting the identifier alone
+  uint16_t port_delta = 0;           // ICMP: rewriting the identifier alone
   uint8_t reserved_bytes[2] = {};
 
   bool is_live() const { return state == MappingState::live; }
 };
 static_assert(sizeof(Mapping) == 64);
+
+// Sets both endpoints and the three deltas that follow from them.
+void bind_endpoints(Mapping& mapping, const Endpoint& internal, const Endpoint& external);
 
 }  // namespace adit::nat

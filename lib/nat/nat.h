@@ -36,6 +36,13 @@ struct ReservedPort {
   uint16_t port = 0;  // for all three protocols
 };
 
+// What one subscriber may hold. Few profiles serve many subscribers.
+struct Limits {
+  uint32_t mappings = 2048;                // live at once
+  uint32_t new_mappings_per_second = 500;  // lookups that find nothing count
+  uint32_t new_mappings_burst = 1000;
+};
+
 struct Settings {
   std::vector<Ipv4Address> pool;  // external addresses, distinct
   uint16_t first_port = 1024;     // range given out: [first_port, last_port]
@@ -43,9 +50,7 @@ struct Settings {
   std::vector<ReservedPort> reserved;
   uint16_t first_block_ports = 64;    // power of two, 16-1024; each further block is twice the last
   uint8_t blocks_per_subscriber = 4;  // 1-4
-  uint32_t mappings_per_subscriber = 4096;    // live ones
-  uint32_t new_mappings_per_second = 256;     // per subscriber; lookups that find nothing count
-  uint32_t new_mappings_burst = 512;
+  std::vector<Limits> limits = {Limits{}};  // profiles; attach() names one by its index
   Timeouts timeouts;
 };
 
@@ -62,17 +67,18 @@ inline constexpr unsigned kBlocksMax = 4;
 
 // What the translator keeps for a tunnel. One line; lives beside the tunnel, written by Nat only.
 struct alignas(64) Subscriber {
-  uint64_t hash_key = 0;       // set at attach(); random
+  uint64_t hash_key = 0;  // set at attach(); random
   struct Block {
-    uint32_t first = 0;        // pool index << 16 | first port
-    uint16_t ports = 0;        // power of two; 0 = no block
-    uint16_t used = 0;         // entries not free, over all protocols
+    uint32_t first = 0;  // pool index << 16 | first port
+    uint16_t ports = 0;  // power of two; 0 = no block
+    uint16_t used = 0;   // entries not free, over all protocols
   } blocks[kBlocksMax];
   uint32_t tunnel_slot = 0;
   uint32_t live_mappings = 0;
-  uint32_t tokens = 0;         // of the new-mapping bucket
+  uint32_t tokens = 0;  // of the new-mapping bucket
   uint32_t tokens_at_s = 0;
-  uint16_t pool_index = 0;     // the paired address, once it has a block (RFC 4787 REQ-2)
+  uint16_t pool_index = 0;      // the paired address, once it has a block (RFC 4787 REQ-2)
+  uint16_t limits_profile = 0;  // index into Settings::limits
   bool attached = false;
 };
 static_assert(sizeof(Subscriber) == 64);
@@ -84,7 +90,8 @@ class Nat {
   // `random` gives 64 unpredictable bits; it is called at attach() and when a block is granted.
   Nat(const Settings& settings, std::span<std::byte> memory, std::function<uint64_t()> random);
 
-  void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint32_t now_s);
+  void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
+              uint32_t now_s);
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
   // The Subscriber itself may be reused at once: resting entries no longer refer to it.
   void detach(Subscriber& subscriber, uint32_t now_s);
@@ -92,8 +99,8 @@ class Nat {
   // Outbound fast path: the live mapping of `internal`, or nullptr. Prefetch first for speed.
   void prefetch_outbound(const Subscriber& subscriber, Protocol protocol,
                          const Endpoint& internal) const;
-  Mapping* find_outbound(const Subscriber& subscriber, Protocol protocol,
-                         const Endpoint& internal);
+  Mapping* find_outbound(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
+                         uint32_t now_s);
   // Outbound slow path, after find_outbound() returned nullptr: revives the endpoint's own resting
   // port or makes a mapping. nullptr with the reason if it may not.
   Mapping* create_outbound(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
@@ -101,7 +108,7 @@ class Nat {
 
   // Inbound: the live mapping at an external endpoint, or nullptr.
   void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
-  Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port);
+  Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
 
   // A packet used the mapping. For TCP, `tcp_flags` and `remote` drive its state (tcp_state.h);

@@ -31,12 +31,12 @@ bool clamp_mss(uint8_t* packet, const ParsedIpv4& parsed, uint16_t mss_max);
 // The packet an ICMP error quotes: at least its IP header and, unless it is a later fragment, the
 // 8 bytes in which ports or identifier stand (RFC 5508 §4; RFC 1812 quotes more, we read no more).
 struct QuotedPacket {
-  uint16_t offset = 0;        // of the quoted IP header from the outer packet's first byte
+  uint16_t offset = 0;  // of the quoted IP header from the outer packet's first byte
   uint16_t header_bytes = 0;
   uint8_t protocol = 0;
   Ipv4Address source;
   Ipv4Address destination;
-  Be16 source_port;       // identifier, for ICMP queries
+  Be16 source_port;  // identifier, for ICMP queries
   Be16 destination_port;
 };
 // `packet` is an ICMP error with a valid ICMP checksum (RFC 5508 REQ-3: else it is dropped; see
