@@ -112,20 +112,6 @@ bool has_form(const Message& message, MessageType type) {
          message.reserved[1] == 0;
 }
 
-// What a response's byte 1 says, seen from the offer. A stock peer says nothing and can do
-// ChaCha20-Poly1305 only.
-std::optional<Protection> accept_choice(uint8_t chosen, ProtectionSet offered) {
-  const bool stock = offered.bits == 0;
-  const auto chacha = Protection::chacha20_poly1305;
-  if (chosen == 0) {
-    return stock || offered.contains(chacha) ? std::optional(chacha) : std::nullopt;
-  }
-  for (const auto known : {chacha, Protection::aes_256_gcm, Protection::plain}) {
-    if (chosen == static_cast<uint8_t>(known) && offered.contains(known)) return known;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Tai64n tai64n_from_unix(uint64_t seconds, uint32_t nanoseconds) {
@@ -242,6 +228,18 @@ std::optional<Session> create_response(const OpenedInitiation& opened,
   transcript.seal({}, out.sealed_nothing);
   return make_session(transcript.chaining_key, chosen, false, local_index, opened.remote_index,
                       now_ns);
+}
+
+std::optional<Protection> accept_choice(uint8_t chosen, ProtectionSet offered) {
+  const bool stock = offered.bits == 0;
+  const auto chacha = Protection::chacha20_poly1305;
+  if (chosen == 0) {
+    return stock || offered.contains(chacha) ? std::optional(chacha) : std::nullopt;
+  }
+  for (const auto known : {chacha, Protection::aes_256_gcm, Protection::plain}) {
+    if (chosen == static_cast<uint8_t>(known) && offered.contains(known)) return known;
+  }
+  return std::nullopt;
 }
 
 std::optional<Session> open_response(const Identity& local, const RemoteIdentity& remote,

@@ -76,6 +76,10 @@ std::optional<Session> create_response(const OpenedInitiation& opened,
                                        Protection chosen, uint64_t now_ns,
                                        const RandomSource& random, ResponseMessage& out);
 
+// What byte 1 of a response says to the one who made this offer: the protection of the session,
+// or nullopt if it was not offered. Zero is a stock peer's, which can do chacha20_poly1305 only.
+std::optional<Protection> accept_choice(uint8_t chosen, ProtectionSet offered);
+
 // Opens message 2 and makes the initiator's session. nullopt if it does not authenticate or
 // chooses a protection that was not offered.
 std::optional<Session> open_response(const Identity& local, const RemoteIdentity& remote,

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "lib/tunnel/cookie.h"
@@ -29,7 +30,7 @@ struct PeerConfig {
   uint64_t heartbeat_ns = 0;       // send one when nothing authenticated was sent for so long
   uint64_t dead_after_ns = 0;      // aged out when nothing authenticated was heard for so long
   uint32_t slot = 0;               // low bits of every local index
-  uint8_t slot_bits = 0;
+  uint8_t slot_bits = 0;           // at most 28, to leave enough generations
 };
 
 struct Action {
@@ -79,6 +80,11 @@ enum class HandshakeReject : uint8_t {
 };
 const char* handshake_reject_name(HandshakeReject reason);
 
+// What the gateway answers an offer with: the first preference that is offered and allowed. An
+// empty offer is a stock peer's and gets ChaCha20-Poly1305 if that is allowed. nullopt if nothing
+// fits.
+std::optional<Protection> choose_protection(const PeerConfig& config, ProtectionSet offered);
+
 class Peer {
  public:
   // `remote` by value: 96 bytes. `random` and `local` must outlive the peer.
@@ -90,8 +96,11 @@ class Peer {
   Actions connect(uint64_t now_ns, const Tai64n& tai64n);
 
   // Gateway: message 1 was opened and belongs to this peer. `reject` says why nothing was done.
+  // An accepted initiation keeps the tunnel from being aged out for another kRekeyTimeoutNs, so
+  // that the new session gets its chance; it does not count as heard.
   Actions on_initiation(uint64_t now_ns, const OpenedInitiation& opened, HandshakeReject& reject);
-  // Client: messages 2 and 3.
+  // Client: messages 2 and 3. After a cookie reply the next initiation, at its ordinary time,
+  // carries mac2.
   Actions on_response(uint64_t now_ns, const ResponseMessage& message, HandshakeReject& reject);
   Actions on_cookie_reply(uint64_t now_ns, const CookieReplyMessage& message,
                           HandshakeReject& reject);
@@ -113,15 +122,71 @@ class Peer {
   uint64_t next_deadline_ns() const;  // ~0 if nothing is ever due
 
   // For persistence: the client must never send a stamp that is not above this one.
-  const Tai64n& last_sent_stamp() const;
-  void restore_sent_stamp(const Tai64n& stamp);
+  const Tai64n& last_sent_stamp() const { return sent_stamp_; }
+  void restore_sent_stamp(const Tai64n& stamp) { sent_stamp_ = stamp; }
   // For the gateway: the highest stamp accepted from this peer.
-  const Tai64n& last_received_stamp() const;
-  void restore_received_stamp(const Tai64n& stamp);
+  const Tai64n& last_received_stamp() const { return received_stamp_; }
+  void restore_received_stamp(const Tai64n& stamp) { received_stamp_ = stamp; }
 
+  // Whether a session exists to send in: established, confirmed if we answered, not expired.
   bool has_session(uint64_t now_ns) const;
-  uint64_t last_heard_ns() const;
-  uint64_t last_handshake_ns() const;
+  // When the newest usable session was made; 0 = never.
+  uint64_t last_handshake_ns() const { return session_made_ns_; }
+  uint64_t last_heard_ns() const { return last_heard_ns_; }  // 0 = never
+
+ private:
+  // One deadline each; kNever when it is not running. tick() says what happens at each.
+  enum Timer : uint8_t {
+    kHandshakeWanted,  // begin a handshake
+    kRetry,            // send the initiation again
+    kGiveUp,           // the handshake has taken too long
+    kUnanswered,       // data was sent and nothing heard since
+    kKeepalive,        // data was heard and nothing sent since
+    kHeartbeat,        // nothing authenticated was sent for heartbeat_ns
+    kDead,             // nothing authenticated was heard for dead_after_ns
+    kTimers,
+  };
+  static constexpr uint64_t kNever = ~uint64_t{0};
+
+  bool running(Timer timer) const { return due_ns_[timer] != kNever; }
+  bool due(Timer timer, uint64_t now_ns) const { return due_ns_[timer] <= now_ns; }
+  void start(Timer timer, uint64_t at_ns) { due_ns_[timer] = at_ns; }
+  void start_if_stopped(Timer timer, uint64_t at_ns);
+  void stop(Timer timer) { due_ns_[timer] = kNever; }
+  bool handshaking() const { return running(kRetry); }
+
+  void want_handshake(uint64_t now_ns);
+  void rekey_if_older(uint64_t now_ns, uint64_t age_ns);
+  void begin_handshake(uint64_t now_ns, const Tai64n& tai64n, Actions& actions);
+  void send_initiation(uint64_t now_ns, const Tai64n& tai64n, Actions& actions);
+  void end_handshake();
+  void die(Actions& actions);
+  void heard(uint64_t now_ns);
+  void restart_heartbeat(uint64_t now_ns);
+  uint32_t new_local_index();
+  void remember_index(uint32_t local_index);
+
+  const Identity* local_;
+  const RandomSource* random_;
+  RemoteIdentity remote_;
+  CookieJar jar_;
+  PeerConfig config_;
+  std::array<uint64_t, kTimers> due_ns_;
+  uint64_t last_initiation_ns_ = 0;  // sent (client) or accepted (gateway)
+  uint64_t last_heard_ns_ = 0;
+  uint64_t session_made_ns_ = 0;      // of the newest session that can be sent in
+  uint64_t unconfirmed_made_ns_ = 0;  // gateway: of one whose first packet has not come
+  // Local indices of the last sessions, newest first: no more than three of them live.
+  std::array<uint32_t, 4> recent_indices_{};
+  Tai64n sent_stamp_{};
+  Tai64n received_stamp_{};
+  bool has_initiation_ns_ = false;
+  bool has_session_ = false;
+  bool has_unconfirmed_ = false;
+  bool rekeyed_by_count_ = false;  // the current session's counter has asked for a new one
+  InitiatorState pending_;         // client: while handshaking()
 };
+// A gateway may hold a million of them.
+static_assert(sizeof(Peer) <= 576);
 
 }  // namespace adit::tunnel
