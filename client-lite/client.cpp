@@ -1,0 +1,252 @@
+#include "client-lite/client.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "client-lite/clock.h"
+
+namespace adit::client {
+namespace {
+
+constexpr uint64_t kNever = UINT64_MAX;
+constexpr uint64_t kSecondNs = 1'000'000'000;
+// Where neither the configuration nor the gateway says: below the 30 s after which the least
+// patient NATs forget a UDP flow (RFC 4787 REQ-5 asks for two minutes, few give it).
+constexpr uint64_t kHeartbeatNs = 25 * kSecondNs;
+// A gateway is silent when it missed three heartbeats in a row, but lost packets alone should not
+// look like that where the interval is a second.
+constexpr uint64_t kHeartbeatsMissedMax = 3;
+constexpr uint64_t kSilentNsMin = 5 * kSecondNs;
+
+std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+// The journal stands beside the control socket: /run/adit/adit0.sock, /run/adit/adit0.undo.
+std::string journal_path(const std::string& control_socket) {
+  constexpr std::string_view kSuffix = ".sock";
+  const bool has_suffix = control_socket.ends_with(kSuffix);
+  return control_socket.substr(0, control_socket.size() - (has_suffix ? kSuffix.size() : 0)) +
+         ".undo";
+}
+
+tunnel::Identity identity_of(const Config& config) {
+  return tunnel::make_identity(tunnel::PrivateKey{config.private_key});
+}
+
+}  // namespace
+
+Client::Client(const Config& config, const Log& log)
+    : config_(config),
+      log_(log),
+      random_(fill_random),
+      identity_(identity_of(config)),
+      network_(log),
+      files_(config.state_directory, config.device),
+      dhcp_(identity_.public_key.bytes, random_u64),
+      heartbeat_ns_(config.heartbeat_ns.value_or(kHeartbeatNs)) {
+  path_.set_takes_dhcp(!config.address.has_value());
+  path_.set_lan(config.lan);
+  last_address_ = files_.read_address();
+  if (const auto stamp = files_.read_stamp()) last_stamp_ = *stamp;
+}
+
+Client::~Client() = default;
+
+bool Client::open() {
+  std::string refusal;
+  const auto refuse = [&] {
+    log_.error("%s", refusal.c_str());
+    network_.undo_all();
+    return false;
+  };
+  for (const std::string& directory :
+       {config_.state_directory, directory_of(config_.control_socket)}) {
+    if (!directory.empty() && !make_directory(directory)) {
+      refusal = directory + ": " + std::strerror(errno);
+      return refuse();
+    }
+  }
+  if (!network_.open(journal_path(config_.control_socket), refusal)) return refuse();
+  if (!tun_.open(config_.device, refusal)) return refuse();
+  network_.set_device(tun_.name(), tun_.interface_index());
+  if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
+
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGTERM);
+  sigaddset(&wanted, SIGINT);
+  epoll_ = FileDescriptor(epoll_create1(EPOLL_CLOEXEC));
+  timer_ = FileDescriptor(timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC));
+  signals_ = FileDescriptor(signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC));
+  const bool ready = epoll_.is_open() && resolver_.open() && watch(tun_.fd(), kTagTun) &&
+                     watch(udp_.fd(), kTagUdp) && watch(timer_.get(), kTagTimer) &&
+                     watch(signals_.get(), kTagSignal) && watch(resolver_.fd(), kTagResolver);
+  if (!ready) {
+    refusal = std::string("event loop: ") + std::strerror(errno);
+    return refuse();
+  }
+  if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
+  return true;
+}
+
+bool Client::watch(int fd, Tag tag) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = tag;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+bool Client::run() {
+  started_ns_ = now_ns();
+  log_.info("device %s, UDP port %u, public key %s", tun_.name().c_str(), udp_.local_port(),
+            tunnel::to_base64(identity_.public_key.bytes).c_str());
+  begin_attempt(started_ns_);
+  while (!stopping_ && !device_gone_) {
+    arm_timer();
+    std::array<epoll_event, 8> events;
+    const int count = epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    // One look at the clock a turn: what a turn does takes microseconds.
+    const uint64_t turn_ns = now_ns();
+    for (int i = 0; i < count; ++i) on_event(static_cast<Tag>(events[i].data.u64), turn_ns);
+    run_timers(turn_ns);
+  }
+  shut_down();
+  return !device_gone_;
+}
+
+void Client::on_event(Tag tag, uint64_t now_ns) {
+  switch (tag) {
+    case kTagTun:
+      return on_tun_readable(now_ns);
+    case kTagUdp:
+      return on_udp_readable(now_ns);
+    case kTagTimer: {
+      uint64_t expirations;
+      // Read only to make it quiet; run_timers() looks at every deadline anyway.
+      if (read(timer_.get(), &expirations, sizeof expirations) < 0) return;
+      return;
+    }
+    case kTagSignal: {
+      signalfd_siginfo signal;
+      if (read(signals_.get(), &signal, sizeof signal) == sizeof signal) stopping_ = true;
+      return;
+    }
+    case kTagResolver:
+      return on_resolved(now_ns);
+    case kTagControl:
+      return control_.on_readable([this](const std::string& request) -> std::string {
+        if (request == "status") return to_text(make_status());
+        if (request == "status json") return to_json(make_status());
+        return "unknown request\n";
+      });
+  }
+}
+
+void Client::run_timers(uint64_t now_ns) {
+  path_.expire(now_ns);
+  if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
+  if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
+  if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) {
+    give_up(phase_ == Phase::resolving     ? "its name is not resolved"
+            : phase_ == Phase::handshaking ? "the gateway does not answer"
+                                           : "the gateway gives no address",
+            now_ns);
+  }
+  if (has_tunnel() && now_ns >= silence_ends_ns()) {
+    give_up("the gateway has fallen silent", now_ns);
+  }
+  if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
+    next_heartbeat_ns_ = now_ns + heartbeat_ns_;
+    send_heartbeat(now_ns);
+  }
+  if (has_tunnel() && dhcp_start_due_) {
+    dhcp_start_due_ = false;
+    act(dhcp_.start(now_ns, last_address_), now_ns);
+  }
+  if (has_tunnel()) act(dhcp_.tick(now_ns), now_ns);
+}
+
+uint64_t Client::next_deadline_ns() const {
+  if (phase_ == Phase::waiting) return retry_ns_;
+  uint64_t next_ns = attempt_ends_ns_;
+  if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
+  if (has_tunnel()) {
+    next_ns = std::min(
+        {next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns(), silence_ends_ns()});
+  }
+  return next_ns;
+}
+
+// When the gateway counts as gone, should nothing authenticated come until then. A stock peer
+// answers no heartbeat; there Peer notices, by unanswered packets and handshakes.
+uint64_t Client::silence_ends_ns() const {
+  if (is_stock() || !peer_) return kNever;
+  return peer_->last_heard_ns() + std::max(kHeartbeatsMissedMax * heartbeat_ns_, kSilentNsMin);
+}
+
+void Client::arm_timer() {
+  itimerspec when{};
+  const uint64_t next_ns = next_deadline_ns();
+  if (next_ns != kNever) {
+    when.it_value.tv_sec = static_cast<time_t>(next_ns / kSecondNs);
+    // Zero would disarm the timer; a deadline of 0 is merely long past.
+    when.it_value.tv_nsec = std::max<long>(static_cast<long>(next_ns % kSecondNs), 1);
+  }
+  timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+void Client::shut_down() {
+  const uint64_t turn_ns = now_ns();
+  // The kernel has the packet when this returns, and sends it though the socket closes.
+  act(dhcp_.release(turn_ns), turn_ns);
+  network_.undo_all();
+  log_.info("ended");
+  std::fputs(to_text(make_status()).c_str(), stderr);
+}
+
+Status Client::make_status() const {
+  static constexpr const char* kPhaseNames[] = {"waiting", "resolving", "handshaking",
+                                                "addressing", "up"};
+  const uint64_t turn_ns = now_ns();
+  const GatewayConfig& gateway = config_.gateways[gateway_index_];
+  Status status;
+  status.device = tun_.name();
+  status.state = kPhaseNames[static_cast<size_t>(phase_)];
+  status.gateway = gateway.host + ":" + std::to_string(gateway.port);
+  if (!gateway_.is_zero()) status.endpoint = gateway_.to_string();
+  status.local_port = udp_.local_port();
+  if (const auto protection = path_.protection()) {
+    status.protection = tunnel::protection_name(*protection);
+  }
+  if (settings_) {
+    status.address = settings_->address.to_string();
+    if (!settings_->router.is_zero()) status.router = settings_->router.to_string();
+    status.mtu_bytes = settings_->mtu_bytes;
+    for (const Ipv4Address& server : settings_->dns) status.dns.push_back(server.to_string());
+    for (const Ipv4Prefix& route : settings_->routes) status.routes.push_back(route.to_string());
+  }
+  status.uptime_ns = turn_ns - started_ns_;
+  status.heartbeat_ns = heartbeat_ns_;
+  if (peer_ && peer_->last_heard_ns() != 0) {
+    status.last_heard_ago_ns = turn_ns - peer_->last_heard_ns();
+    status.last_handshake_ago_ns = turn_ns - peer_->last_handshake_ns();
+  }
+  if (dhcp_.lease() && dhcp_.lease()->expires_ns != kNever) {
+    status.lease_left_ns = dhcp_.lease()->expires_ns - std::min(turn_ns, dhcp_.lease()->expires_ns);
+  }
+  if (round_trip_.has_sample()) {
+    status.round_trip_ns = round_trip_.smoothed_ns();
+    status.round_trip_variation_ns = round_trip_.variation_ns();
+  }
+  status.last_error = last_error_.empty() ? network_.problem() : last_error_;
+  status.counters = counters_;
+  return status;
+}
+
+}  // namespace adit::client

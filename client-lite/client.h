@@ -1,0 +1,149 @@
+// The client: one thread, one epoll loop, one tunnel. It owns the state machines (Peer, the DHCP
+// client), the packet path and what is on the host, and moves events between them:
+//
+//     waiting ──► resolving ──► handshaking ──► addressing ──► up
+//        ▲            └────────────┴── gives up ────┴──────────┘
+//
+// `addressing` is left out when the address is fixed. The tunnel's own heartbeat runs here and not
+// in Peer, because it is a probe, goes out even while packets flow (DESIGN §2, rule 9), and its
+// interval comes with the lease.
+//
+// A gateway is given up when a handshake is not answered, or when nothing authenticated was heard
+// for three heartbeats. A tunnel that was up is first tried again with the same gateway, then with
+// the next. What is on the host stays meanwhile, so that connections survive and nothing leaks
+// past the tunnel.
+//
+// Owner: main.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "client-lite/backoff.h"
+#include "client-lite/config.h"
+#include "client-lite/control_socket.h"
+#include "client-lite/host_network.h"
+#include "client-lite/log.h"
+#include "client-lite/packet_path.h"
+#include "client-lite/packet_queue.h"
+#include "client-lite/resolver.h"
+#include "client-lite/round_trip.h"
+#include "client-lite/state_files.h"
+#include "client-lite/status.h"
+#include "client-lite/tun.h"
+#include "client-lite/udp_socket.h"
+#include "lib/dhcp/client.h"
+#include "lib/tunnel/peer.h"
+
+namespace adit::client {
+
+class Client {
+ public:
+  // Both must outlive the client.
+  Client(const Config& config, const Log& log);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Makes the device and the sockets. False: the log says why, and nothing is left behind.
+  bool open();
+  // Runs until SIGTERM or SIGINT (returns true) or until the device is taken away (false). Either
+  // way everything is undone. The signals must be blocked.
+  bool run();
+
+ private:
+  enum class Phase : uint8_t { waiting, resolving, handshaking, addressing, up };
+  enum Tag : uint64_t { kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl };
+
+  // client.cpp: the loop.
+  bool watch(int fd, Tag tag);
+  void on_event(Tag tag, uint64_t now_ns);
+  void run_timers(uint64_t now_ns);
+  void arm_timer();
+  uint64_t next_deadline_ns() const;
+  uint64_t silence_ends_ns() const;
+  void shut_down();
+  Status make_status() const;
+
+  // client_connect.cpp: from a gateway's name to a configured device.
+  void begin_attempt(uint64_t now_ns);
+  void on_resolved(uint64_t now_ns);
+  bool make_peer();
+  void act(const tunnel::Actions& actions, uint64_t now_ns);
+  void on_session(const tunnel::Session& session, uint64_t now_ns);
+  void give_up(const std::string& reason, uint64_t now_ns);
+  void act(const dhcp::Client::Step& step, uint64_t now_ns);
+  void configure(uint64_t now_ns);
+  void enter_up(uint64_t now_ns);
+  HostNetwork::Settings fixed_settings();
+  HostNetwork::Settings leased_settings(const dhcp::ClientLease& lease);
+  uint16_t device_mtu_bytes(std::optional<uint16_t> leased_bytes);
+  void set_heartbeat(uint64_t heartbeat_ns, uint64_t now_ns);
+  bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
+  bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
+  void report(const std::string& problem);
+
+  // client_packets.cpp: packets.
+  void on_tun_readable(uint64_t now_ns);
+  void send_batch(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
+                  uint64_t now_ns);
+  void flush_waiting(uint64_t now_ns);
+  void on_udp_readable(uint64_t now_ns);
+  void on_received(const Received& received, std::span<const uint8_t> datagram, uint64_t now_ns);
+  void count_reject(tunnel::HandshakeReject reason);
+  void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
+  void send_heartbeat(uint64_t now_ns);
+  void send_probe(uint8_t kind, uint64_t stamp, uint64_t now_ns);
+  void send_message(std::span<const uint8_t> message);
+
+  const Config& config_;
+  const Log& log_;
+  tunnel::RandomSource random_;
+  tunnel::Identity identity_;
+  Counters counters_;
+  PacketPath path_{counters_};
+  HostNetwork network_;
+  StateFiles files_;
+  Backoff backoff_;
+  RoundTrip round_trip_;
+  Resolver resolver_;
+  Tun tun_;
+  UdpSocket udp_;
+  FileDescriptor epoll_;
+  FileDescriptor timer_;
+  FileDescriptor signals_;
+  ControlSocket control_;
+  std::optional<tunnel::Peer> peer_;  // towards the gateway being tried
+  dhcp::Client dhcp_;
+
+  Phase phase_ = Phase::waiting;
+  bool stopping_ = false;
+  bool device_gone_ = false;
+  bool dhcp_start_due_ = false;  // a new session: DHCP begins when the turn's packets are sent
+  size_t gateway_index_ = 0;
+  unsigned failures_ = 0;  // attempts given up since the tunnel was up
+  Endpoint gateway_;
+  tunnel::Tai64n last_stamp_{};
+  bool stamp_write_failed_ = false;
+  std::optional<Ipv4Address> last_address_;
+  std::optional<HostNetwork::Settings> settings_;  // as applied
+  std::string last_error_;
+
+  uint64_t started_ns_ = 0;
+  uint64_t retry_ns_ = 0;           // when waiting: the next attempt
+  uint64_t attempt_ends_ns_ = 0;    // then an attempt that has not come up is given up
+  uint64_t heartbeat_ns_ = 0;       // the interval
+  uint64_t next_heartbeat_ns_ = 0;
+  uint64_t last_plain_sent_ns_ = 0;
+  uint64_t last_answer_ns_ = 0;     // rule 12: when a heartbeat was last answered
+
+  PacketQueue waiting_;
+  std::array<PacketBuffer, kBatch> outbound_;
+  std::array<PacketBuffer, kBatch> inbound_;
+  PacketBuffer control_buffer_;
+};
+
+}  // namespace adit::client

@@ -1,0 +1,254 @@
+// How the client gets from a gateway's name to a configured device, and what it does when that
+// fails. client.h draws the phases.
+#include <algorithm>
+
+#include "client-lite/client.h"
+#include "client-lite/clock.h"
+
+namespace adit::client {
+namespace {
+
+constexpr uint64_t kNever = UINT64_MAX;
+constexpr uint64_t kSecondNs = 1'000'000'000;
+// With another gateway to try: three initiations, five seconds apart.
+constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
+constexpr uint64_t kAddressPatienceNs = 30 * kSecondNs;
+constexpr uint64_t kHeartbeatNsMin = kSecondNs;
+constexpr uint64_t kHeartbeatNsMax = 3600 * kSecondNs;
+// The wait before another gateway, or the same one after a tunnel broke.
+constexpr uint64_t kShortWaitNs = kSecondNs / 4;
+
+// What the tunnel puts around an inner packet: IPv4 and UDP headers, type 4's header and tag. An
+// outer path of 1500 bytes gives an inner MTU of 1440. A plain session could take 24 more, but
+// the next session may not be plain.
+constexpr unsigned kOuterOverheadBytes =
+    sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
+constexpr uint16_t kOuterMtuBytes = 1500;  // where the route does not say
+constexpr uint16_t kMtuBytesMin = 576;     // RFC 791: what every host takes
+
+tunnel::ProtectionSet protections_of(const Config& config) {
+  tunnel::ProtectionSet set;
+  for (const Protection protection : config.protections) {
+    switch (protection) {
+      case Protection::kPlain:
+        set = set.with(tunnel::Protection::plain);
+        break;
+      case Protection::kAes256Gcm:
+        set = set.with(tunnel::Protection::aes_256_gcm);
+        break;
+      case Protection::kChaCha20Poly1305:
+        set = set.with(tunnel::Protection::chacha20_poly1305);
+        break;
+    }
+  }
+  return set;
+}
+
+}  // namespace
+
+void Client::begin_attempt(uint64_t now_ns) {
+  const GatewayConfig& gateway = config_.gateways[gateway_index_];
+  phase_ = Phase::resolving;
+  attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
+  log_.debug("trying %s:%u", gateway.host.c_str(), gateway.port);
+  resolver_.ask(gateway.host);
+}
+
+void Client::on_resolved(uint64_t now_ns) {
+  const std::optional<Resolver::Answer> answer = resolver_.take();
+  if (!answer || phase_ != Phase::resolving) return;
+  if (!answer->address) return give_up(answer->failure, now_ns);
+  gateway_ = {*answer->address, Be16::from_host(config_.gateways[gateway_index_].port)};
+  // The way to it must not lead into the tunnel; then the first packet may go.
+  network_.set_gateway(gateway_.address);
+  path_.set_gateway(gateway_);
+  if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
+  phase_ = Phase::handshaking;
+  attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kHandshakePatienceNs : kNever;
+  act(peer_->connect(now_ns, tai64n_now()), now_ns);
+}
+
+bool Client::make_peer() {
+  const tunnel::PublicKey key{config_.gateways[gateway_index_].public_key};
+  const tunnel::PresharedKey preshared{config_.preshared_key.value_or(KeyBytes{})};
+  const auto remote = tunnel::make_remote_identity(identity_, key, preshared);
+  if (!remote) return false;
+  tunnel::PeerConfig config;
+  config.initiates = true;
+  // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
+  if (!is_stock()) config.allowed = protections_of(config_);
+  peer_.emplace(identity_, *remote, config, random_);
+  peer_->restore_sent_stamp(last_stamp_);
+  round_trip_.reset();
+  return true;
+}
+
+// By value in the caller: an action may end the peer that it came from.
+void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
+  for (const tunnel::Action& action : actions) {
+    switch (action.kind) {
+      case tunnel::Action::send_message:
+        send_message(action.message_span());
+        break;
+      case tunnel::Action::install_session:
+        on_session(action.session, now_ns);
+        break;
+      case tunnel::Action::send_heartbeat:
+        send_heartbeat(now_ns);
+        break;
+      case tunnel::Action::drop_sessions:
+        path_.clear();
+        break;
+      case tunnel::Action::dead:
+        return give_up("the gateway does not answer", now_ns);
+    }
+  }
+  // After the heartbeat that confirms a new session to the gateway.
+  flush_waiting(now_ns);
+}
+
+void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
+  path_.install(session);
+  ++counters_.sessions;
+  if (phase_ != Phase::handshaking) return;  // a rekey
+  log_.info("session with %s, %s", gateway_.to_string().c_str(),
+            tunnel::protection_name(session.protection));
+  phase_ = Phase::addressing;
+  set_heartbeat(heartbeat_ns_, now_ns);
+  if (config_.address) {
+    configure(now_ns);
+    return;
+  }
+  attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kAddressPatienceNs : kNever;
+  // The heartbeat goes first, in the caller: it confirms the session.
+  dhcp_start_due_ = true;
+}
+
+void Client::give_up(const std::string& reason, uint64_t now_ns) {
+  const bool was_up = phase_ == Phase::up;
+  report(config_.gateways[gateway_index_].host + ": " + reason);
+  if (peer_) last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
+  peer_.reset();
+  path_.clear();
+  counters_.tx_no_session += waiting_.size();
+  waiting_.clear();
+  ++counters_.gateway_changes;
+  dhcp_start_due_ = false;
+
+  phase_ = Phase::waiting;
+  attempt_ends_ns_ = kNever;
+  uint64_t wait_ns = kShortWaitNs + random_u64() % kShortWaitNs;
+  if (!was_up) {
+    gateway_index_ = (gateway_index_ + 1) % config_.gateways.size();
+    ++failures_;
+    // Each gateway had its turn: now it is time to be patient.
+    if (failures_ % config_.gateways.size() == 0) wait_ns = backoff_.next_ns(random_u64());
+  }
+  retry_ns_ = now_ns + wait_ns;
+  log_.debug("next attempt in %.1f s", static_cast<double>(wait_ns) / 1e9);
+}
+
+void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
+  if (step.send) {
+    const size_t bytes = dhcp::wrap(*step.send, control_buffer_.inner());
+    if (bytes != 0) send_control(bytes, true, now_ns);
+  }
+  const std::string reason(step.text.data(), step.text.size());
+  switch (step.event) {
+    case dhcp::Client::Event::none:
+      return;
+    case dhcp::Client::Event::configured:
+      return configure(now_ns);
+    case dhcp::Client::Event::lost:
+      report("the address lease is over" + (reason.empty() ? "" : ": " + reason));
+      network_.withdraw();
+      settings_.reset();
+      path_.set_address(std::nullopt);
+      phase_ = Phase::addressing;
+      return;
+    case dhcp::Client::Event::refused:
+      if (config_.gateways.size() > 1) return give_up("refuses an address: " + reason, now_ns);
+      report("the gateway refuses an address: " + (reason.empty() ? "no reason given" : reason));
+      return;
+  }
+}
+
+// Puts the fixed or leased address and what came with it on the device.
+void Client::configure(uint64_t now_ns) {
+  const bool leased = !config_.address;
+  const HostNetwork::Settings settings =
+      leased ? leased_settings(*dhcp_.lease()) : fixed_settings();
+  const bool changed = !settings_ || settings_->address != settings.address;
+  settings_ = settings;
+  path_.set_address(settings.address.address);
+  path_.set_mtu(settings.mtu_bytes);
+  network_.apply(settings);
+  if (leased) {
+    if (last_address_ != settings.address.address) files_.write_address(settings.address.address);
+    last_address_ = settings.address.address;
+    const std::optional<uint16_t> offered_s = dhcp_.lease()->heartbeat_s;
+    if (!config_.heartbeat_ns && offered_s) set_heartbeat(*offered_s * kSecondNs, now_ns);
+  }
+  if (changed) {
+    log_.info("address %s, MTU %u", settings.address.to_string().c_str(), settings.mtu_bytes);
+  }
+  if (phase_ != Phase::up) enter_up(now_ns);
+}
+
+void Client::enter_up(uint64_t now_ns) {
+  phase_ = Phase::up;
+  attempt_ends_ns_ = kNever;
+  failures_ = 0;
+  backoff_.reset();
+  last_error_.clear();
+  set_heartbeat(heartbeat_ns_, now_ns);
+  log_.info("up");
+}
+
+HostNetwork::Settings Client::fixed_settings() {
+  HostNetwork::Settings settings;
+  settings.address = *config_.address;
+  settings.mtu_bytes = device_mtu_bytes(std::nullopt);
+  settings.routes = config_.routes;
+  return settings;
+}
+
+// The router (option 3) is only the next hop: which destinations traverse is said by our
+// configuration and by classless routes (option 121), among which a default route may be.
+HostNetwork::Settings Client::leased_settings(const dhcp::ClientLease& lease) {
+  HostNetwork::Settings settings;
+  settings.address = lease.address;
+  if (lease.router) settings.router = *lease.router;
+  settings.mtu_bytes = device_mtu_bytes(lease.mtu_bytes);
+  settings.routes = config_.routes;
+  if (config_.accept_routes) {
+    for (const dhcp::Route& route : lease.routes) settings.routes.push_back(route.destination);
+  }
+  if (config_.dns == Dns::kAuto) settings.dns.assign(lease.dns.begin(), lease.dns.end());
+  return settings;
+}
+
+// The configuration's word stands. Else the gateway's, if our own way to it carries as much.
+uint16_t Client::device_mtu_bytes(std::optional<uint16_t> leased_bytes) {
+  if (config_.mtu) return *config_.mtu;
+  uint16_t outer_bytes = network_.outer_mtu_bytes(gateway_.address);
+  if (outer_bytes == 0) outer_bytes = kOuterMtuBytes;
+  const unsigned fits = outer_bytes > kOuterOverheadBytes ? outer_bytes - kOuterOverheadBytes : 0;
+  const unsigned wanted = std::min<unsigned>(leased_bytes.value_or(UINT16_MAX), fits);
+  return static_cast<uint16_t>(std::clamp<unsigned>(wanted, kMtuBytesMin, kInnerBytesMax));
+}
+
+void Client::set_heartbeat(uint64_t heartbeat_ns, uint64_t now_ns) {
+  const uint64_t clamped_ns = std::clamp(heartbeat_ns, kHeartbeatNsMin, kHeartbeatNsMax);
+  if (clamped_ns != heartbeat_ns_ || next_heartbeat_ns_ <= now_ns) {
+    next_heartbeat_ns_ = now_ns + clamped_ns;
+  }
+  heartbeat_ns_ = clamped_ns;
+}
+
+void Client::report(const std::string& problem) {
+  if (problem != last_error_) log_.warning("%s", problem.c_str());
+  last_error_ = problem;
+}
+
+}  // namespace adit::client

@@ -1,0 +1,29 @@
+// Tells the host's resolver about the name servers behind the tunnel, through whichever program
+// is there: resolvectl (systemd-resolved) or resolvconf. Both keep what belongs to a device apart,
+// so taking it back touches nothing else. /etc/resolv.conf is never written.
+//
+// Owner: HostNetwork.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lib/net/address.h"
+
+namespace adit::client {
+
+enum class DnsTool : uint8_t { resolvectl, resolvconf };
+
+const char* name_of(DnsTool tool);
+std::optional<DnsTool> dns_tool_named(std::string_view name);
+// The program that serves this host, nothing when there is none.
+std::optional<DnsTool> find_dns_tool();
+
+// `for_all`: the tunnel is the default route, so every name is asked there.
+bool set_dns(DnsTool tool, const std::string& device, std::span<const Ipv4Address> servers,
+             bool for_all);
+bool unset_dns(DnsTool tool, const std::string& device);
+
+}  // namespace adit::client

@@ -1,0 +1,219 @@
+#include "client-lite/host_network.h"
+
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sstream>
+
+namespace adit::client {
+namespace {
+
+// "route 30.1.1.10/32 via 10.1.1.1 dev eth0", as change_of() writes it. nullopt when the device is
+// gone: its routes went with it.
+std::optional<Route> route_of(std::istringstream& words) {
+  std::string prefix;
+  std::string via_word;
+  std::string via;
+  std::string dev_word;
+  std::string device;
+  words >> prefix >> via_word >> via >> dev_word >> device;
+  const std::optional<Ipv4Prefix> destination = Ipv4Prefix::parse(prefix);
+  const std::optional<Ipv4Address> next_hop = Ipv4Address::parse(via);
+  const uint32_t index = if_nametoindex(device.c_str());
+  if (!destination || !next_hop || via_word != "via" || dev_word != "dev" || index == 0) {
+    return std::nullopt;
+  }
+  return Route{*destination, *next_hop, index, 0, 0, kRouteProtocol};
+}
+
+bool is_default(const Ipv4Prefix& prefix) { return prefix.length_bits == 0; }
+
+}  // namespace
+
+bool HostNetwork::open(const std::string& journal_path, std::string& refusal) {
+  if (!netlink_.open()) {
+    refusal = std::string("rtnetlink: ") + std::strerror(errno);
+    return false;
+  }
+  if (!journal_.open(journal_path, refusal)) return false;
+  undo_leftovers();
+  return true;
+}
+
+void HostNetwork::set_device(const std::string& name, uint32_t interface_index) {
+  device_ = name;
+  interface_index_ = interface_index;
+}
+
+void HostNetwork::undo_leftovers() {
+  // The last change first, as if the killed run had ended well.
+  const std::vector<std::string> left = journal_.standing();
+  for (auto change = left.rbegin(); change != left.rend(); ++change) {
+    log_.info("undoing what an earlier run left: %s", change->c_str());
+    undo_change(*change);
+  }
+  journal_.clear();
+}
+
+void HostNetwork::undo_change(const std::string& change) {
+  std::istringstream words(change);
+  std::string kind;
+  words >> kind;
+  if (kind == "route") {
+    if (const std::optional<Route> route = route_of(words)) netlink_.remove_route(*route);
+  } else if (kind == "dns") {
+    std::string tool_name;
+    std::string device;
+    words >> tool_name >> device;
+    const std::optional<DnsTool> tool = dns_tool_named(tool_name);
+    if (tool && !device.empty()) unset_dns(*tool, device);
+  }
+}
+
+void HostNetwork::set_gateway(Ipv4Address gateway) {
+  gateway_ = gateway;
+  if (settings_) reconcile_routes();
+}
+
+void HostNetwork::apply(const Settings& settings) {
+  problem_.clear();
+  const std::optional<Settings> before = settings_;
+  if (before && before->address != settings.address) withdraw();
+  const int link = netlink_.set_link_up(interface_index_, settings.mtu_bytes);
+  if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
+  const int address = netlink_.add_address(interface_index_, settings.address);
+  if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
+  settings_ = settings;
+  reconcile_routes();
+  apply_dns(settings);
+}
+
+void HostNetwork::withdraw() {
+  withdraw_dns();
+  if (!settings_) return;
+  const Ipv4Interface address = settings_->address;
+  settings_.reset();
+  reconcile_routes();
+  netlink_.remove_address(interface_index_, address);
+}
+
+void HostNetwork::undo_all() {
+  withdraw();
+  journal_.clear();
+}
+
+uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
+  const std::optional<std::vector<Route>> table = netlink_.routes();
+  if (!table) return 0;
+  const std::optional<NextHop> hop = next_hop_for(*table, gateway, interface_index_);
+  if (!hop) return 0;
+  const uint32_t mtu_bytes =
+      hop->mtu_bytes != 0 ? hop->mtu_bytes : interface_mtu_bytes(hop->interface_index);
+  return static_cast<uint16_t>(std::min<uint32_t>(mtu_bytes, UINT16_MAX));
+}
+
+void HostNetwork::reconcile_routes() {
+  RoutePlan plan;
+  if (settings_) {
+    const std::optional<std::vector<Route>> table = netlink_.routes();
+    if (!table) {
+      set_problem("the routing table cannot be read");
+      return;
+    }
+    // A router that the address's own subnet does not hold could not be reached.
+    const bool on_link = settings_->address.prefix().contains(settings_->router);
+    plan = plan_routes({settings_->routes, on_link ? settings_->router : Ipv4Address{},
+                        interface_index_, gateway_},
+                       *table);
+  }
+  if (plan.gateway_cut_off) {
+    set_problem("no route to the gateway " + gateway_.to_string() +
+                " outside the tunnel: routes that cover it are not installed");
+  }
+  const std::vector<Route> before = installed_;
+  // New ones first: between the two no packet of the tunnel may slip into the tunnel.
+  for (const Route& route : plan.routes) {
+    const bool there = std::find(before.begin(), before.end(), route) != before.end();
+    if (!there && install(route)) installed_.push_back(route);
+  }
+  for (const Route& route : before) {
+    const bool wanted =
+        std::find(plan.routes.begin(), plan.routes.end(), route) != plan.routes.end();
+    if (!wanted) remove(route);
+  }
+}
+
+bool HostNetwork::install(const Route& route) {
+  const bool outlives_us = route.interface_index != interface_index_;
+  const std::string change = change_of(route);
+  if (outlives_us && !journal_.record(change)) {
+    set_problem("the undo journal cannot be written: " + change + " is left out");
+    return false;
+  }
+  const int error = netlink_.add_route(route);
+  if (error == 0) return true;
+  if (outlives_us) journal_.strike_out(change);
+  // The gateway's host route may well be there, made by somebody who thought of the same.
+  if (error == EEXIST && outlives_us) return false;
+  set_problem(change + ": " +
+              (error == EEXIST ? "another route to it is there already" : std::strerror(error)));
+  return false;
+}
+
+void HostNetwork::remove(const Route& route) {
+  const int error = netlink_.remove_route(route);
+  // ESRCH: gone already, with its interface or by somebody's hand.
+  if (error != 0 && error != ESRCH && error != ENODEV) {
+    log_.warning("cannot remove %s: %s", change_of(route).c_str(), std::strerror(error));
+  }
+  if (route.interface_index != interface_index_) journal_.strike_out(change_of(route));
+  std::erase(installed_, route);
+}
+
+std::string HostNetwork::change_of(const Route& route) const {
+  char name[IF_NAMESIZE] = "?";
+  if_indextoname(route.interface_index, name);
+  return "route " + route.destination.to_string() + " via " + route.via.to_string() + " dev " +
+         name;
+}
+
+void HostNetwork::apply_dns(const Settings& settings) {
+  if (settings.dns == dns_servers_) return;
+  withdraw_dns();
+  if (settings.dns.empty()) return;
+  dns_servers_ = settings.dns;
+  const std::optional<DnsTool> tool = find_dns_tool();
+  if (!tool) {
+    log_.warning("the gateway names DNS servers, but this host has neither systemd-resolved nor "
+                 "resolvconf: they are not used");
+    return;
+  }
+  const std::string change = std::string("dns ") + name_of(*tool) + " " + device_;
+  if (!journal_.record(change)) {
+    set_problem("the undo journal cannot be written: DNS is left as it is");
+    return;
+  }
+  dns_change_ = change;
+  const bool for_all =
+      std::any_of(settings.routes.begin(), settings.routes.end(), is_default);
+  if (!set_dns(*tool, device_, settings.dns, for_all)) {
+    log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
+  }
+}
+
+void HostNetwork::withdraw_dns() {
+  dns_servers_.clear();
+  if (dns_change_.empty()) return;
+  undo_change(dns_change_);
+  journal_.strike_out(dns_change_);
+  dns_change_.clear();
+}
+
+void HostNetwork::set_problem(std::string problem) {
+  if (problem != problem_) log_.warning("%s", problem.c_str());
+  problem_ = std::move(problem);
+}
+
+}  // namespace adit::client

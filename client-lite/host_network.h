@@ -1,0 +1,77 @@
+// What the client puts on the host: the TUN device's address, MTU and routes, the gateway's own
+// route outside, and name servers. It is told the whole wanted state and makes the difference; on
+// the way out, and at the next start after a crash, it takes everything back.
+//
+// Owner: Client.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client-lite/dns.h"
+#include "client-lite/log.h"
+#include "client-lite/netlink.h"
+#include "client-lite/routes.h"
+#include "client-lite/undo_journal.h"
+#include "lib/net/address.h"
+
+namespace adit::client {
+
+class HostNetwork {
+ public:
+  // `log` must outlive this.
+  explicit HostNetwork(const Log& log) : log_(log) {}
+
+  // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
+  // `refusal` says why.
+  bool open(const std::string& journal_path, std::string& refusal);
+  void set_device(const std::string& name, uint32_t interface_index);
+
+  // What the tunnel gives this host.
+  struct Settings {
+    Ipv4Interface address;
+    Ipv4Address router;  // zero: none
+    uint16_t mtu_bytes = 0;
+    std::vector<Ipv4Prefix> routes;
+    std::vector<Ipv4Address> dns;
+  };
+  // Where the tunnel's own packets go: before the first one goes there.
+  void set_gateway(Ipv4Address gateway);
+  void apply(const Settings& settings);
+  // Takes back what apply() did.
+  void withdraw();
+  // The same, and the gateway's route too.
+  void undo_all();
+
+  // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
+  uint16_t outer_mtu_bytes(Ipv4Address gateway);
+  // What went wrong last, empty when all that is wanted is in place.
+  const std::string& problem() const { return problem_; }
+
+ private:
+  void undo_leftovers();
+  void undo_change(const std::string& change);
+  void reconcile_routes();
+  bool install(const Route& route);
+  void remove(const Route& route);
+  std::string change_of(const Route& route) const;
+  void apply_dns(const Settings& settings);
+  void withdraw_dns();
+  void set_problem(std::string problem);
+
+  const Log& log_;
+  Netlink netlink_;
+  UndoJournal journal_;
+  std::string device_;
+  uint32_t interface_index_ = 0;
+  Ipv4Address gateway_;
+  std::optional<Settings> settings_;
+  std::vector<Route> installed_;
+  std::vector<Ipv4Address> dns_servers_;  // as set
+  std::string dns_change_;                // journalled; empty: none made
+  std::string problem_;
+};
+
+}  // namespace adit::client

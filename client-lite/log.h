@@ -1,0 +1,54 @@
+// The client's log: one line an event on standard error, where systemd and a terminal both find
+// it. Never called for a single packet: packets have counters.
+#pragma once
+
+#include <cstdarg>
+#include <cstdio>
+
+#include "lib/config/values.h"
+
+namespace adit::client {
+
+class Log {
+ public:
+  explicit Log(config::LogLevel level) : level_(level) {}
+
+  [[gnu::format(printf, 2, 3)]] void error(const char* format, ...) const {
+    va_list arguments;
+    va_start(arguments, format);
+    write(config::LogLevel::kError, "error", format, arguments);
+    va_end(arguments);
+  }
+  [[gnu::format(printf, 2, 3)]] void warning(const char* format, ...) const {
+    va_list arguments;
+    va_start(arguments, format);
+    write(config::LogLevel::kWarning, "warning", format, arguments);
+    va_end(arguments);
+  }
+  [[gnu::format(printf, 2, 3)]] void info(const char* format, ...) const {
+    va_list arguments;
+    va_start(arguments, format);
+    write(config::LogLevel::kInfo, "info", format, arguments);
+    va_end(arguments);
+  }
+  [[gnu::format(printf, 2, 3)]] void debug(const char* format, ...) const {
+    va_list arguments;
+    va_start(arguments, format);
+    write(config::LogLevel::kDebug, "debug", format, arguments);
+    va_end(arguments);
+  }
+
+ private:
+  [[gnu::format(printf, 4, 0)]] void write(config::LogLevel level, const char* name,
+                                           const char* format, va_list arguments) const {
+    if (level < level_) return;
+    // One call a line, so that lines of two programs on one terminal do not mix.
+    char line[512];
+    std::vsnprintf(line, sizeof line, format, arguments);
+    std::fprintf(stderr, "adit-client: %s: %s\n", name, line);
+  }
+
+  config::LogLevel level_;
+};
+
+}  // namespace adit::client

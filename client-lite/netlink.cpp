@@ -1,0 +1,244 @@
+#include "client-lite/netlink.h"
+
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace adit::client {
+
+// One request: header, fixed part, attributes.
+struct Netlink::Request {
+  alignas(NLMSG_ALIGNTO) uint8_t bytes[256] = {};
+
+  Request(uint16_t type, uint16_t flags, const void* body, size_t body_bytes) {
+    nlmsghdr* header = this->header();
+    header->nlmsg_type = type;
+    header->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+    header->nlmsg_len = static_cast<uint32_t>(NLMSG_LENGTH(body_bytes));
+    std::memcpy(NLMSG_DATA(header), body, body_bytes);
+  }
+  nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(bytes); }
+
+  template <typename T>
+  void add(uint16_t type, const T& value) {
+    const size_t at = NLMSG_ALIGN(header()->nlmsg_len);
+    const rtattr attribute{static_cast<uint16_t>(RTA_LENGTH(sizeof value)), type};
+    std::memcpy(bytes + at, &attribute, sizeof attribute);
+    std::memcpy(bytes + at + RTA_LENGTH(0), &value, sizeof value);
+    header()->nlmsg_len = static_cast<uint32_t>(at + RTA_LENGTH(sizeof value));
+  }
+};
+
+namespace {
+
+// The attributes of one dumped route.
+struct RouteReader {
+  Route route;
+  bool has_interface = false;
+
+  void read(const rtattr* attribute) {
+    const void* value = RTA_DATA(attribute);
+    const size_t bytes = RTA_PAYLOAD(attribute);
+    if (attribute->rta_type == RTA_MULTIPATH && bytes >= sizeof(rtnexthop)) {
+      read_multipath(value, bytes);
+      return;
+    }
+    if (attribute->rta_type == RTA_METRICS) {
+      read_metrics(static_cast<const uint8_t*>(value), bytes);
+      return;
+    }
+    if (bytes != 4) return;
+    switch (attribute->rta_type) {
+      case RTA_DST: std::memcpy(&route.destination.address, value, 4); break;
+      case RTA_GATEWAY: std::memcpy(&route.via, value, 4); break;
+      case RTA_PRIORITY: std::memcpy(&route.metric, value, 4); break;
+      case RTA_OIF:
+        std::memcpy(&route.interface_index, value, 4);
+        has_interface = true;
+        break;
+      default: break;
+    }
+  }
+
+  // Of several equal ways the first is as good as any.
+  void read_multipath(const void* value, size_t bytes) {
+    rtnexthop hop;
+    std::memcpy(&hop, value, sizeof hop);
+    if (hop.rtnh_len > bytes || hop.rtnh_len < sizeof hop) return;
+    route.interface_index = static_cast<uint32_t>(hop.rtnh_ifindex);
+    has_interface = true;
+    const auto* attribute = reinterpret_cast<const rtattr*>(
+        static_cast<const uint8_t*>(value) + RTNH_LENGTH(0));
+    if (hop.rtnh_len >= RTNH_LENGTH(0) + RTA_LENGTH(4) && attribute->rta_type == RTA_GATEWAY) {
+      std::memcpy(&route.via, RTA_DATA(attribute), 4);
+    }
+  }
+
+  void read_metrics(const uint8_t* value, size_t bytes) {
+    auto left = static_cast<int>(bytes);
+    for (const auto* metric = reinterpret_cast<const rtattr*>(value); RTA_OK(metric, left);
+         metric = RTA_NEXT(metric, left)) {
+      if (metric->rta_type == RTAX_MTU && RTA_PAYLOAD(metric) == 4) {
+        std::memcpy(&route.mtu_bytes, RTA_DATA(metric), 4);
+      }
+    }
+  }
+};
+
+void read_route(const nlmsghdr* header, std::vector<Route>& out) {
+  if (header->nlmsg_type != RTM_NEWROUTE || header->nlmsg_len < NLMSG_LENGTH(sizeof(rtmsg))) {
+    return;
+  }
+  const auto* message = static_cast<const rtmsg*>(NLMSG_DATA(header));
+  if (message->rtm_family != AF_INET || message->rtm_table != RT_TABLE_MAIN ||
+      message->rtm_type != RTN_UNICAST || message->rtm_dst_len > 32) {
+    return;
+  }
+  RouteReader reader;
+  reader.route.destination.length_bits = message->rtm_dst_len;
+  reader.route.protocol = message->rtm_protocol;
+  auto left = static_cast<int>(RTM_PAYLOAD(header));
+  for (const rtattr* attribute = RTM_RTA(message); RTA_OK(attribute, left);
+       attribute = RTA_NEXT(attribute, left)) {
+    reader.read(attribute);
+  }
+  // A route whose carrier is down leads nowhere.
+  if (reader.has_interface && (message->rtm_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)) == 0) {
+    out.push_back(reader.route);
+  }
+}
+
+}  // namespace
+
+bool Netlink::open() {
+  socket_ = FileDescriptor(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  return socket_.is_open();
+}
+
+int Netlink::exchange(Request& request) {
+  nlmsghdr* header = request.header();
+  header->nlmsg_flags |= NLM_F_ACK;
+  header->nlmsg_seq = ++sequence_;
+  if (send(socket_.get(), header, header->nlmsg_len, 0) < 0) return errno;
+  alignas(NLMSG_ALIGNTO) uint8_t answer[4096];
+  for (;;) {
+    const ssize_t got = recv(socket_.get(), answer, sizeof answer, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno;
+    auto left = static_cast<uint32_t>(got);
+    for (auto* reply = reinterpret_cast<nlmsghdr*>(answer); NLMSG_OK(reply, left);
+         reply = NLMSG_NEXT(reply, left)) {
+      if (reply->nlmsg_seq != sequence_ || reply->nlmsg_type != NLMSG_ERROR) continue;
+      return -static_cast<const nlmsgerr*>(NLMSG_DATA(reply))->error;
+    }
+  }
+}
+
+int Netlink::set_link_up(uint32_t interface_index, uint16_t mtu_bytes) {
+  ifinfomsg body{};
+  body.ifi_family = AF_UNSPEC;
+  body.ifi_index = static_cast<int>(interface_index);
+  body.ifi_flags = IFF_UP;
+  body.ifi_change = IFF_UP;
+  Request request(RTM_NEWLINK, 0, &body, sizeof body);
+  request.add(IFLA_MTU, uint32_t{mtu_bytes});
+  return exchange(request);
+}
+
+namespace {
+
+ifaddrmsg address_body(uint32_t interface_index, const Ipv4Interface& address) {
+  ifaddrmsg body{};
+  body.ifa_family = AF_INET;
+  body.ifa_prefixlen = address.length_bits;
+  body.ifa_scope = RT_SCOPE_UNIVERSE;
+  body.ifa_index = interface_index;
+  return body;
+}
+
+rtmsg route_body(const Route& route) {
+  rtmsg body{};
+  body.rtm_family = AF_INET;
+  body.rtm_dst_len = route.destination.length_bits;
+  body.rtm_table = RT_TABLE_MAIN;
+  body.rtm_protocol = route.protocol;
+  body.rtm_scope = route.via.is_zero() ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  body.rtm_type = RTN_UNICAST;
+  return body;
+}
+
+}  // namespace
+
+int Netlink::add_address(uint32_t interface_index, const Ipv4Interface& address) {
+  const ifaddrmsg body = address_body(interface_index, address);
+  Request request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body, sizeof body);
+  request.add(IFA_LOCAL, address.address);
+  request.add(IFA_ADDRESS, address.address);
+  return exchange(request);
+}
+
+int Netlink::remove_address(uint32_t interface_index, const Ipv4Interface& address) {
+  const ifaddrmsg body = address_body(interface_index, address);
+  Request request(RTM_DELADDR, 0, &body, sizeof body);
+  request.add(IFA_LOCAL, address.address);
+  request.add(IFA_ADDRESS, address.address);
+  return exchange(request);
+}
+
+int Netlink::add_route(const Route& route) {
+  const rtmsg body = route_body(route);
+  Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body, sizeof body);
+  request.add(RTA_DST, route.destination.address);
+  request.add(RTA_OIF, route.interface_index);
+  if (!route.via.is_zero()) request.add(RTA_GATEWAY, route.via);
+  return exchange(request);
+}
+
+int Netlink::remove_route(const Route& route) {
+  const rtmsg body = route_body(route);
+  Request request(RTM_DELROUTE, 0, &body, sizeof body);
+  request.add(RTA_DST, route.destination.address);
+  request.add(RTA_OIF, route.interface_index);
+  if (!route.via.is_zero()) request.add(RTA_GATEWAY, route.via);
+  return exchange(request);
+}
+
+std::optional<std::vector<Route>> Netlink::routes() {
+  rtmsg body{};
+  body.rtm_family = AF_INET;
+  Request request(RTM_GETROUTE, NLM_F_DUMP, &body, sizeof body);
+  nlmsghdr* header = request.header();
+  header->nlmsg_seq = ++sequence_;
+  if (send(socket_.get(), header, header->nlmsg_len, 0) < 0) return std::nullopt;
+  std::vector<Route> table;
+  // The kernel packs a dump's parts into as much as the reader takes, at most 32 KiB.
+  std::vector<uint8_t> part(size_t{32} << 10);
+  for (;;) {
+    const ssize_t got = recv(socket_.get(), part.data(), part.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return std::nullopt;
+    auto left = static_cast<uint32_t>(got);
+    for (auto* reply = reinterpret_cast<nlmsghdr*>(part.data()); NLMSG_OK(reply, left);
+         reply = NLMSG_NEXT(reply, left)) {
+      if (reply->nlmsg_seq != sequence_) continue;
+      if (reply->nlmsg_type == NLMSG_DONE) return table;
+      if (reply->nlmsg_type == NLMSG_ERROR) return std::nullopt;
+      read_route(reply, table);
+    }
+  }
+}
+
+uint32_t interface_mtu_bytes(uint32_t interface_index) {
+  ifreq request{};
+  if (if_indextoname(interface_index, request.ifr_name) == nullptr) return 0;
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (ioctl(socket.get(), SIOCGIFMTU, &request) != 0) return 0;
+  return static_cast<uint32_t>(request.ifr_mtu);
+}
+
+}  // namespace adit::client

@@ -1,0 +1,47 @@
+// The few rtnetlink requests that the client makes: link, address and routes of IPv4. Every
+// request waits for the kernel's acknowledgement, which comes at once: rtnetlink works in the
+// caller's own time.
+//
+// Owner: HostNetwork.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "client-lite/file_descriptor.h"
+#include "client-lite/routes.h"
+#include "lib/net/address.h"
+
+namespace adit::client {
+
+class Netlink {
+ public:
+  // False when the kernel has no rtnetlink; errno says why.
+  bool open();
+
+  // Each returns 0 or an errno.
+  int set_link_up(uint32_t interface_index, uint16_t mtu_bytes);
+  int add_address(uint32_t interface_index, const Ipv4Interface& address);
+  int remove_address(uint32_t interface_index, const Ipv4Interface& address);
+  // Never replaces a route that is there: EEXIST then.
+  int add_route(const Route& route);
+  // Removes only a route with our own mark: ESRCH if there is none.
+  int remove_route(const Route& route);
+
+  // The unicast routes of the main table. Policy routing is not followed: whoever uses it names
+  // an fwmark for the tunnel's packets instead.
+  std::optional<std::vector<Route>> routes();
+
+ private:
+  struct Request;
+  int exchange(Request& request);
+
+  FileDescriptor socket_;
+  uint32_t sequence_ = 0;
+};
+
+// The MTU of an interface, 0 when it is gone.
+uint32_t interface_mtu_bytes(uint32_t interface_index);
+
+}  // namespace adit::client

@@ -1,0 +1,50 @@
+// Packets that wait for a session: a handshake takes a round trip, and the packet that asked for
+// it should not be lost. Bounded and in order; its memory is fixed, and untouched until needed.
+//
+// Owner: Client.
+#pragma once
+
+#include <array>
+#include <cstring>
+
+#include "client-lite/packet_path.h"
+
+namespace adit::client {
+
+class PacketQueue {
+ public:
+  static constexpr unsigned kPacketsMax = 64;
+
+  bool empty() const { return count_ == 0; }
+  unsigned size() const { return count_; }
+
+  // Copies the inner packet that stands in `buffer`. False when there is no room.
+  bool push(PacketBuffer& buffer, const Admitted& packet) {
+    if (count_ == kPacketsMax) return false;
+    Waiting& waiting = waiting_[(first_ + count_) % kPacketsMax];
+    std::memcpy(waiting.buffer.inner().data(), buffer.inner().data(), packet.bytes);
+    waiting.packet = packet;
+    ++count_;
+    return true;
+  }
+
+  struct Waiting {
+    PacketBuffer buffer;
+    Admitted packet;
+  };
+  // The one that has waited longest; it stays valid until the next push(). Not when empty().
+  Waiting& pop() {
+    Waiting& waiting = waiting_[first_];
+    first_ = (first_ + 1) % kPacketsMax;
+    --count_;
+    return waiting;
+  }
+  void clear() { count_ = 0; }
+
+ private:
+  std::array<Waiting, kPacketsMax> waiting_;
+  unsigned first_ = 0;
+  unsigned count_ = 0;
+};
+
+}  // namespace adit::client

@@ -1,0 +1,59 @@
+#include "client-lite/routes.h"
+
+#include <algorithm>
+
+namespace adit::client {
+
+std::optional<NextHop> next_hop_for(std::span<const Route> table, Ipv4Address destination,
+                                    uint32_t except_interface) {
+  const Route* best = nullptr;
+  for (const Route& route : table) {
+    if (route.interface_index == except_interface || route.protocol == kRouteProtocol) continue;
+    if (!route.destination.contains(destination)) continue;
+    const bool better =
+        best == nullptr || route.destination.length_bits > best->destination.length_bits ||
+        (route.destination.length_bits == best->destination.length_bits &&
+         route.metric < best->metric);
+    if (better) best = &route;
+  }
+  if (best == nullptr) return std::nullopt;
+  return NextHop{best->via, best->interface_index, best->mtu_bytes};
+}
+
+RoutePlan plan_routes(const RouteWish& wish, std::span<const Route> table) {
+  RoutePlan plan;
+  std::vector<Ipv4Prefix> prefixes;
+  bool covers_gateway = false;
+  const auto want = [&prefixes](const Ipv4Prefix& prefix) {
+    if (std::find(prefixes.begin(), prefixes.end(), prefix) == prefixes.end()) {
+      prefixes.push_back(prefix);
+    }
+  };
+  for (const Ipv4Prefix& prefix : wish.prefixes) {
+    // The gateway's own address alone can never traverse.
+    if (prefix.length_bits == 32 && prefix.address == wish.gateway) continue;
+    covers_gateway = covers_gateway || prefix.contains(wish.gateway);
+    if (prefix.length_bits == 0) {
+      want({Ipv4Address::from_octets(0, 0, 0, 0), 1});
+      want({Ipv4Address::from_octets(128, 0, 0, 0), 1});
+    } else {
+      want(prefix);
+    }
+  }
+  if (covers_gateway) {
+    const std::optional<NextHop> outside =
+        next_hop_for(table, wish.gateway, wish.interface_index);
+    if (!outside) {
+      plan.gateway_cut_off = true;
+      return plan;
+    }
+    plan.routes.push_back(
+        {{wish.gateway, 32}, outside->via, outside->interface_index, 0, 0, kRouteProtocol});
+  }
+  for (const Ipv4Prefix& prefix : prefixes) {
+    plan.routes.push_back({prefix, wish.router, wish.interface_index, 0, 0, kRouteProtocol});
+  }
+  return plan;
+}
+
+}  // namespace adit::client
