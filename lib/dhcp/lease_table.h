@@ -7,8 +7,8 @@
 // A released lease keeps its client's key until its address is needed by another, so that the
 // same key gets the same address back.
 //
-// Owned by Server. It grows when an address is first leased: 64 bytes a lease, an index entry a
-// key, and four bytes for every address of a pool from the start.
+// Owned by Server. It grows when an address is first leased: 64 bytes a lease and an index entry a
+// key; every address of a pool costs four bytes from the start. A million leases take 140 MB.
 #pragma once
 
 #include <array>
