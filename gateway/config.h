@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,12 @@ using config::KeyBytes;
 using config::Protection;
 
 inline constexpr uint64_t kSecond_ns = 1'000'000'000;
+
+// What the tunnel adds to an inner packet: IPv4 header, UDP header, type 4 header, AEAD tag.
+inline constexpr uint16_t kTunnelOverheadBytes = 20 + 8 + 16 + 16;
+// RFC 791: every host takes 576 bytes; above 9000 a port's buffers no longer hold a packet.
+inline constexpr uint16_t kPortMtuMin = 576;
+inline constexpr uint16_t kPortMtuMax = 9000;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -59,10 +66,10 @@ struct TunnelConfig {
   uint16_t udp_port = 8000;  // on the uplink's address
   std::string private_key_file;
   KeyBytes private_key{};
-  // Of an inner packet, in bytes. Default: the uplink's MTU - 20 (IPv4) - 8 (UDP) - 16 (type 4
-  // header) - 16 (AEAD tag), which is 1440 for 1500. Type 5 needs 24 bytes less, but one number
-  // serves every protection, so that a tunnel's MTU does not depend on what was negotiated.
-  uint16_t mtu = 1440;
+  // Of an inner packet, in bytes. Default: the uplink's MTU - kTunnelOverheadBytes, which is 1440
+  // for 1500. Type 5 needs 24 bytes less, but one number serves every protection, so that a
+  // tunnel's MTU does not depend on what was negotiated.
+  uint16_t mtu = 1500 - kTunnelOverheadBytes;
   uint64_t heartbeat_ns = 25 * kSecond_ns;
   uint64_t dead_after_ns = 75 * kSecond_ns;  // silence that ends a tunnel; default 3 heartbeats
   // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
@@ -164,7 +171,10 @@ struct Config {
 
 // Reads `path`, the subscriber files that it includes and the key files that it names. Returns
 // nothing when there is any mistake; `errors` then holds every one of them, in the files' order.
-std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors);
+// `known_keys` receives what was looked for, such as "ports[].mtu": a test holds the reference
+// file against it.
+std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
+                           std::set<std::string>* known_keys = nullptr);
 
 // What `--check` prints about a good configuration: one fact a line.
 std::string describe_check(const Config& config);

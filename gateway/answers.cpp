@@ -1,0 +1,98 @@
+// What the gateway itself says: pings answered, ICMP errors, heartbeats.
+#include <rte_mbuf.h>
+
+#include <algorithm>
+
+#include "gateway/pipeline.h"
+
+namespace adit::gateway {
+
+rte_mbuf* Pipeline::new_packet() {
+  rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
+  if (mbuf != nullptr) ++counters_.generated;
+  return mbuf;
+}
+
+// An echo request to an address of our own, from outside.
+Fate Pipeline::answer_ping(Packet& packet) {
+  if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
+  nat::make_echo_reply(packet.span(), packet.parsed);
+  ++counters_.echoes_answered;
+  return send_ip(packet.port, packet.mbuf);
+}
+
+// To the port's own address, and neither a tunnel's packet nor a translated one's reply.
+Fate Pipeline::answer_local(Packet& packet) {
+  if (packet.parsed.protocol == kIpIcmp && !packet.parsed.is_fragment &&
+      packet.transport<IcmpHeader>().type == kIcmpEchoRequest) {
+    return answer_ping(packet);
+  }
+  return Fate::local_unhandled;
+}
+
+// RFC 1812 §4.3.2.8: ICMP errors are rate-limited, here by one bucket a worker.
+bool Pipeline::may_answer_with_error(const Packet& packet) {
+  if (!nat::may_send_icmp_error(packet.span(), packet.parsed)) return false;
+  const uint32_t elapsed_s = now_s_ - icmp_tokens_at_s_;
+  if (elapsed_s > 0) {
+    icmp_tokens_ = settings_.icmp_errors_per_second;  // a second's worth is also the bucket's size
+    icmp_tokens_at_s_ = now_s_;
+  }
+  if (icmp_tokens_ == 0) {
+    ++counters_.icmp_errors_suppressed;
+    return false;
+  }
+  --icmp_tokens_;
+  return true;
+}
+
+// An error to the inner host, from our address inside its tunnel.
+void Pipeline::tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
+  if (!may_answer_with_error(packet)) return;
+  rte_mbuf* error = new_packet();
+  if (error == nullptr) return;
+  uint8_t* bytes = reinterpret_cast<uint8_t*>(rte_pktmbuf_append(error, 576));
+  const size_t length = nat::build_icmp_error(packet.span(), type, code, rest,
+                                              packet.tunnel->router, packet.ip().source,
+                                              {bytes, 576});
+  rte_pktmbuf_trim(error, static_cast<uint16_t>(576 - length));
+  ++counters_.icmp_errors_sent;
+  finish(send_into_tunnel(*packet.tunnel, error, Seal::as_session), error);
+}
+
+// An error to a host on the Internet, from the address it wrote to.
+void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
+  if (!may_answer_with_error(packet)) return;
+  rte_mbuf* error = new_packet();
+  if (error == nullptr) return;
+  uint8_t* bytes = reinterpret_cast<uint8_t*>(rte_pktmbuf_append(error, 576));
+  const size_t length =
+      nat::build_icmp_error(packet.span(), type, code, rest, packet.ip().destination,
+                            packet.ip().source, {bytes, 576});
+  rte_pktmbuf_trim(error, static_cast<uint16_t>(576 - length));
+  ++counters_.icmp_errors_sent;
+  finish(send_ip(settings_.public_port, error), error);
+}
+
+void Pipeline::send_heartbeat(Tunnel& tunnel) {
+  rte_mbuf* mbuf = new_packet();
+  if (mbuf == nullptr) return;
+  const Fate fate = send_into_tunnel(tunnel, mbuf, Seal::always);
+  if (!is_drop(fate)) ++counters_.heartbeats_sent;
+  finish(fate, mbuf);
+}
+
+// Rule 12: a right plain packet from a wrong address. It cannot move the tunnel, but at most once
+// a second an empty type 4 packet goes to where it came from; a real client answers that with a
+// heartbeat, which can.
+void Pipeline::hint_new_address(Packet& packet) {
+  Tunnel& tunnel = *packet.tunnel;
+  if (tunnel.remote_hint_ns != 0 && now_ns_ - tunnel.remote_hint_ns < tunnel::kSecondNs) return;
+  tunnel.remote_hint_ns = now_ns_;
+  const Endpoint kept = tunnel.remote;
+  tunnel.remote = packet.from;
+  send_heartbeat(tunnel);
+  tunnel.remote = kept;
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,96 @@
+// A burst: the packets that travel through the pipeline together, and what the stages have found
+// out about each. A stage is one short loop over the live ones; a packet that a stage refuses or
+// gives away leaves the burst there.
+#pragma once
+
+#include <rte_mbuf.h>
+
+#include <array>
+#include <cstdint>
+
+#include "gateway/counters.h"
+#include "gateway/tunnel_table.h"
+#include "lib/nat/mapping.h"
+#include "lib/nat/translate.h"
+#include "lib/net/parse.h"
+
+namespace adit::gateway {
+
+inline constexpr unsigned kBurstMax = 64;
+
+struct Packet {
+  rte_mbuf* mbuf = nullptr;  // its first byte is the header that the next stage reads
+  Tunnel* tunnel = nullptr;
+  nat::Mapping* mapping = nullptr;
+  Endpoint from;             // outer source of a tunnel packet
+  uint8_t port = 0;          // received on
+  tunnel::SessionSet::Place place = tunnel::SessionSet::kNone;
+  bool plain = false;        // came as type 5
+  bool is_icmp_error = false;
+  nat::Protocol protocol = nat::Protocol::udp;
+  ParsedIpv4 parsed;         // of the IPv4 packet at the first byte
+  nat::QuotedPacket quoted;  // of an ICMP error
+
+  uint8_t* bytes() const { return rte_pktmbuf_mtod(mbuf, uint8_t*); }
+  std::span<uint8_t> span() const { return {bytes(), rte_pktmbuf_data_len(mbuf)}; }
+  Ipv4Header& ip() const { return *reinterpret_cast<Ipv4Header*>(bytes()); }
+  template <typename Header>
+  Header& transport() const {
+    return *reinterpret_cast<Header*>(bytes() + parsed.header_bytes);
+  }
+  Endpoint source() const { return {ip().source, parsed.source_port}; }
+  Endpoint destination() const { return {ip().destination, parsed.destination_port}; }
+  // Cuts `count` bytes off the front: a header that has been dealt with.
+  void strip(unsigned count) const { rte_pktmbuf_adj(mbuf, static_cast<uint16_t>(count)); }
+  // Cuts padding behind the IPv4 packet.
+  void trim() const {
+    if (const unsigned extra = rte_pktmbuf_data_len(mbuf) - parsed.total_bytes; extra > 0) {
+      rte_pktmbuf_trim(mbuf, static_cast<uint16_t>(extra));
+    }
+  }
+};
+
+class Burst {
+ public:
+  unsigned size() const { return count_; }
+  bool empty() const { return count_ == 0; }
+  void clear() { count_ = 0; }
+  Packet& add(rte_mbuf* mbuf) {
+    Packet& packet = packets_[count_];
+    packet = Packet{};
+    packet.mbuf = mbuf;
+    live_[count_++] = &packet;
+    return packet;
+  }
+  // Moves a packet that another burst holds into this one.
+  void add(const Packet& packet) {
+    packets_[count_] = packet;
+    live_[count_] = &packets_[count_];
+    ++count_;
+  }
+
+  // Runs `stage` over the live packets, in order. Each that does not return Fate::next leaves the
+  // burst; a dropped one is freed and counted.
+  template <typename Stage>
+  void each(Counters& counters, Stage stage) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < count_; ++i) {
+      Packet* packet = live_[i];
+      const Fate fate = stage(*packet);
+      if (fate == Fate::next) [[likely]] {
+        live_[kept++] = packet;
+      } else if (is_drop(fate)) {
+        ++counters.fates[static_cast<unsigned>(fate)];
+        rte_pktmbuf_free(packet->mbuf);
+      }
+    }
+    count_ = kept;
+  }
+
+ private:
+  unsigned count_ = 0;
+  std::array<Packet*, kBurstMax> live_{};
+  std::array<Packet, kBurstMax> packets_{};
+};
+
+}  // namespace adit::gateway

@@ -1,0 +1,41 @@
+// A bounded queue of values between two threads: rte_ring with one producer and one consumer.
+#pragma once
+
+#include <rte_ring_elem.h>
+
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+namespace adit::gateway {
+
+template <typename T>
+class Channel {
+ public:
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % 4 == 0);
+
+  // `capacity` is a power of two; one place of it stays empty. `name` is unique in the process.
+  Channel(const char* name, unsigned capacity)
+      : ring_(rte_ring_create_elem(name, sizeof(T), capacity, -1,
+                                   RING_F_SP_ENQ | RING_F_SC_DEQ)) {
+    if (ring_ == nullptr) throw std::runtime_error(std::string("cannot create the ring ") + name);
+  }
+  ~Channel() { rte_ring_free(ring_); }
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+
+  // False if it is full.
+  bool push(T item) { return rte_ring_sp_enqueue_elem(ring_, &item, sizeof(T)) == 0; }
+  // Moves up to items.size() items out; returns how many.
+  unsigned pop(std::span<T> items) {
+    return rte_ring_sc_dequeue_burst_elem(ring_, items.data(), sizeof(T),
+                                          static_cast<unsigned>(items.size()), nullptr);
+  }
+  unsigned size() const { return rte_ring_count(ring_); }
+
+ private:
+  rte_ring* ring_;
+};
+
+}  // namespace adit::gateway

@@ -1,0 +1,29 @@
+// Where each part of the gateway's configuration stands in its file, kept from the reading to the
+// checks that compare parts with one another, so that those name places too. Internal to
+// gateway/config*.cpp.
+#pragma once
+
+#include <vector>
+
+#include "gateway/config.h"
+#include "lib/config/reader.h"
+
+namespace adit::gateway {
+
+struct ConfigPlaces {
+  explicit ConfigPlaces(const config::Section& whole)
+      : root(whole), tunnel(whole), nat(whole), nat_blocks(whole) {}
+
+  config::Section root;
+  config::Section tunnel;
+  config::Section nat;
+  config::Section nat_blocks;
+  std::vector<config::Section> ports;        // of Config::ports, one for one
+  std::vector<config::Section> pools;        // of Config::pools
+  std::vector<config::Section> subscribers;  // of Config::subscribers
+};
+
+// Everything that takes more than one value to judge. Sorts `nat.external`.
+void check_config(Config& config, ConfigPlaces& places);
+
+}  // namespace adit::gateway

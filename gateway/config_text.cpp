@@ -1,0 +1,143 @@
+// What the configuration's values say about themselves: the summary of `--check`, and the small
+// questions that the rest of the gateway asks.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "gateway/config.h"
+#include "lib/config/formats.h"
+#include "lib/net/headers.h"
+
+namespace adit::gateway {
+namespace {
+
+// The names of list items, "a, b".
+template <typename List, typename Text>
+std::string join(const List& list, Text text) {
+  std::string out;
+  for (const auto& item : list) out += (out.empty() ? "" : ", ") + text(item);
+  return out.empty() ? "none" : out;
+}
+
+template <typename List>
+std::string join(const List& list) {
+  return join(list, [](const auto& item) { return item.to_string(); });
+}
+
+std::string names_of(const std::vector<Protection>& protections) {
+  return join(protections, [](Protection p) { return std::string(config::name_of(p)); });
+}
+
+std::string port_line(const Config& config, size_t index) {
+  const PortConfig& port = config.ports[index];
+  std::string role = index == config.uplink ? "uplink" : "";
+  if (index == config.public_port) role += role.empty() ? "public" : " and public";
+  std::string line = "port " + port.name + " (" + role + "): " + port.device + ", address " +
+                     port.address.to_string() + ", MTU " + std::to_string(port.mtu);
+  if (port.vlan) line += ", VLAN " + std::to_string(*port.vlan);
+  if (port.next_hop) line += ", next hop " + port.next_hop->to_string();
+  return line + (port.is_adaptive() ? ", adaptive" : ", polling") + "\n";
+}
+
+std::string tunnel_line(const Config& config) {
+  const TunnelConfig& tunnel = config.tunnel;
+  return "tunnel: UDP " + config.tunnel_endpoint().to_string() + ", MTU " +
+         std::to_string(tunnel.mtu) + ", heartbeat " + config::duration_text(tunnel.heartbeat_ns) +
+         ", dead after " + config::duration_text(tunnel.dead_after_ns) + ", at most " +
+         std::to_string(tunnel.max_tunnels) + " tunnels, protections " +
+         names_of(tunnel.protections) + "\n";
+}
+
+std::string pool_line(const PoolConfig& pool) {
+  return "pool " + pool.name + ": " + pool.network.to_string() + ", router " +
+         pool.router.to_string() + ", " + std::to_string(pool.range.count()) +
+         " addresses to lease (" + pool.range.to_string() + ") for " +
+         config::duration_text(pool.lease_s * kSecond_ns) + ", routes " + join(pool.routes) + "\n";
+}
+
+std::string nat_lines(const NatConfig& nat) {
+  const uint64_t first_blocks = nat.ports.count() / nat.first_block_ports;
+  return "nat: " + std::to_string(nat.external_address_count()) + " external addresses (" +
+         join(nat.external) + "), ports " + nat.ports.to_string() + ", reserved " +
+         join(nat.reserved) + "\n" + "nat: up to " + std::to_string(nat.ports_per_subscriber()) +
+         " ports for a subscriber in " + std::to_string(nat.blocks_per_subscriber) +
+         " blocks; first blocks of " + std::to_string(nat.first_block_ports) + " ports for up to " +
+         std::to_string(first_blocks * nat.external_address_count()) + " subscribers\n";
+}
+
+std::string subscriber_line(const std::vector<SubscriberConfig>& subscribers) {
+  const auto fixed = std::count_if(subscribers.begin(), subscribers.end(),
+                                   [](const SubscriberConfig& s) { return s.address.has_value(); });
+  return "subscribers: " + std::to_string(subscribers.size()) + ", of which " +
+         std::to_string(fixed) + " with a fixed address\n";
+}
+
+bool is_hex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+  });
+}
+
+}  // namespace
+
+bool PortConfig::is_pci() const {
+  // [domain:]bus:device.function, perhaps with device arguments after a comma.
+  std::string_view bus(device);
+  bus = bus.substr(0, bus.find(','));
+  if (bus.size() == 12 && bus[4] == ':' && is_hex(bus.substr(0, 4))) bus.remove_prefix(5);
+  return bus.size() == 7 && bus[2] == ':' && bus[5] == '.' && is_hex(bus.substr(0, 2)) &&
+         is_hex(bus.substr(3, 2)) && bus[6] >= '0' && bus[6] <= '7';
+}
+
+bool PortConfig::is_adaptive() const {
+  return idle == Idle::kAuto ? !is_pci() : idle == Idle::kAdaptive;
+}
+
+std::string ReservedPort::to_string() const {
+  std::string text;
+  if (address) text += address->to_string() + ":";
+  if (protocol) {
+    text += *protocol == kIpUdp ? "udp:" : *protocol == kIpTcp ? "tcp:" : "icmp:";
+  }
+  return text + std::to_string(port);
+}
+
+uint64_t NatConfig::external_address_count() const {
+  uint64_t count = 0;
+  for (const config::Ipv4Range& range : external) count += range.count();
+  return count;
+}
+
+bool NatConfig::is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const {
+  return std::any_of(reserved.begin(), reserved.end(),
+                     [&](const ReservedPort& r) { return r.matches(address, protocol, port); });
+}
+
+uint32_t NatConfig::ports_per_subscriber() const {
+  return first_block_ports * ((1u << blocks_per_subscriber) - 1);
+}
+
+std::string describe_check(const Config& config) {
+  std::string out;
+  for (size_t i = 0; i < config.ports.size(); ++i) out += port_line(config, i);
+  out += tunnel_line(config);
+  for (const PoolConfig& pool : config.pools) out += pool_line(pool);
+  return out + nat_lines(config.nat) + subscriber_line(config.subscribers);
+}
+
+bool use_hugepages(const EalConfig& eal) {
+  if (eal.hugepages != EalConfig::Hugepages::kAuto) {
+    return eal.hugepages == EalConfig::Hugepages::kYes;
+  }
+  std::error_code error;
+  const std::filesystem::directory_iterator sizes("/sys/kernel/mm/hugepages", error);
+  if (error) return false;
+  return std::any_of(begin(sizes), end(sizes), [](const auto& size) {
+    uint64_t free_pages = 0;
+    std::ifstream(size.path() / "free_hugepages") >> free_pages;
+    return free_pages > 0;
+  });
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,515 @@
+#include "gateway/control.h"
+
+#include <rte_mbuf.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "lib/dhcp/packet.h"
+
+namespace adit::gateway {
+namespace {
+
+using tunnel::Action;
+using tunnel::HandshakeReject;
+
+inline constexpr size_t kNobody = ~size_t{0};
+inline constexpr size_t kNeighboursMax = 1024;
+// Slow packets taken in a tick: bounds how long timers wait behind a flood of them.
+inline constexpr unsigned kItemsPerTickMax = 256;
+// With so many slow packets waiting, a handshake must carry a cookie (mac2).
+inline constexpr unsigned kLoadedItems = 128;
+// Every open tunnel is looked at once in this time.
+inline constexpr uint64_t kHandRoundNs = 250'000'000;
+
+void fill_random(std::span<uint8_t> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
+    if (got > 0) bytes = bytes.subspan(static_cast<size_t>(got));
+  }
+}
+
+tunnel::Tai64n tai64n_now() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return tunnel::tai64n_from_unix(static_cast<uint64_t>(now.tv_sec),
+                                  static_cast<uint32_t>(now.tv_nsec));
+}
+
+tunnel::Protection protection_of(Protection configured) {
+  switch (configured) {
+    case Protection::kPlain:
+      return tunnel::Protection::plain;
+    case Protection::kAes256Gcm:
+      return tunnel::Protection::aes_256_gcm;
+    case Protection::kChaCha20Poly1305:
+      break;
+  }
+  return tunnel::Protection::chacha20_poly1305;
+}
+
+std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
+  std::vector<dhcp::PoolConfig> pools;
+  for (size_t i = 0; i < config.pools.size(); ++i) {
+    const PoolConfig& from = config.pools[i];
+    dhcp::PoolConfig pool;
+    pool.name = from.name;
+    pool.network = from.network;
+    pool.router = from.router;
+    pool.first = from.range.first;
+    pool.last = from.range.last;
+    pool.lease_s = from.lease_s;
+    pool.dns = from.dns;
+    for (const Ipv4Prefix& route : from.routes) pool.routes.push_back({route, from.router});
+    pool.mtu_bytes = config.tunnel.mtu;
+    pool.heartbeat_s = static_cast<uint16_t>(config.tunnel.heartbeat_ns / kSecond_ns);
+    for (const SubscriberConfig& subscriber : config.subscribers) {
+      if (subscriber.pool == i && subscriber.address) pool.excluded.push_back(*subscriber.address);
+    }
+    pools.push_back(std::move(pool));
+  }
+  return pools;
+}
+
+std::vector<Arp::PortAddresses> arp_ports(const Config& config,
+                                          const std::vector<PortView>& ports) {
+  std::vector<Arp::PortAddresses> out;
+  for (const PortView& port : ports) {
+    Arp::PortAddresses addresses{port.mac, port.address, {}};
+    if (port.is_public) {
+      for (const config::Ipv4Range& range : config.nat.external) {
+        for (uint64_t a = range.first.host(); a <= range.last.host(); ++a) {
+          addresses.also.push_back(Ipv4Address::from_host(static_cast<uint32_t>(a)));
+        }
+      }
+    }
+    out.push_back(std::move(addresses));
+  }
+  return out;
+}
+
+}  // namespace
+
+Control::Control(const Config& config, const std::vector<PortView>& ports,
+                 const std::vector<uint16_t>& limits_profiles, TunnelTable& tunnels,
+                 rte_mempool* pool, Channel<ToWorker>& to_worker,
+                 Channel<ToControl>& from_worker)
+    : config_(config),
+      tunnels_(tunnels),
+      pool_(pool),
+      to_worker_(to_worker),
+      from_worker_(from_worker),
+      random_(fill_random),
+      identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
+      cookies_(identity_.public_key),
+      dhcp_(dhcp_pools(config)),
+      arp_(arp_ports(config, ports), kNeighboursMax, *this),
+      subscribers_(config.subscribers.size()),
+      by_slot_(tunnels.slots(), kNobody) {
+  for (size_t i = 0; i < subscribers_.size(); ++i) {
+    subscribers_[i].config = &config.subscribers[i];
+    subscribers_[i].limits_profile = limits_profiles[i];
+    by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
+  }
+  for (uint32_t slot = tunnels.slots() - 1; slot >= 1; --slot) free_slots_.push_back(slot);
+}
+
+Control::~Control() {
+  ToControl item;
+  while (from_worker_.pop({&item, 1}) == 1) {
+    if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
+  }
+}
+
+void Control::start(uint64_t) { arp_.announce(); }
+
+void Control::tick(uint64_t now_ns) {
+  ToControl items[32];
+  unsigned taken = 0;
+  while (taken < kItemsPerTickMax) {
+    const unsigned count = from_worker_.pop(items);
+    for (unsigned i = 0; i < count; ++i) {
+      on_item(items[i], now_ns);
+      if (items[i].packet != nullptr) {
+        ++counters_.packets_taken;
+        rte_pktmbuf_free(items[i].packet);
+      }
+    }
+    taken += count;
+    if (count < std::size(items)) break;
+  }
+  arp_.tick(now_ns);
+  expire_leases(now_ns);
+
+  // The hand: so many tunnels a tick that a round takes kHandRoundNs.
+  if (open_.empty()) {
+    hand_moved_ns_ = now_ns;
+    return;
+  }
+  const uint64_t elapsed_ns = std::min(now_ns - hand_moved_ns_, kHandRoundNs);
+  const uint64_t steps = open_.size() * elapsed_ns / kHandRoundNs;
+  if (steps == 0 && elapsed_ns < kHandRoundNs) return;
+  hand_moved_ns_ = now_ns;
+  for (uint64_t i = 0; i < steps && !open_.empty(); ++i) {
+    hand_ = hand_ + 1 < open_.size() ? hand_ + 1 : 0;
+    follow(subscribers_[open_[hand_]], now_ns);
+  }
+}
+
+void Control::on_item(const ToControl& item, uint64_t now_ns) {
+  switch (item.kind) {
+    case ToControl::handshake:
+      return on_handshake(item, now_ns);
+    case ToControl::dhcp:
+      return on_dhcp(item, now_ns);
+    case ToControl::arp:
+      return arp_.on_packet(item.port,
+                            {rte_pktmbuf_mtod(item.packet, const uint8_t*),
+                             rte_pktmbuf_data_len(item.packet)},
+                            now_ns);
+    case ToControl::resolve:
+      return arp_.resolve(item.port, item.address, now_ns);
+    case ToControl::mapping:
+      listed_mappings_.push_back(item);
+      return;
+    case ToControl::mappings_end:
+      mappings_listed_ = true;
+      return;
+  }
+}
+
+void Control::list_mappings(uint32_t slot) {
+  listed_mappings_.clear();
+  mappings_listed_ = false;
+  ToWorker message;
+  message.kind = ToWorker::list_mappings;
+  message.slot = slot;
+  tell_worker(message);
+}
+
+// ---- Handshakes and tunnels ----
+
+void Control::count(HandshakeReject reason) {
+  ++counters_.handshakes_rejected[static_cast<size_t>(reason)];
+}
+
+// mac1 always; under load mac2 as well, or the sender gets a cookie to come back with.
+bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns) {
+  using Verdict = tunnel::CookieChecker::Verdict;
+  const Verdict verdict = cookies_.check(message, from, now_ns, random_);
+  if (verdict == Verdict::bad_mac1) {
+    count(HandshakeReject::bad_mac);
+    return false;
+  }
+  if (verdict == Verdict::mac1_and_mac2 || from_worker_.size() < kLoadedItems) return true;
+  const auto& initiation = *reinterpret_cast<const tunnel::InitiationMessage*>(message.data());
+  const tunnel::CookieReplyMessage reply = cookies_.make_reply(
+      message, initiation.sender_index.host(), from, now_ns, random_);
+  ToWorker send;
+  send.kind = ToWorker::send_udp;
+  send.remote = from;
+  send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
+  if (send.packet != nullptr) tell_worker(send);
+  ++counters_.cookies_sent;
+  return false;
+}
+
+Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
+}
+
+void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
+  const std::span<const uint8_t> bytes{rte_pktmbuf_mtod(item.packet, const uint8_t*),
+                                       rte_pktmbuf_data_len(item.packet)};
+  if (bytes.size() != sizeof(tunnel::InitiationMessage)) {
+    return count(HandshakeReject::malformed);
+  }
+  if (!admit(bytes, item.from, now_ns)) return;
+  const auto opened = tunnel::open_initiation(
+      identity_, *reinterpret_cast<const tunnel::InitiationMessage*>(bytes.data()));
+  if (!opened) return count(HandshakeReject::not_authentic);
+  Subscriber* subscriber = subscriber_of(opened->remote_public_key);
+  if (subscriber == nullptr) return count(HandshakeReject::unknown_peer);
+  if (!prepare_peer(*subscriber, now_ns)) return;
+
+  HandshakeReject reject = HandshakeReject::none;
+  const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
+  if (reject != HandshakeReject::none) {
+    count(reject);
+    // A refused first handshake leaves nothing behind.
+    if (subscriber->epoch == 0) {
+      free_slots_.push_back(subscriber->slot);
+      subscriber->slot = 0;
+      subscriber->peer.reset();
+    }
+    return;
+  }
+  ++counters_.handshakes_accepted;
+  subscriber->last_stamp = subscriber->peer->last_received_stamp();
+  if (subscriber->epoch == 0) open_tunnel(*subscriber, now_ns);
+  act(*subscriber, actions, item.from);
+}
+
+// Gives a subscriber without a tunnel a slot and a peer. False if there is no slot, or its key is
+// no point that a handshake can use.
+bool Control::prepare_peer(Subscriber& subscriber, uint64_t) {
+  if (subscriber.peer) return true;
+  if (!subscriber.identity) {
+    subscriber.identity = tunnel::make_remote_identity(
+        identity_, tunnel::PublicKey{subscriber.config->public_key},
+        tunnel::PresharedKey{subscriber.config->preshared_key.value_or(KeyBytes{})});
+    if (!subscriber.identity) {
+      count(HandshakeReject::not_authentic);
+      return false;
+    }
+  }
+  if (free_slots_.empty()) {
+    ++counters_.tunnel_table_full;
+    return false;
+  }
+  subscriber.slot = free_slots_.back();
+  free_slots_.pop_back();
+  subscriber.epoch = 0;
+  tunnel::PeerConfig config;
+  config.initiates = false;
+  config.heartbeat_ns = config_.tunnel.heartbeat_ns;
+  config.dead_after_ns = config_.tunnel.dead_after_ns;
+  config.slot = subscriber.slot;
+  config.slot_bits = static_cast<uint8_t>(tunnels_.slot_bits());
+  size_t next = 0;
+  for (Protection protection : subscriber.config->protections) {
+    if (next == config.preference.size()) break;
+    config.preference[next++] = protection_of(protection);
+    config.allowed = config.allowed.with(protection_of(protection));
+  }
+  subscriber.peer.emplace(identity_, *subscriber.identity, config, random_);
+  subscriber.peer->restore_received_stamp(subscriber.last_stamp);
+  return true;
+}
+
+void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
+  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
+  subscriber.epoch = next_epoch_++;
+  subscriber.opened_ns = now_ns;
+  subscriber.seen_heard_ns = subscriber.seen_sent_ns = 0;
+  subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
+  by_slot_[subscriber.slot] = position;
+  open_.push_back(position);
+  ++counters_.tunnels_opened;
+
+  TunnelReport& report = tunnels_.report(subscriber.slot);
+  for (auto* field : {&report.heard_ns, &report.heard_packet_ns, &report.sent_ns,
+                      &report.sent_packet_ns, &report.remote, &report.rx_packets,
+                      &report.rx_bytes, &report.tx_packets, &report.tx_bytes}) {
+    field->store(0, std::memory_order_relaxed);  // the slot is nobody's: the worker is not there
+  }
+  report.confirmed_index.store(0, std::memory_order_relaxed);
+
+  ToWorker message;
+  message.kind = ToWorker::open_tunnel;
+  message.slot = subscriber.slot;
+  message.epoch = subscriber.epoch;
+  message.mtu_bytes = config_.tunnel.mtu;
+  message.address = subscriber.address;
+  message.router = config_.pools[subscriber.config->pool].router;
+  message.limits_profile = subscriber.limits_profile;
+  for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
+    if (message.prefix_count == kInnerPrefixesMax) break;
+    message.prefixes[message.prefix_count++] = prefix;
+  }
+  tell_worker(message);
+  spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);
+}
+
+void Control::close_tunnel(Subscriber& subscriber) {
+  ToWorker message;
+  message.kind = ToWorker::close_tunnel;
+  message.slot = subscriber.slot;
+  tell_worker(message);
+  dhcp_.release(subscriber.config->public_key);
+  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
+  open_.erase(std::find(open_.begin(), open_.end(), position));
+  by_slot_[subscriber.slot] = kNobody;
+  free_slots_.push_back(subscriber.slot);
+  ++counters_.tunnels_aged_out;
+  spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
+               subscriber.config->name);
+  subscriber.peer.reset();
+  subscriber.slot = 0;
+  subscriber.epoch = 0;
+  subscriber.address = {};
+}
+
+// Passes on to the peer what the worker has seen of the tunnel, and does what is due.
+void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
+  tunnel::Peer& peer = *subscriber.peer;
+  const TunnelReport& report = tunnels_.report(subscriber.slot);
+  const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
+  if (heard_ns != subscriber.seen_heard_ns) {
+    const bool carried_packet =
+        report.heard_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_heard_ns;
+    subscriber.seen_heard_ns = heard_ns;
+    peer.on_heard(heard_ns, carried_packet);
+  }
+  const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);
+  if (sent_ns != subscriber.seen_sent_ns) {
+    const bool carried_packet =
+        report.sent_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_sent_ns;
+    subscriber.seen_sent_ns = sent_ns;
+    peer.on_sent(sent_ns, carried_packet);
+  }
+  if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
+}
+
+void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to) {
+  ToWorker answer;  // a response and its session travel together
+  bool has_session = false;
+  bool died = false;
+  for (const Action& action : actions) {
+    switch (action.kind) {
+      case Action::send_message:
+        answer.packet = packet_of(action.message_span());
+        break;
+      case Action::install_session:
+        answer.session = action.session;
+        subscriber.protection = action.session.protection;
+        has_session = true;
+        break;
+      case Action::send_heartbeat: {
+        ToWorker message;
+        message.kind = ToWorker::heartbeat;
+        message.slot = subscriber.slot;
+        tell_worker(message);
+        break;
+      }
+      case Action::drop_sessions: {
+        ToWorker message;
+        message.kind = ToWorker::drop_sessions;
+        message.slot = subscriber.slot;
+        tell_worker(message);
+        break;
+      }
+      case Action::dead:
+        died = true;
+        break;
+    }
+  }
+  if (answer.packet != nullptr) {
+    answer.kind = has_session ? ToWorker::install_session : ToWorker::send_udp;
+    answer.slot = subscriber.slot;
+    answer.remote = to;
+    tell_worker(answer);
+  }
+  if (died) close_tunnel(subscriber);
+}
+
+// ---- Addresses ----
+
+void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
+  const size_t position = by_slot_[item.slot];
+  if (position == kNobody || subscribers_[position].epoch != item.epoch) return;
+  Subscriber& subscriber = subscribers_[position];
+  const auto query = dhcp::unwrap({rte_pktmbuf_mtod(item.packet, const uint8_t*),
+                                   rte_pktmbuf_data_len(item.packet)});
+  if (!query) return dhcp_.count_malformed();
+  const SubscriberConfig& config = *subscriber.config;
+  const dhcp::Outcome outcome =
+      dhcp_.on_message(now_ns, config.public_key,
+                       {static_cast<uint32_t>(config.pool), config.address}, query->message);
+  if (outcome.exhausted) {
+    ++counters_.dhcp_exhausted;
+    spdlog::warn("no address for {}: pool {} is exhausted", config.name,
+                 config_.pools[config.pool].name);
+  }
+  // A fixed address is the subscriber's with or without a lease.
+  if (outcome.released && !config.address) set_address(subscriber, {});
+  if (outcome.leased) set_address(subscriber, *outcome.leased);
+  if (!outcome.reply) return;
+  uint8_t bytes[dhcp::kPacketBytesMax];
+  ToWorker message;
+  message.kind = ToWorker::send_inner;
+  message.slot = subscriber.slot;
+  message.epoch = subscriber.epoch;
+  message.packet = packet_of({bytes, dhcp::wrap(*outcome.reply, bytes)});
+  if (message.packet != nullptr) tell_worker(message);
+}
+
+void Control::set_address(Subscriber& subscriber, Ipv4Address address) {
+  if (subscriber.address == address) return;
+  subscriber.address = address;
+  ToWorker message;
+  message.kind = ToWorker::set_address;
+  message.slot = subscriber.slot;
+  message.address = address;
+  tell_worker(message);
+  spdlog::info("tunnel {} of {}: {}", subscriber.slot, subscriber.config->name,
+               address.is_zero() ? "address released" : "address " + address.to_string());
+}
+
+void Control::expire_leases(uint64_t now_ns) {
+  dhcp::ExpiredLease expired[16];
+  const size_t count = dhcp_.tick(now_ns, expired);
+  for (size_t i = 0; i < count; ++i) {
+    Subscriber* subscriber = subscriber_of(tunnel::PublicKey{expired[i].key});
+    if (subscriber != nullptr && subscriber->slot != 0 && !subscriber->config->address) {
+      set_address(*subscriber, {});
+    }
+  }
+}
+
+// ---- Neighbours ----
+
+void Control::send_arp(unsigned port, const MacAddress& to, const ArpPacket& packet) {
+  ToWorker message;
+  message.kind = ToWorker::send_frame;
+  message.port = static_cast<uint8_t>(port);
+  message.mac = to;
+  message.packet = packet_of({reinterpret_cast<const uint8_t*>(&packet), sizeof packet});
+  if (message.packet != nullptr) tell_worker(message);
+}
+
+void Control::neighbour_found(unsigned port, Ipv4Address address, const MacAddress& mac) {
+  ToWorker message;
+  message.kind = ToWorker::set_neighbour;
+  message.port = static_cast<uint8_t>(port);
+  message.address = address;
+  message.mac = mac;
+  tell_worker(message);
+}
+
+void Control::neighbour_lost(unsigned port, Ipv4Address address) {
+  ToWorker message;
+  message.kind = ToWorker::lose_neighbour;
+  message.port = static_cast<uint8_t>(port);
+  message.address = address;
+  tell_worker(message);
+}
+
+// ---- To the worker ----
+
+rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
+  rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
+  if (mbuf == nullptr) {
+    ++counters_.no_buffer;
+    return nullptr;
+  }
+  std::memcpy(rte_pktmbuf_append(mbuf, static_cast<uint16_t>(bytes.size())), bytes.data(),
+              bytes.size());
+  return mbuf;
+}
+
+void Control::tell_worker(const ToWorker& message) {
+  if (to_worker_.push(message)) {
+    counters_.packets_given += message.packet != nullptr;
+    return;
+  }
+  ++counters_.worker_ring_full;
+  if (message.packet != nullptr) rte_pktmbuf_free(message.packet);
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,129 @@
+// The control thread: handshakes, leases, neighbours, heartbeats, ageing. Never on a packet's way:
+// slow packets come to it through a ring, and what it decides goes to the worker through another,
+// together with the packet that announces it.
+//
+// Owner: main. Single thread; everything here is its own, but for TunnelTable's reports, which it
+// reads, and the two channels.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/arp.h"
+#include "gateway/channel.h"
+#include "gateway/config.h"
+#include "gateway/messages.h"
+#include "gateway/pipeline.h"
+#include "gateway/tunnel_table.h"
+#include "lib/dhcp/server.h"
+#include "lib/tunnel/cookie.h"
+#include "lib/tunnel/peer.h"
+
+struct rte_mempool;
+
+namespace adit::gateway {
+
+// X(name): what the control thread counts.
+#define ADIT_CONTROL_EVENTS(X)                                                        \
+  X(handshakes_accepted) X(cookies_sent) X(tunnels_opened) X(tunnels_aged_out)        \
+  X(tunnel_table_full) X(dhcp_exhausted) X(worker_ring_full) X(no_buffer)             \
+  X(packets_taken) X(packets_given)
+
+struct ControlCounters {
+#define X(name) uint64_t name = 0;
+  ADIT_CONTROL_EVENTS(X)
+#undef X
+  // By tunnel::HandshakeReject.
+  std::array<uint64_t, 16> handshakes_rejected{};
+};
+
+// One who may connect, and what is known of its tunnel. Owner: Control.
+struct Subscriber {
+  const SubscriberConfig* config = nullptr;
+  uint16_t limits_profile = 0;
+  std::optional<tunnel::RemoteIdentity> identity;  // made at the first handshake
+  std::optional<tunnel::Peer> peer;                // while it has a tunnel
+  tunnel::Tai64n last_stamp{};                     // outlives the tunnel (replay)
+  uint32_t slot = 0;                               // 0: no tunnel
+  uint32_t epoch = 0;
+  Ipv4Address address;  // inner; zero until leased
+  tunnel::Protection protection = tunnel::Protection::chacha20_poly1305;  // of the last session
+  uint64_t opened_ns = 0;
+  // What of the tunnel's report has been passed on to the peer.
+  uint64_t seen_heard_ns = 0;
+  uint64_t seen_sent_ns = 0;
+};
+
+class Control final : private Arp::Sink {
+ public:
+  // Everything referred to outlives this. `limits_profiles[i]` is subscriber i's.
+  Control(const Config& config, const std::vector<PortView>& ports,
+          const std::vector<uint16_t>& limits_profiles, TunnelTable& tunnels, rte_mempool* pool,
+          Channel<ToWorker>& to_worker, Channel<ToControl>& from_worker);
+  ~Control() override;
+
+  // Announces our addresses. Call when the worker runs.
+  void start(uint64_t now_ns);
+  // Everything that is due: call every millisecond or so.
+  void tick(uint64_t now_ns);
+
+  const ControlCounters& counters() const { return counters_; }
+  const dhcp::Server& dhcp() const { return dhcp_; }
+  const Arp& arp() const { return arp_; }
+  const std::vector<Subscriber>& subscribers() const { return subscribers_; }
+  unsigned open_tunnels() const { return static_cast<unsigned>(open_.size()); }
+  // Asks the worker for a tunnel's mappings; they are in listed_mappings() when mappings_listed().
+  void list_mappings(uint32_t slot);
+  bool mappings_listed() const { return mappings_listed_; }
+  const std::vector<ToControl>& listed_mappings() const { return listed_mappings_; }
+
+ private:
+  void on_item(const ToControl& item, uint64_t now_ns);
+  void on_handshake(const ToControl& item, uint64_t now_ns);
+  bool admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  Subscriber* subscriber_of(const tunnel::PublicKey& key);
+  bool prepare_peer(Subscriber& subscriber, uint64_t now_ns);
+  void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
+  void close_tunnel(Subscriber& subscriber);
+  void follow(Subscriber& subscriber, uint64_t now_ns);
+  void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
+
+  void on_dhcp(const ToControl& item, uint64_t now_ns);
+  void set_address(Subscriber& subscriber, Ipv4Address address);
+  void expire_leases(uint64_t now_ns);
+
+  void send_arp(unsigned port, const MacAddress& to, const ArpPacket& packet) override;
+  void neighbour_found(unsigned port, Ipv4Address address, const MacAddress& mac) override;
+  void neighbour_lost(unsigned port, Ipv4Address address) override;
+
+  rte_mbuf* packet_of(std::span<const uint8_t> bytes);
+  void tell_worker(const ToWorker& message);
+  void count(tunnel::HandshakeReject reason);
+
+  const Config& config_;
+  TunnelTable& tunnels_;
+  rte_mempool* pool_;
+  Channel<ToWorker>& to_worker_;
+  Channel<ToControl>& from_worker_;
+  tunnel::RandomSource random_;
+  tunnel::Identity identity_;
+  tunnel::CookieChecker cookies_;
+  dhcp::Server dhcp_;
+  Arp arp_;
+  std::vector<Subscriber> subscribers_;
+  std::map<tunnel::PublicKey, size_t> by_key_;
+  std::vector<size_t> by_slot_;        // slot -> position in subscribers_; kNobody
+  std::vector<uint32_t> free_slots_;   // the lowest last, so that the first tunnel is 1
+  std::vector<size_t> open_;           // positions of subscribers with a tunnel
+  size_t hand_ = 0;                    // the next of open_ to look at
+  uint32_t next_epoch_ = 1;
+  uint64_t hand_moved_ns_ = 0;
+  std::vector<ToControl> listed_mappings_;
+  bool mappings_listed_ = false;
+  ControlCounters counters_;
+};
+
+}  // namespace adit::gateway

@@ -1,0 +1,90 @@
+// The stages of the inbound journey: from the Internet into a tunnel.
+#include "gateway/pipeline.h"
+
+namespace adit::gateway {
+
+// Nobody out there may speak from our own addresses, or from one that is no single host.
+Fate Pipeline::check_public_source(Packet& packet) {
+  const Ipv4Address from = packet.ip().source;
+  if (from.is_multicast() || from.is_broadcast() || from.is_loopback() || from.is_zero() ||
+      nat_.is_pool_address(from)) {
+    return Fate::bad_source;
+  }
+  return Fate::next;
+}
+
+Fate Pipeline::find_mapping(Packet& packet) {
+  if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
+    return Fate::unsupported_protocol;
+  }
+  if (packet.protocol == nat::Protocol::icmp) {
+    const uint8_t type = packet.transport<IcmpHeader>().type;
+    if (is_icmp_error(type)) return find_mapping_of_error(packet);
+    // RFC 5508 REQ-10, RFC 1812: our own addresses answer pings.
+    if (type == kIcmpEchoRequest) return answer_ping(packet);
+    constexpr uint8_t kTimestampReply = 14;  // RFC 792
+    if (type != kIcmpEchoReply && type != kTimestampReply) return Fate::icmp_unsupported;
+  }
+  packet.mapping = nat_.find_inbound(packet.ip().destination, packet.protocol,
+                                     packet.parsed.destination_port, now_s_);
+  if (packet.mapping == nullptr) return Fate::no_mapping;
+  packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
+  return Fate::next;
+}
+
+// An error about a packet that we sent: its quoted source is the mapping's external endpoint
+// (RFC 5508 REQ-4). Errors are not filtered by source (RFC 4787 REQ-12a).
+Fate Pipeline::find_mapping_of_error(Packet& packet) {
+  if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
+  if (!nat::parse_quoted(packet.span(), packet.parsed, packet.quoted)) return Fate::icmp_bad_quote;
+  if (!nat::protocol_of(packet.quoted.protocol, packet.protocol)) return Fate::icmp_no_mapping;
+  packet.mapping =
+      nat_.find_inbound(packet.quoted.source, packet.protocol, packet.quoted.source_port, now_s_);
+  if (packet.mapping == nullptr || packet.quoted.source != packet.ip().destination) {
+    return Fate::icmp_no_mapping;
+  }
+  packet.is_icmp_error = true;
+  packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
+  return Fate::next;
+}
+
+Fate Pipeline::forward_inbound(Packet& packet) {
+  const uint16_t mtu = packet.tunnel->mtu_bytes;
+  if (packet.parsed.total_bytes > mtu) [[unlikely]] {
+    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+    tell_internet(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
+    return Fate::too_big;
+  }
+  if (!nat::decrement_ttl(packet.bytes())) {
+    tell_internet(packet, kIcmpTimeExceeded, 0, 0);
+    return Fate::ttl_exceeded;
+  }
+  if (settings_.mss_clamp && packet.parsed.protocol == kIpTcp &&
+      nat::clamp_mss(packet.bytes(), packet.parsed, static_cast<uint16_t>(mtu - 40))) {
+    ++counters_.mss_clamped;
+  }
+  return Fate::next;
+}
+
+Fate Pipeline::translate_inbound(Packet& packet) {
+  nat::Mapping& mapping = *packet.mapping;
+  if (packet.is_icmp_error) {
+    // Neither refreshes nor deletes (RFC 5508 REQ-6).
+    nat::translate_error_inbound(packet.span(), packet.parsed, packet.quoted, mapping);
+    ++counters_.icmp_errors_translated;
+  } else {
+    const uint8_t flags =
+        packet.protocol == nat::Protocol::tcp ? packet.transport<TcpHeader>().flags : uint8_t{0};
+    nat_.on_inbound(mapping, packet.source(), flags, now_s_);
+    nat::translate_inbound(packet.bytes(), packet.parsed, mapping);
+  }
+  counters_.inbound_bytes += packet.parsed.total_bytes;
+  ++counters_.inbound_packets;
+  return Fate::next;
+}
+
+Fate Pipeline::wrap(Packet& packet) {
+  return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,277 @@
+// adit-gateway: wiring only. Reads the configuration, starts DPDK, makes each part and hands it
+// what it works on, runs the control thread until SIGTERM or SIGINT, and takes all down again.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_mbuf.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "gateway/config.h"
+#include "gateway/control.h"
+#include "gateway/eal.h"
+#include "gateway/metrics.h"
+#include "gateway/port.h"
+#include "gateway/status.h"
+#include "gateway/worker.h"
+
+namespace adit::gateway {
+namespace {
+
+inline constexpr unsigned kChannelItems = 4096;
+inline constexpr unsigned kNeighbours = 1024;
+inline constexpr unsigned kPoolCache = 256;
+inline constexpr unsigned kCachedSessionsMax = 8192;  // of expanded AES keys, 2 KiB each
+
+void start_log(config::LogLevel level) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("adit"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  switch (level) {
+    case config::LogLevel::kDebug:
+      return spdlog::set_level(spdlog::level::debug);
+    case config::LogLevel::kInfo:
+      return spdlog::set_level(spdlog::level::info);
+    case config::LogLevel::kWarning:
+      return spdlog::set_level(spdlog::level::warn);
+    case config::LogLevel::kError:
+      return spdlog::set_level(spdlog::level::err);
+  }
+}
+
+// SIGTERM and SIGINT become readable; no thread is interrupted by them. Call before EAL starts
+// its threads, which inherit the mask.
+int block_stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+// net_tap raises SIGIO for every packet; a thread that sleeps must not be woken by it. The workers
+// keep it: the driver counts on somebody to take it.
+void block_sigio() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGIO);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+struct FreePool {
+  void operator()(rte_mempool* pool) const { rte_mempool_free(pool); }
+};
+using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
+
+// Buffers for all descriptors to be full at once, and what the pipeline and the rings hold besides.
+PacketPool make_packet_pool(const Config& config) {
+  unsigned count = 2 * kChannelItems;
+  uint16_t mtu = 1500;
+  for (const PortConfig& port : config.ports) {
+    count += port.rx_descriptors + port.tx_descriptors;
+    mtu = std::max(mtu, port.mtu);
+  }
+  const auto room = static_cast<uint16_t>(RTE_PKTMBUF_HEADROOM + mtu + 128);
+  PacketPool pool(rte_pktmbuf_pool_create("packets", count, kPoolCache, 0,
+                                          std::max<uint16_t>(room, RTE_MBUF_DEFAULT_BUF_SIZE),
+                                          static_cast<int>(rte_socket_id())));
+  if (!pool) {
+    throw std::runtime_error(fmt::format(
+        "no memory for {} packet buffers: raise eal.memory_mb", count));
+  }
+  return pool;
+}
+
+struct FreeTable {
+  void operator()(std::byte* memory) const { rte_free(memory); }
+};
+using TableMemory = std::unique_ptr<std::byte, FreeTable>;
+
+TableMemory make_table_memory(size_t bytes) {
+  TableMemory memory(static_cast<std::byte*>(rte_zmalloc("mappings", bytes, 64)));
+  if (!memory) {
+    throw std::runtime_error(fmt::format(
+        "no memory for the mapping table, {} MiB: raise eal.memory_mb", bytes >> 20));
+  }
+  return memory;
+}
+
+// The translator's settings, and for each subscriber the profile of its limits.
+nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles) {
+  nat::Settings settings;
+  for (const config::Ipv4Range& range : config.nat.external) {
+    for (uint64_t a = range.first.host(); a <= range.last.host(); ++a) {
+      settings.pool.push_back(Ipv4Address::from_host(static_cast<uint32_t>(a)));
+    }
+  }
+  for (const ReservedPort& reserved : config.nat.reserved) {
+    for (Ipv4Address address : settings.pool) {
+      if (!reserved.address || *reserved.address == address) {
+        settings.reserved.push_back({address, reserved.port});
+      }
+    }
+  }
+  settings.first_port = config.nat.ports.first;
+  settings.last_port = config.nat.ports.last;
+  settings.first_block_ports = static_cast<uint16_t>(config.nat.first_block_ports);
+  settings.blocks_per_subscriber = static_cast<uint8_t>(config.nat.blocks_per_subscriber);
+  const auto seconds = [](uint64_t ns) { return static_cast<uint32_t>(ns / kSecond_ns); };
+  const NatTimeouts& timeouts = config.nat.timeouts;
+  settings.timeouts.udp_s = seconds(timeouts.udp_ns);
+  settings.timeouts.tcp_established_s = seconds(timeouts.tcp_established_ns);
+  settings.timeouts.tcp_transitory_s = seconds(timeouts.tcp_transitory_ns);
+  settings.timeouts.icmp_s = seconds(timeouts.icmp_ns);
+  settings.timeouts.port_rest_s = seconds(timeouts.port_rest_ns);
+  settings.limits.clear();
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    const nat::Limits limits{subscriber.limits.mappings, subscriber.limits.new_mappings_per_second,
+                             subscriber.limits.new_mappings_burst};
+    auto found = std::find(settings.limits.begin(), settings.limits.end(), limits);
+    if (found == settings.limits.end()) found = settings.limits.insert(found, limits);
+    profiles.push_back(static_cast<uint16_t>(found - settings.limits.begin()));
+  }
+  if (settings.limits.empty()) settings.limits.push_back({});
+  return settings;
+}
+
+PipelineSettings pipeline_settings(const Config& config,
+                                   const std::vector<std::unique_ptr<Port>>& ports) {
+  PipelineSettings settings;
+  for (size_t i = 0; i < ports.size(); ++i) {
+    settings.ports.push_back(ports[i]->view());
+    settings.ports.back().is_uplink = i == config.uplink;
+    settings.ports.back().is_public = i == config.public_port;
+  }
+  settings.uplink = static_cast<uint8_t>(config.uplink);
+  settings.public_port = static_cast<uint8_t>(config.public_port);
+  settings.tunnel_endpoint = config.tunnel_endpoint();
+  for (const PoolConfig& pool : config.pools) settings.inner_networks.push_back(pool.network);
+  settings.mss_clamp = config.nat.mss_clamp;
+  return settings;
+}
+
+uint64_t random64() {
+  uint64_t value = 0;
+  while (getrandom(&value, sizeof value, 0) != sizeof value) {
+  }
+  return value;
+}
+
+int run_worker(void* worker) {
+  static_cast<Worker*>(worker)->run();
+  return 0;
+}
+
+// The control thread: sleeps a millisecond at a time until a stop signal comes.
+void run_control(Control& control, StatusServer& status, int stop_signals) {
+  pollfd waiting{stop_signals, POLLIN, 0};
+  while (poll(&waiting, 1, 1) <= 0) {
+    const uint64_t now_ns = boottime_ns();
+    control.tick(now_ns);
+    status.tick(now_ns);
+  }
+}
+
+void run(const Config& config) {
+  const uint64_t started_ns = boottime_ns();
+  const int stop_signals = block_stop_signals();
+  const Eal eal(eal_arguments(config));
+  block_sigio();
+
+  const PacketPool pool = make_packet_pool(config);
+  std::vector<std::unique_ptr<Port>> ports;
+  std::vector<Worker::Queue> queues;
+  bool adaptive = false;
+  for (const PortConfig& port : config.ports) {
+    ports.push_back(std::make_unique<Port>(port, pool.get()));
+    queues.push_back({ports.back()->id(), 0});
+    adaptive |= port.is_adaptive();
+    spdlog::info("{}", ports.back()->describe());
+  }
+
+  std::vector<uint16_t> limits_profiles;
+  const nat::Settings settings = nat_settings(config, limits_profiles);
+  const size_t table_bytes = nat::Nat::memory_bytes(settings);
+  const TableMemory table = make_table_memory(table_bytes);
+  nat::Nat nat(settings, {table.get(), table_bytes}, random64);
+  TunnelTable tunnels(config.tunnel.max_tunnels);
+  Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
+  Neighbours neighbours("neighbours", kNeighbours);
+  Counters counters;
+  const PipelineSettings path = pipeline_settings(config, ports);
+  auto pipeline = std::make_unique<Pipeline>(path, tunnels, nat, crypto, neighbours, pool.get(),
+                                             counters);
+  Channel<ToWorker> to_worker("to_worker", kChannelItems);
+  Channel<ToControl> to_control("to_control", kChannelItems);
+  Worker worker(*pipeline, nat, counters, queues, to_worker, to_control, adaptive);
+  Control control(config, path.ports, limits_profiles, tunnels, pool.get(), to_worker, to_control);
+
+  StatusSources sources{&config, &control, &tunnels, &counters, &nat, {}, started_ns};
+  for (const auto& port : ports) sources.ports.push_back(port.get());
+  StatusServer status(config.control_socket, sources, control);
+  std::optional<Metrics> metrics;
+  if (config.metrics_listen) metrics.emplace(*config.metrics_listen, counters, nat);
+
+  const unsigned core = rte_get_next_lcore(-1, 1, 0);
+  if (rte_eal_remote_launch(run_worker, &worker, core) != 0) {
+    throw std::runtime_error("cannot start the worker");
+  }
+  control.start(boottime_ns());
+  spdlog::info("tunnels at {}, {} subscribers, worker {}", path.tunnel_endpoint.to_string(),
+               config.subscribers.size(), adaptive ? "adaptive" : "polling");
+
+  run_control(control, status, stop_signals);
+
+  spdlog::info("stopping");
+  worker.stop();
+  rte_eal_wait_lcore(core);
+  std::fputs(counters_text(counters).c_str(), stdout);
+  std::fflush(stdout);
+  close(stop_signals);
+}
+
+}  // namespace
+}  // namespace adit::gateway
+
+int main(int argc, char** argv) {
+  using namespace adit;
+  CLI::App app{"Adit gateway: ends tunnels, translates their sources, and back"};
+  std::string path;
+  bool check_only = false;
+  app.add_option("--config", path, "Configuration file (YAML)")->required();
+  app.add_flag("--check", check_only, "Check the configuration, say what it means, and stop");
+  app.set_version_flag("--version", ADIT_VERSION);
+  CLI11_PARSE(app, argc, argv);
+
+  std::vector<config::Error> errors;
+  const auto loaded = gateway::load(path, errors);
+  if (!loaded) {
+    for (const config::Error& error : errors) {
+      std::fprintf(stderr, "%s\n", error.to_string().c_str());
+    }
+    return 2;
+  }
+  if (check_only) {
+    std::fputs(gateway::describe_check(*loaded).c_str(), stdout);
+    return 0;
+  }
+  gateway::start_log(loaded->log_level);
+  try {
+    gateway::run(*loaded);
+  } catch (const std::exception& error) {
+    spdlog::error("{}", error.what());
+    return 1;
+  }
+  return 0;
+}

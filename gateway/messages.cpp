@@ -1,0 +1,135 @@
+// The worker's side of the conversation with the control thread.
+#include "gateway/messages.h"
+
+#include <rte_mbuf.h>
+
+#include <utility>
+
+#include "gateway/pipeline.h"
+
+namespace adit::gateway {
+
+void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
+  now_ns_ = now_ns;
+  now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  if (message.packet != nullptr) ++counters_.handed_in;
+  Tunnel& tunnel = tunnels_.at(message.slot);
+  switch (message.kind) {
+    case ToWorker::open_tunnel:
+      return open_tunnel(message);
+    case ToWorker::close_tunnel:
+      return close_tunnel(message);
+    case ToWorker::set_address:
+      tunnel.inner_address = message.address;
+      return;
+    case ToWorker::install_session:
+      return install_session(message);
+    case ToWorker::drop_sessions:
+      tunnel.sessions.clear();
+      return;
+    case ToWorker::heartbeat:
+      return send_heartbeat(tunnel);
+    case ToWorker::set_neighbour:
+      return set_neighbour(message);
+    case ToWorker::lose_neighbour:
+      return forget_neighbour(message.port, message.address);
+    case ToWorker::send_frame:
+      return finish(send_frame(message.port, message.packet, message.mac, kEtherTypeArp),
+                    message.packet);
+    case ToWorker::send_udp:
+      return finish(send_outer_udp(message.packet, message.remote), message.packet);
+    case ToWorker::list_mappings:
+      return list_mappings(tunnel);
+    case ToWorker::send_inner: {
+      const bool stale = !tunnel.active || tunnel.epoch != message.epoch;
+      return finish(stale ? Fate::stale_tunnel
+                          : send_into_tunnel(tunnel, message.packet, Seal::always),
+                    message.packet);
+    }
+  }
+}
+
+void Pipeline::open_tunnel(const ToWorker& message) {
+  Tunnel& tunnel = tunnels_.at(message.slot);
+  close_tunnel(message);  // in case the message that closed it was lost
+  tunnel.active = true;
+  tunnel.slot = message.slot;
+  tunnel.epoch = message.epoch;
+  tunnel.mtu_bytes = message.mtu_bytes;
+  tunnel.router = message.router;
+  tunnel.inner_address = message.address;
+  tunnel.prefix_count = message.prefix_count;
+  tunnel.prefixes = message.prefixes;
+  nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_);
+}
+
+void Pipeline::close_tunnel(const ToWorker& message) {
+  Tunnel& tunnel = tunnels_.at(message.slot);
+  if (!tunnel.active) return;
+  nat_.detach(tunnel.subscriber, now_s_);
+  tunnel = Tunnel{};  // the keys too
+}
+
+void Pipeline::install_session(const ToWorker& message) {
+  Tunnel& tunnel = tunnels_.at(message.slot);
+  if (tunnel.active) tunnel.sessions.install(message.session);
+  finish(send_outer_udp(message.packet, message.remote), message.packet);
+}
+
+// For a person who looks: bounded, and the list is cut rather than the traffic held up.
+void Pipeline::list_mappings(const Tunnel& tunnel) {
+  nat::Mapping mappings[kListedMappingsMax];
+  const unsigned count =
+      tunnel.active ? nat_.list(tunnel.subscriber, mappings, now_s_) : 0;
+  for (unsigned i = 0; i < count; ++i) {
+    ToControl item;
+    item.kind = ToControl::mapping;
+    item.slot = tunnel.slot;
+    item.from = mappings[i].internal;
+    item.external = mappings[i].external;
+    item.protocol = mappings[i].protocol;
+    hand_to_control(item);
+  }
+  ToControl end;
+  end.kind = ToControl::mappings_end;
+  hand_to_control(end);
+}
+
+void Pipeline::set_neighbour(const ToWorker& message) {
+  Neighbour* neighbour = neighbours_.find(message.port, message.address);
+  if (neighbour == nullptr) neighbour = neighbours_.add(message.port, message.address);
+  if (neighbour == nullptr) return;  // full: the next packet to it says so
+  neighbour->mac = message.mac;
+  neighbour->resolved = true;
+  if (rte_mbuf* waiting = std::exchange(neighbour->waiting, nullptr)) {
+    finish(send_frame(message.port, waiting, neighbour->mac, kEtherTypeIpv4), waiting);
+  }
+}
+
+void Pipeline::forget_neighbour(unsigned port, Ipv4Address address) {
+  Neighbour* neighbour = neighbours_.find(port, address);
+  if (neighbour == nullptr) return;
+  if (neighbour->waiting != nullptr) finish(Fate::neighbour_unresolved, neighbour->waiting);
+  if (last_neighbour_[port] == neighbour) last_neighbour_[port] = nullptr;
+  neighbours_.remove(*neighbour);
+}
+
+void Pipeline::drain() {
+  neighbours_.for_each([this](Neighbour& neighbour) {
+    if (rte_mbuf* waiting = std::exchange(neighbour.waiting, nullptr)) {
+      finish(Fate::neighbour_unresolved, waiting);
+    }
+  });
+  for (TxQueue& queue : tx_) {
+    for (unsigned i = 0; i < queue.count; ++i) finish(Fate::tx_full, queue.packets[i]);
+    queue.count = 0;
+  }
+  for (unsigned i = 0; i < control_outbox_.count; ++i) {
+    if (rte_mbuf* packet = control_outbox_.items[i].packet) {
+      finish(Fate::control_ring_full, packet);
+    }
+  }
+  control_outbox_.count = 0;
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,78 @@
+// What the control thread and a worker say to each other, through two rings of fixed size. All
+// values are trivially copyable. A message may carry a packet buffer; who takes the message out of
+// the ring owns it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
+#include "gateway/tunnel_table.h"
+#include "lib/net/address.h"
+#include "lib/tunnel/session.h"
+
+struct rte_mbuf;
+
+namespace adit::gateway {
+
+// Control thread -> worker. The worker first does what the message says, then sends its packet,
+// so that a packet never overtakes the state it depends on.
+struct ToWorker {
+  enum Kind : uint8_t {
+    open_tunnel,      // slot, epoch, mtu, router, prefixes, limits profile
+    set_address,      // slot, address (zero: none)
+    install_session,  // slot, session; packet: the response, sent to `remote`
+    drop_sessions,    // slot
+    close_tunnel,     // slot
+    heartbeat,        // slot: send an empty type 4 packet
+    set_neighbour,    // port, address, mac
+    lose_neighbour,   // port, address: nobody answered
+    send_frame,       // port, mac; packet: an ARP packet, sent to `mac`
+    send_udp,         // packet: UDP payload, sent from the tunnel endpoint to `remote`
+    send_inner,       // slot, epoch; packet: an inner IPv4 packet, always sealed (rule 5)
+    list_mappings,    // slot: answered by `mapping` items and a `mappings_end`
+  };
+  Kind kind = open_tunnel;
+  uint8_t port = 0;
+  uint8_t prefix_count = 0;
+  uint16_t mtu_bytes = 0;
+  uint16_t limits_profile = 0;  // index into nat::Settings::limits
+  uint32_t slot = 0;
+  uint32_t epoch = 0;
+  Endpoint remote;
+  MacAddress mac;
+  Ipv4Address address;
+  Ipv4Address router;
+  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};
+  tunnel::Session session;
+  rte_mbuf* packet = nullptr;
+};
+static_assert(std::is_trivially_copyable_v<ToWorker> && sizeof(ToWorker) % 4 == 0);
+
+// Worker -> control thread: slow packets and requests.
+struct ToControl {
+  enum Kind : uint8_t {
+    handshake,  // packet: UDP payload; from
+    dhcp,       // packet: inner IPv4 packet to UDP port 67; slot, epoch
+    arp,        // packet: the ARP packet behind the Ethernet header; port
+    resolve,    // port, address: a neighbour is wanted
+    mapping,    // slot, from: the internal endpoint, external, protocol
+    mappings_end,
+  };
+  Kind kind = handshake;
+  uint8_t port = 0;
+  uint8_t protocol = 0;  // nat::Protocol
+  uint8_t zero = 0;
+  Endpoint from;
+  Endpoint external;
+  uint32_t slot = 0;
+  uint32_t epoch = 0;
+  Ipv4Address address;
+  rte_mbuf* packet = nullptr;
+};
+static_assert(std::is_trivially_copyable_v<ToControl> && sizeof(ToControl) % 4 == 0);
+
+// How many mappings a list_mappings is answered with at most.
+inline constexpr unsigned kListedMappingsMax = 64;
+
+}  // namespace adit::gateway

@@ -1,0 +1,307 @@
+// The stages of the outbound journey: from a tunnel to the Internet.
+#include <cassert>
+#include <cstring>
+
+#include "gateway/pipeline.h"
+#include "lib/tunnel/wire.h"
+
+namespace adit::gateway {
+
+using tunnel::EncryptedHeader;
+using tunnel::MessageType;
+using tunnel::PlainHeader;
+using tunnel::Protection;
+using tunnel::SessionSet;
+
+// The packet begins at the tunnel header.
+Fate Pipeline::find_tunnel(Packet& packet) {
+  const std::span<uint8_t> bytes = packet.span();
+  if (bytes.size() < sizeof(PlainHeader)) return Fate::tunnel_truncated;
+  // Types 4 and 5 both have their receiver index at byte 4.
+  const auto& header = *reinterpret_cast<const PlainHeader*>(bytes.data());
+  switch (static_cast<MessageType>(header.type)) {
+    case MessageType::plain:
+      if (bytes.size() < sizeof(PlainHeader) + sizeof(Ipv4Header)) return Fate::tunnel_truncated;
+      packet.plain = true;
+      break;
+    case MessageType::encrypted:
+      if (bytes.size() < tunnel::kEncryptedOverheadBytes) return Fate::tunnel_truncated;
+      break;
+    case MessageType::initiation: {
+      if (bytes.size() != sizeof(tunnel::InitiationMessage)) return Fate::tunnel_truncated;
+      ToControl item;
+      item.kind = ToControl::handshake;
+      item.from = packet.from;
+      item.packet = packet.mbuf;
+      return hand_to_control(item);
+    }
+    case MessageType::response:  // we never initiate
+    case MessageType::cookie_reply:
+      return Fate::unexpected_message;
+    default:
+      return Fate::unknown_type;
+  }
+  const uint32_t index = header.receiver_index.host();
+  Tunnel& tunnel = tunnels_.by_index(index);
+  if (!tunnel.active) return Fate::unknown_index;
+  packet.place = tunnel.sessions.find(index);
+  if (packet.place == SessionSet::kNone) return Fate::unknown_index;
+  if (tunnel.sessions.at(packet.place).expired(now_ns_)) return Fate::session_expired;
+  packet.tunnel = &tunnel;
+  return Fate::next;
+}
+
+// A plain packet proves its session by a 24-bit tag, and must come from where the tunnel is. It
+// makes translator state and nothing else (rules 6, 8, 12).
+Fate Pipeline::open_plain(Packet& packet) {
+  if (!packet.plain) return Fate::next;
+  const tunnel::Session& session = packet.tunnel->sessions.at(packet.place);
+  if (session.protection != Protection::plain) return Fate::wrong_protection;
+  const auto& header = *reinterpret_cast<const PlainHeader*>(packet.bytes());
+  if (std::memcmp(header.session_tag, session.receive_tag.data(), sizeof header.session_tag) != 0) {
+    return Fate::bad_tag;
+  }
+  if (packet.place == SessionSet::kNext) return Fate::session_unconfirmed;
+  if (packet.from != packet.tunnel->remote) {
+    hint_new_address(packet);
+    return Fate::wrong_address;
+  }
+  packet.strip(sizeof(PlainHeader));
+  return Fate::next;
+}
+
+// Only an authenticated packet confirms a session, counts as heard, or moves the tunnel, and the
+// last only if its counter is the highest so far (rules 9, 11).
+Fate Pipeline::open_encrypted(Packet& packet) {
+  if (packet.plain) return Fate::next;
+  Tunnel& tunnel = *packet.tunnel;
+  const tunnel::Session& session = tunnel.sessions.at(packet.place);
+  tunnel::ReplayWindow& replay = tunnel.sessions.replay(packet.place);
+  const std::span<uint8_t> bytes = packet.span();
+  const auto& header = *reinterpret_cast<const EncryptedHeader*>(bytes.data());
+  const uint64_t counter = header.counter.host();
+  if (!replay.would_accept(counter)) return Fate::replayed;
+  const auto text = crypto_.open(session, bytes.data(), static_cast<unsigned>(bytes.size()));
+  if (!text) return Fate::not_authentic;
+  const bool is_highest = replay.is_highest(counter);
+  replay.accept(counter);
+
+  TunnelReport& report = tunnels_.report(tunnel.slot);
+  if (packet.place == SessionSet::kNext) {
+    const uint32_t index = session.local_index;
+    tunnel.sessions.confirm(packet.place);
+    packet.place = SessionSet::kCurrent;
+    ++counters_.sessions_confirmed;
+    report.confirmed_index.store(index, std::memory_order_relaxed);
+  }
+  if (packet.from != tunnel.remote && is_highest && packet.place == SessionSet::kCurrent) {
+    if (!tunnel.remote.is_zero()) ++counters_.roamed;
+    tunnel.remote = packet.from;
+    report.remote.store(uint64_t{packet.from.address.host()} << 16 | packet.from.port.host(),
+                        std::memory_order_relaxed);
+  }
+  report.heard_ns.store(now_ns_, std::memory_order_relaxed);
+
+  packet.strip(sizeof(EncryptedHeader));
+  rte_pktmbuf_trim(packet.mbuf, tunnel::kTagBytes);
+  if (*text >= sizeof(Ipv4Header) && packet.bytes()[0] >> 4 == 4) [[likely]] {
+    report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
+    return Fate::next;
+  }
+  return answer_control_text(packet, *text);
+}
+
+// What stands inside type 4 and is no IPv4 packet: nothing (a heartbeat), or a probe.
+Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
+  if (text_bytes == 0) {
+    ++counters_.heartbeats_received;
+    ++counters_.consumed;
+    rte_pktmbuf_free(packet.mbuf);
+    return Fate::taken;
+  }
+  if (text_bytes < sizeof(tunnel::ProbePacket)) return Fate::unknown_inner;
+  auto& probe = *reinterpret_cast<tunnel::ProbePacket*>(packet.bytes());
+  if (probe.kind != tunnel::kProbeRequest) return Fate::unknown_inner;
+  probe.kind = tunnel::kProbeReply;
+  ++counters_.probes_answered;
+  return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::always);
+}
+
+// The packet begins at the inner IPv4 header.
+Fate Pipeline::read_inner(Packet& packet) {
+  switch (parse_ipv4(packet.span(), HeaderChecksum::verify, packet.parsed)) {
+    case ParseError::none:
+      break;
+    case ParseError::truncated:
+      return Fate::inner_truncated;
+    case ParseError::bad_version:
+      return Fate::inner_bad_version;
+    case ParseError::bad_length:
+      return Fate::inner_bad_length;
+    case ParseError::bad_checksum:
+      return Fate::inner_bad_checksum;
+    case ParseError::bad_transport:
+      return Fate::inner_bad_transport;
+  }
+  packet.trim();
+  TunnelReport& report = tunnels_.report(packet.tunnel->slot);
+  bump(report.rx_packets, 1);
+  bump(report.rx_bytes, packet.parsed.total_bytes);
+  ++counters_.outbound_packets;
+  counters_.outbound_bytes += packet.parsed.total_bytes;
+  return Fate::next;
+}
+
+namespace {
+inline constexpr uint16_t kDhcpServerPort = 67;  // RFC 2131 §4.1
+inline constexpr uint16_t kDhcpClientPort = 68;
+
+bool is_dhcp_port(Be16 port) {
+  return port.host() == kDhcpServerPort || port.host() == kDhcpClientPort;
+}
+}  // namespace
+
+Fate Pipeline::check_inner_source(Packet& packet) {
+  const ParsedIpv4& parsed = packet.parsed;
+  if (parsed.protocol == kIpUdp && is_dhcp_port(parsed.destination_port)) [[unlikely]] {
+    if (packet.plain) return Fate::dhcp_in_plain;  // rule 5
+    if (parsed.destination_port.host() == kDhcpServerPort && !parsed.is_fragment) {
+      ToControl item;
+      item.kind = ToControl::dhcp;
+      item.slot = packet.tunnel->slot;
+      item.epoch = packet.tunnel->epoch;
+      item.packet = packet.mbuf;
+      return hand_to_control(item);
+    }
+  }
+  if (!packet.tunnel->owns(packet.ip().source)) return Fate::spoofed_source;
+  return Fate::next;
+}
+
+bool Pipeline::is_own_network(Ipv4Address address) const {
+  for (const Ipv4Prefix& network : settings_.inner_networks) {
+    if (network.contains(address)) return true;
+  }
+  return false;
+}
+
+Fate Pipeline::check_inner_destination(Packet& packet) {
+  const Ipv4Address to = packet.ip().destination;
+  if (to.is_multicast() || to.is_broadcast() || to.is_loopback() || to.is_zero()) {
+    return Fate::bad_destination;
+  }
+  if (to == packet.tunnel->router) {
+    if (packet.parsed.protocol != kIpIcmp || packet.parsed.is_fragment ||
+        packet.transport<IcmpHeader>().type != kIcmpEchoRequest) {
+      return Fate::to_router;
+    }
+    nat::make_echo_reply(packet.span(), packet.parsed);
+    ++counters_.echoes_answered;
+    return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
+  }
+  if (is_own_network(to)) return Fate::tunnel_to_tunnel;
+  if (nat_.is_pool_address(to)) return Fate::hairpin;
+  if (packet.parsed.is_fragment) return Fate::inner_fragment;
+  return Fate::next;
+}
+
+// What RFC 1812 asks of a router, and the MSS.
+Fate Pipeline::forward_outbound(Packet& packet) {
+  const uint16_t mtu = settings_.ports[settings_.public_port].mtu_bytes;
+  if (packet.parsed.total_bytes > mtu) [[unlikely]] {
+    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+    tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
+    return Fate::too_big;
+  }
+  if (!nat::decrement_ttl(packet.bytes())) {
+    tell_client(packet, kIcmpTimeExceeded, 0, 0);
+    return Fate::ttl_exceeded;
+  }
+  if (settings_.mss_clamp && packet.parsed.protocol == kIpTcp &&
+      nat::clamp_mss(packet.bytes(), packet.parsed,
+                     static_cast<uint16_t>(packet.tunnel->mtu_bytes - 40))) {
+    ++counters_.mss_clamped;
+  }
+  return Fate::next;
+}
+
+namespace {
+Fate fate_of(nat::Refusal refusal) {
+  switch (refusal) {
+    case nat::Refusal::rate_limited:
+      return Fate::rate_limited;
+    case nat::Refusal::mapping_limit:
+      return Fate::mapping_limit;
+    case nat::Refusal::port_limit:
+      return Fate::port_limit;
+    case nat::Refusal::pool_exhausted:
+      return Fate::pool_exhausted;
+    case nat::Refusal::none:
+      break;
+  }
+  assert(false && "a refusal has a reason");
+  return Fate::port_limit;
+}
+
+// Whether an ICMP message is a query, which may open a mapping (RFC 5508 REQ-1). A reply may not.
+bool opens_icmp_mapping(uint8_t type) {
+  constexpr uint8_t kTimestampRequest = 13;  // RFC 792
+  return type == kIcmpEchoRequest || type == kTimestampRequest;
+}
+}  // namespace
+
+Fate Pipeline::map_outbound(Packet& packet) {
+  if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
+    return Fate::unsupported_protocol;
+  }
+  if (packet.protocol == nat::Protocol::icmp) {
+    const uint8_t type = packet.transport<IcmpHeader>().type;
+    if (is_icmp_error(type)) return map_error_outbound(packet);
+    if (!opens_icmp_mapping(type)) return Fate::icmp_unsupported;
+  }
+  nat::Subscriber& subscriber = packet.tunnel->subscriber;
+  const Endpoint internal = packet.source();
+  packet.mapping = nat_.find_outbound(subscriber, packet.protocol, internal, now_s_);
+  if (packet.mapping == nullptr) [[unlikely]] {
+    nat::Refusal refusal = nat::Refusal::none;
+    packet.mapping =
+        nat_.create_outbound(subscriber, packet.protocol, internal, now_s_, refusal);
+    if (packet.mapping == nullptr) {
+      // RFC 5508 REQ-8, RFC 6888 REQ-11: say so, administratively prohibited.
+      tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+      return fate_of(refusal);
+    }
+  }
+  return Fate::next;
+}
+
+// An error that an inner host sends about a packet which we delivered to it (RFC 5508 REQ-5).
+Fate Pipeline::map_error_outbound(Packet& packet) {
+  if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
+  if (!nat::parse_quoted(packet.span(), packet.parsed, packet.quoted)) return Fate::icmp_bad_quote;
+  if (!nat::protocol_of(packet.quoted.protocol, packet.protocol)) return Fate::icmp_no_mapping;
+  const Endpoint internal{packet.quoted.destination, packet.quoted.destination_port};
+  packet.mapping =
+      nat_.find_outbound(packet.tunnel->subscriber, packet.protocol, internal, now_s_);
+  if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
+  packet.is_icmp_error = true;
+  return Fate::next;
+}
+
+Fate Pipeline::translate_outbound(Packet& packet) {
+  nat::Mapping& mapping = *packet.mapping;
+  if (packet.is_icmp_error) {
+    // Neither refreshes nor deletes (RFC 5508 REQ-6).
+    nat::translate_error_outbound(packet.span(), packet.parsed, packet.quoted, mapping,
+                                  mapping.external.address);
+    ++counters_.icmp_errors_translated;
+  } else {
+    const uint8_t flags =
+        packet.protocol == nat::Protocol::tcp ? packet.transport<TcpHeader>().flags : uint8_t{0};
+    nat_.on_outbound(mapping, packet.destination(), flags, now_s_);
+    nat::translate_outbound(packet.bytes(), packet.parsed, mapping);
+  }
+  return send_ip(settings_.public_port, packet.mbuf);
+}
+
+}  // namespace adit::gateway

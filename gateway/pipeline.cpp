@@ -1,0 +1,164 @@
+#include "gateway/pipeline.h"
+
+#include "lib/net/headers.h"
+
+namespace adit::gateway {
+
+// Each journey is a list of stages over a burst. A stage returns Fate::next for a packet that goes
+// on, Fate::taken for one that somebody else owns now, or the reason for which it is dropped.
+#define ADIT_STAGE(burst, stage) \
+  (burst).each(counters_, [this](Packet& packet) { return this->stage(packet); })
+
+void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns) {
+  now_ns_ = now_ns;
+  now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  counters_.received += packets.size();
+  for (rte_mbuf* mbuf : packets) arrived_.add(mbuf).port = static_cast<uint8_t>(port);
+
+  ADIT_STAGE(arrived_, read_frame);
+  ADIT_STAGE(arrived_, read_ip);
+  ADIT_STAGE(arrived_, sort_by_journey);  // into outbound_, inbound_, or an answer of our own
+
+  if (!outbound_.empty()) go_outbound();
+  if (!inbound_.empty()) go_inbound();
+}
+
+// From a tunnel to the Internet.
+void Pipeline::go_outbound() {
+  ADIT_STAGE(outbound_, find_tunnel);              // by receiver index
+  ADIT_STAGE(outbound_, open_plain);               // type 5: check its tag and address
+  ADIT_STAGE(outbound_, open_encrypted);           // type 4: decrypt, replay, roaming
+  ADIT_STAGE(outbound_, read_inner);               // the inner packet's own header
+  ADIT_STAGE(outbound_, check_inner_source);       // it must be the tunnel's; DHCP leaves here
+  ADIT_STAGE(outbound_, check_inner_destination);  // pings to ourselves are answered here
+  ADIT_STAGE(outbound_, forward_outbound);         // TTL, size, MSS
+  ADIT_STAGE(outbound_, map_outbound);             // internal endpoint -> external endpoint
+  ADIT_STAGE(outbound_, translate_outbound);       // rewrite the source, send
+  outbound_.clear();
+}
+
+// From the Internet into a tunnel.
+void Pipeline::go_inbound() {
+  ADIT_STAGE(inbound_, check_public_source);
+  ADIT_STAGE(inbound_, find_mapping);       // external endpoint -> internal endpoint, tunnel
+  ADIT_STAGE(inbound_, forward_inbound);    // TTL, size, MSS
+  ADIT_STAGE(inbound_, translate_inbound);  // rewrite the destination
+  ADIT_STAGE(inbound_, wrap);               // seal or prepend, outer headers, send
+  inbound_.clear();
+}
+
+// ---- The stages that every packet begins with ----
+
+Pipeline::Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat,
+                   Crypto& crypto, Neighbours& neighbours, rte_mempool* pool, Counters& counters)
+    : settings_(settings),
+      tunnels_(tunnels),
+      nat_(nat),
+      crypto_(crypto),
+      neighbours_(neighbours),
+      pool_(pool),
+      counters_(counters) {}
+
+Fate Pipeline::read_frame(Packet& packet) {
+  const PortView& port = settings_.ports[packet.port];
+  const rte_mbuf* mbuf = packet.mbuf;
+  if (mbuf->nb_segs != 1) return Fate::multi_segment;
+  const unsigned length = rte_pktmbuf_data_len(mbuf);
+  if (length < sizeof(EthernetHeader)) return Fate::frame_truncated;
+  const auto& ethernet = *reinterpret_cast<const EthernetHeader*>(packet.bytes());
+  if (ethernet.destination != port.mac && !ethernet.destination.is_group()) {
+    return Fate::not_our_mac;
+  }
+  uint16_t ether_type = ethernet.ether_type.host();
+  unsigned header = sizeof(EthernetHeader);
+  uint16_t vlan = 0;
+  if ((mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
+    vlan = mbuf->vlan_tci & 0xfff;
+  } else if (ether_type == kEtherTypeVlan) {
+    if (length < header + sizeof(VlanTag)) return Fate::frame_truncated;
+    const auto& tag = *reinterpret_cast<const VlanTag*>(packet.bytes() + header);
+    vlan = tag.control.host() & 0xfff;
+    ether_type = tag.ether_type.host();
+    header += sizeof(VlanTag);
+  }
+  if (vlan != port.vlan) return Fate::wrong_vlan;
+  packet.strip(header);
+  if (ether_type == kEtherTypeIpv4) [[likely]] {
+    return Fate::next;
+  }
+  if (ether_type != kEtherTypeArp) return Fate::not_ip;
+  ToControl item;
+  item.kind = ToControl::arp;
+  item.port = packet.port;
+  item.packet = packet.mbuf;
+  return hand_to_control(item);
+}
+
+namespace {
+
+// Whether the device has vouched for the IPv4 header checksum, or refuted it.
+HeaderChecksum checksum_to_do(const rte_mbuf* mbuf) {
+  return (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD
+             ? HeaderChecksum::trusted
+             : HeaderChecksum::verify;
+}
+
+Fate fate_of(ParseError error) {
+  switch (error) {
+    case ParseError::none:
+      return Fate::next;
+    case ParseError::truncated:
+      return Fate::ip_truncated;
+    case ParseError::bad_version:
+      return Fate::ip_bad_version;
+    case ParseError::bad_length:
+      return Fate::ip_bad_length;
+    case ParseError::bad_checksum:
+      return Fate::ip_bad_checksum;
+    case ParseError::bad_transport:
+      return Fate::ip_bad_transport;
+  }
+  return Fate::ip_bad_length;
+}
+
+}  // namespace
+
+Fate Pipeline::read_ip(Packet& packet) {
+  const ParseError error =
+      parse_ipv4(packet.span(), checksum_to_do(packet.mbuf), packet.parsed);
+  if (error != ParseError::none) [[unlikely]] {
+    return fate_of(error);
+  }
+  packet.trim();
+  return Fate::next;
+}
+
+// An uplink packet to our tunnel endpoint is a tunnel's; any other to an address of the pool comes
+// from the Internet; the port's own address answers pings. One port may be all three.
+Fate Pipeline::sort_by_journey(Packet& packet) {
+  const PortView& port = settings_.ports[packet.port];
+  const Endpoint destination = packet.destination();
+  const ParsedIpv4& parsed = packet.parsed;
+  if (port.is_uplink && destination.address == settings_.tunnel_endpoint.address) {
+    // Outer fragments have no port to go by; none of ours are ever sent.
+    if (parsed.is_fragment && parsed.protocol == kIpUdp &&
+        (!parsed.is_first_fragment || destination == settings_.tunnel_endpoint)) {
+      return Fate::outer_fragment;
+    }
+    if (parsed.protocol == kIpUdp && destination == settings_.tunnel_endpoint) {
+      packet.from = packet.source();
+      packet.strip(packet.parsed.payload_offset());
+      outbound_.add(packet);
+      return Fate::taken;
+    }
+  }
+  if (port.is_public && nat_.is_pool_address(destination.address)) {
+    if (parsed.is_fragment) return Fate::public_fragment;
+    inbound_.add(packet);
+    return Fate::taken;
+  }
+  if (destination.address == port.address.address) return answer_local(packet);
+  return Fate::not_our_address;
+}
+
+}  // namespace adit::gateway

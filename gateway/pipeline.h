@@ -1,0 +1,160 @@
+// The way of a packet through one worker. pipeline.cpp tells it top to bottom; outbound.cpp and
+// inbound.cpp hold the stages of the two journeys, send.cpp what both end with, and answers.cpp
+// the packets that the gateway itself has to say.
+//
+// Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
+// logs, waits or makes a system call.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "gateway/burst.h"
+#include "gateway/counters.h"
+#include "gateway/crypto.h"
+#include "gateway/messages.h"
+#include "gateway/neighbours.h"
+#include "gateway/tunnel_table.h"
+#include "lib/nat/nat.h"
+
+struct rte_mempool;
+
+namespace adit::gateway {
+
+inline constexpr unsigned kPortsMax = 4;
+
+// What the packet path knows of a port. Set before the worker starts, never changed.
+struct PortView {
+  Ipv4Interface address;
+  Ipv4Address next_hop;  // zero: none
+  MacAddress mac;
+  uint16_t mtu_bytes = 1500;
+  uint16_t vlan = 0;                  // 0: untagged
+  bool is_uplink = false;             // tunnels come in here
+  bool is_public = false;             // translated packets go out here
+  bool checksum_ip_by_port = false;   // the device writes the IPv4 header checksum
+  bool checksum_udp_by_port = false;  // the device writes the UDP checksum
+};
+
+struct PipelineSettings {
+  std::vector<PortView> ports;
+  uint8_t uplink = 0;
+  uint8_t public_port = 0;
+  Endpoint tunnel_endpoint;           // our own outer address and port
+  std::vector<Ipv4Prefix> inner_networks;
+  bool mss_clamp = true;
+  uint32_t icmp_errors_per_second = 1000;  // of our own making, all tunnels together
+};
+
+// Frames for one port, in order. Room for a burst, its answers and the control thread's packets;
+// the worker empties it after every burst.
+struct TxQueue {
+  std::array<rte_mbuf*, 4 * kBurstMax> packets{};
+  unsigned count = 0;
+};
+
+class Pipeline {
+ public:
+  // Everything referred to outlives the pipeline.
+  Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat, Crypto& crypto,
+           Neighbours& neighbours, rte_mempool* pool, Counters& counters);
+
+  // Takes ownership of `packets` (at most kBurstMax), received on `port`. What is to be sent
+  // stands in tx() afterwards, what is for the control thread in control_outbox().
+  void run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns);
+  // Does what the control thread asks; takes ownership of message.packet.
+  void take(const ToWorker& message, uint64_t now_ns);
+  // The control thread never heard that this neighbour is wanted.
+  void forget_neighbour(unsigned port, Ipv4Address address);
+  // Frees every packet still held. Call once, at the end.
+  void drain();
+
+  TxQueue& tx(unsigned port) { return tx_[port]; }
+  struct ControlOutbox {
+    std::array<ToControl, 2 * kBurstMax> items{};
+    unsigned count = 0;
+  };
+  ControlOutbox& control_outbox() { return control_outbox_; }
+
+ private:
+  // pipeline.cpp: what kind of packet is it?
+  Fate read_frame(Packet& packet);
+  Fate read_ip(Packet& packet);
+  Fate sort_by_journey(Packet& packet);
+  void go_outbound();
+  void go_inbound();
+
+  // outbound.cpp: from a tunnel to the Internet
+  Fate find_tunnel(Packet& packet);
+  Fate open_plain(Packet& packet);
+  Fate open_encrypted(Packet& packet);
+  Fate read_inner(Packet& packet);
+  Fate check_inner_source(Packet& packet);
+  Fate check_inner_destination(Packet& packet);
+  Fate forward_outbound(Packet& packet);
+  Fate map_outbound(Packet& packet);
+  Fate translate_outbound(Packet& packet);
+  Fate answer_control_text(Packet& packet, unsigned text_bytes);
+  Fate map_error_outbound(Packet& packet);
+
+  // inbound.cpp: from the Internet into a tunnel
+  Fate check_public_source(Packet& packet);
+  Fate find_mapping(Packet& packet);
+  Fate find_mapping_of_error(Packet& packet);
+  Fate forward_inbound(Packet& packet);
+  Fate translate_inbound(Packet& packet);
+  Fate wrap(Packet& packet);
+
+  // send.cpp: the way out, shared
+  enum class Seal : bool { as_session, always };  // always: DHCP, heartbeats, probes (rule 5)
+  Fate send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal);
+  Fate send_outer_udp(rte_mbuf* payload, const Endpoint& to);
+  Fate send_ip(unsigned port, rte_mbuf* packet);
+  Fate send_frame(unsigned port, rte_mbuf* packet, const MacAddress& to, uint16_t ether_type);
+  Fate transmit(unsigned port, rte_mbuf* frame);
+  void finish(Fate fate, rte_mbuf* mbuf);  // counts and frees what a sender refused
+  Fate hand_to_control(const ToControl& item);
+  void set_neighbour(const ToWorker& message);
+
+  // answers.cpp: what the gateway itself says
+  Fate answer_ping(Packet& packet);
+  Fate answer_local(Packet& packet);
+  bool may_answer_with_error(const Packet& packet);
+  void tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
+  void tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
+  void send_heartbeat(Tunnel& tunnel);
+  void hint_new_address(Packet& packet);
+  rte_mbuf* new_packet();
+
+  // messages.cpp
+  void open_tunnel(const ToWorker& message);
+  void close_tunnel(const ToWorker& message);
+  void install_session(const ToWorker& message);
+  void list_mappings(const Tunnel& tunnel);
+
+  bool is_own_network(Ipv4Address address) const;
+
+  const PipelineSettings settings_;
+  TunnelTable& tunnels_;
+  nat::Nat& nat_;
+  Crypto& crypto_;
+  Neighbours& neighbours_;
+  rte_mempool* pool_;
+  Counters& counters_;
+
+  uint64_t now_ns_ = 0;  // of the burst in hand
+  uint32_t now_s_ = 0;   // the translator's coarse clock
+  uint16_t outer_id_ = 0;  // IPv4 identification of what we send without DF (RFC 6864)
+  uint32_t icmp_tokens_ = 0;
+  uint32_t icmp_tokens_at_s_ = 0;
+  std::array<Neighbour*, kPortsMax> last_neighbour_{};  // of the port's last packet: a cache
+  std::array<TxQueue, kPortsMax> tx_{};
+  ControlOutbox control_outbox_;
+  Burst arrived_;
+  Burst outbound_;
+  Burst inbound_;
+};
+
+}  // namespace adit::gateway

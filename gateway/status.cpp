@@ -1,0 +1,258 @@
+#include "gateway/status.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "lib/tunnel/keys.h"
+
+namespace adit::gateway {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+inline constexpr uint64_t kConnectionNs = 2'000'000'000;
+inline constexpr size_t kConnectionsMax = 8;
+
+Json counters_json(const Counters& counters) {
+  Json events;
+#define X(name) events[#name] = counters.name;
+  ADIT_EVENTS(X)
+#undef X
+  Json drops;
+  for (unsigned i = kFirstDrop; i < kFates; ++i) {
+    if (counters.fates[i] != 0) drops[fate_name(static_cast<Fate>(i))] = counters.fates[i];
+  }
+  if (drops.is_null()) drops = Json::object();
+  return {{"events", events}, {"drops", drops}, {"held", counters.held()}};
+}
+
+Json control_json(const ControlCounters& counters) {
+  Json out;
+#define X(name) out[#name] = counters.name;
+  ADIT_CONTROL_EVENTS(X)
+#undef X
+  Json rejected = Json::object();
+  for (size_t i = 1; i < counters.handshakes_rejected.size(); ++i) {
+    if (counters.handshakes_rejected[i] == 0) continue;
+    rejected[tunnel::handshake_reject_name(static_cast<tunnel::HandshakeReject>(i))] =
+        counters.handshakes_rejected[i];
+  }
+  out["handshakes_rejected"] = rejected;
+  return out;
+}
+
+Json nat_json(const nat::Nat::Counts& counts) {
+  return {{"mappings_live", counts.mappings_live},       {"mappings_resting", counts.mappings_resting},
+          {"mappings_created", counts.mappings_created}, {"mappings_revived", counts.mappings_revived},
+          {"mappings_expired", counts.mappings_expired}, {"blocks_granted", counts.blocks_granted},
+          {"spilled", counts.spilled}};
+}
+
+Json dhcp_json(const dhcp::Server& server) {
+  const dhcp::ServerCounters& c = server.counters();
+  Json pools = Json::array();
+  for (uint32_t i = 0; i < server.pools().size(); ++i) {
+    const dhcp::PoolUse use = server.use(i);
+    pools.push_back({{"name", server.pools()[i].name},
+                     {"capacity", use.capacity},
+                     {"bound", use.bound},
+                     {"released", use.released},
+                     {"quarantined", use.quarantined}});
+  }
+  return {{"discover", c.discover}, {"offer", c.offer},         {"request", c.request},
+          {"ack", c.ack},           {"nak", c.nak},             {"release", c.release},
+          {"decline", c.decline},   {"exhausted", c.exhausted}, {"expired", c.expired},
+          {"malformed", c.malformed}, {"pools", pools}};
+}
+
+double seconds_since(uint64_t then_ns, uint64_t now_ns) {
+  return then_ns == 0 || then_ns > now_ns ? 0.0
+                                          : static_cast<double>((now_ns - then_ns) / 1'000'000) / 1e3;
+}
+
+Json tunnel_json(const Subscriber& subscriber, const TunnelReport& report, uint64_t now_ns) {
+  const auto read = [](const auto& field) { return field.load(std::memory_order_relaxed); };
+  const uint64_t packed = read(report.remote);
+  const Endpoint remote{Ipv4Address::from_host(static_cast<uint32_t>(packed >> 16)),
+                        Be16::from_host(static_cast<uint16_t>(packed))};
+  return {{"index", subscriber.slot},
+          {"subscriber", subscriber.config->name},
+          {"public_key", tunnel::to_base64(subscriber.config->public_key)},
+          {"remote", remote.is_zero() ? "" : remote.to_string()},
+          {"address", subscriber.address.is_zero() ? "" : subscriber.address.to_string()},
+          {"protection", tunnel::protection_name(subscriber.protection)},
+          {"confirmed", read(report.confirmed_index) != 0},
+          {"open_s", seconds_since(subscriber.opened_ns, now_ns)},
+          {"heard_ago_s", seconds_since(read(report.heard_ns), now_ns)},
+          {"rx_packets", read(report.rx_packets)},
+          {"rx_bytes", read(report.rx_bytes)},
+          {"tx_packets", read(report.tx_packets)},
+          {"tx_bytes", read(report.tx_bytes)}};
+}
+
+}  // namespace
+
+Json status_document(const StatusSources& sources, uint64_t now_ns) {
+  const Control& control = *sources.control;
+  Json ports = Json::array();
+  for (const Port* port : sources.ports) {
+    ports.push_back({{"name", port->name()},
+                     {"mac", port->view().mac.to_string()},
+                     {"address", port->view().address.to_string()},
+                     {"missed", port->missed()}});
+  }
+  Json tunnels = Json::array();
+  for (const Subscriber& subscriber : control.subscribers()) {
+    if (subscriber.slot == 0) continue;
+    tunnels.push_back(tunnel_json(subscriber, sources.tunnels->report(subscriber.slot), now_ns));
+  }
+  Json neighbours = Json::array();
+  for (const auto& [key, entry] : control.arp().entries()) {
+    neighbours.push_back({{"port", sources.ports[key.first]->name()},
+                          {"address", key.second.to_string()},
+                          {"mac", entry.resolved ? entry.mac.to_string() : ""}});
+  }
+  return {{"version", ADIT_VERSION},
+          {"uptime_s", seconds_since(sources.started_ns, now_ns)},
+          {"worker", counters_json(*sources.counters)},
+          {"nat", nat_json(sources.nat->counts())},
+          {"control", control_json(control.counters())},
+          {"dhcp", dhcp_json(control.dhcp())},
+          {"ports", ports},
+          {"tunnels", tunnels},
+          {"neighbours", neighbours}};
+}
+
+std::string counters_text(const Counters& counters) {
+  std::string text;
+  const auto line = [&](const char* kind, const char* name, uint64_t value) {
+    if (value != 0) text += fmt::format("{:<8}{:<24}{:>16}\n", kind, name, value);
+  };
+#define X(name) line("event", #name, counters.name);
+  ADIT_EVENTS(X)
+#undef X
+  for (unsigned i = kFirstDrop; i < kFates; ++i) {
+    line("drop", fate_name(static_cast<Fate>(i)), counters.fates[i]);
+  }
+  text += fmt::format("{:<8}{:<24}{:>16}\n", "held", "", counters.held());
+  return text;
+}
+
+// ---- The socket ----
+
+StatusServer::StatusServer(const std::string& path, const StatusSources& sources, Control& control)
+    : path_(path), sources_(sources), control_(control) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    throw std::runtime_error("control socket: path too long: " + path);
+  }
+  path.copy(address.sun_path, path.size());
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  // A socket that nobody answers on was left by a process that died.
+  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool in_use = connect(probe, generic, sizeof address) == 0;
+  close(probe);
+  if (in_use) throw std::runtime_error("control socket: another gateway answers on " + path);
+  unlink(path.c_str());
+  const mode_t before = umask(0177);
+  const int bound = bind(listener_, generic, sizeof address);
+  umask(before);
+  if (bound != 0 || listen(listener_, kConnectionsMax) != 0) {
+    throw std::runtime_error(fmt::format("control socket {}: {}", path, std::strerror(errno)));
+  }
+}
+
+StatusServer::~StatusServer() {
+  for (const Connection& connection : connections_) close(connection.fd);
+  close(listener_);
+  unlink(path_.c_str());
+}
+
+void StatusServer::tick(uint64_t now_ns) {
+  while (connections_.size() < kConnectionsMax) {
+    const int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) break;
+    connections_.push_back({fd, now_ns + kConnectionNs, {}, {}, false});
+  }
+  std::erase_if(connections_, [&](Connection& connection) {
+    if (now_ns < connection.deadline_ns && serve(connection, now_ns)) return false;
+    if (connection.waits_for_mappings) mappings_busy_ = false;
+    close(connection.fd);
+    return true;
+  });
+}
+
+bool StatusServer::serve(Connection& connection, uint64_t now_ns) {
+  if (connection.waits_for_mappings) {
+    if (!control_.mappings_listed()) return true;
+    connection.waits_for_mappings = mappings_busy_ = false;
+    connection.answer = mappings_answer();
+  }
+  if (connection.answer.empty()) {
+    char bytes[256];
+    const ssize_t got = recv(connection.fd, bytes, sizeof bytes, 0);
+    if (got == 0) return false;
+    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    connection.request.append(bytes, static_cast<size_t>(got));
+    const size_t end = connection.request.find('\n');
+    if (end == std::string::npos) return connection.request.size() < sizeof bytes;
+    begin_answer(connection, connection.request.substr(0, end), now_ns);
+    if (connection.answer.empty()) return true;
+  }
+  const ssize_t sent =
+      send(connection.fd, connection.answer.data(), connection.answer.size(), MSG_NOSIGNAL);
+  if (sent < 0) return errno == EAGAIN || errno == EINTR;
+  connection.answer.erase(0, static_cast<size_t>(sent));
+  return !connection.answer.empty();
+}
+
+void StatusServer::begin_answer(Connection& connection, const std::string& request,
+                                uint64_t now_ns) {
+  constexpr std::string_view kMappings = "mappings ";
+  if (request == "status") {
+    connection.answer = status_document(sources_, now_ns).dump(2) + "\n";
+    return;
+  }
+  uint32_t slot = 0;
+  if (request.starts_with(kMappings) &&
+      std::from_chars(request.data() + kMappings.size(), request.data() + request.size(), slot)
+              .ec == std::errc{} &&
+      slot > 0 && slot < sources_.tunnels->slots()) {
+    if (mappings_busy_) {
+      connection.answer = R"({"error": "another list is under way"})" "\n";
+      return;
+    }
+    mappings_busy_ = connection.waits_for_mappings = true;
+    control_.list_mappings(slot);
+    return;
+  }
+  connection.answer = R"({"error": "ask for: status, or mappings TUNNEL"})" "\n";
+}
+
+std::string StatusServer::mappings_answer() const {
+  static constexpr const char* kNames[] = {"udp", "tcp", "icmp"};
+  Json list = Json::array();
+  for (const ToControl& item : control_.listed_mappings()) {
+    list.push_back({{"tunnel", item.slot},
+                    {"protocol", kNames[item.protocol % std::size(kNames)]},
+                    {"internal", item.from.to_string()},
+                    {"external", item.external.to_string()}});
+  }
+  return Json{{"mappings", list}}.dump(2) + "\n";
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,69 @@
+// What the gateway says about itself: one JSON document, and the socket on which it is asked for.
+// aditctl is the asker.
+//
+// A connection sends one line, "status" or "mappings TUNNEL", and gets one document.
+//
+// Owner: main; driven by the control thread, which it never blocks.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/config.h"
+#include "gateway/control.h"
+#include "gateway/counters.h"
+#include "gateway/port.h"
+#include "lib/nat/nat.h"
+
+namespace adit::gateway {
+
+// Where the figures come from; everything outlives the one who asks.
+struct StatusSources {
+  const Config* config = nullptr;
+  const Control* control = nullptr;
+  const TunnelTable* tunnels = nullptr;
+  const Counters* counters = nullptr;
+  const nat::Nat* nat = nullptr;
+  std::vector<const Port*> ports;
+  uint64_t started_ns = 0;
+};
+
+nlohmann::ordered_json status_document(const StatusSources& sources, uint64_t now_ns);
+// The counters that are not zero, one a line, for the end of the log.
+std::string counters_text(const Counters& counters);
+
+class StatusServer {
+ public:
+  // Listens on a Unix socket at `path`, mode 0600; throws std::runtime_error.
+  StatusServer(const std::string& path, const StatusSources& sources, Control& control);
+  ~StatusServer();
+  StatusServer(const StatusServer&) = delete;
+  StatusServer& operator=(const StatusServer&) = delete;
+
+  // Accepts, reads, answers as far as it goes without waiting.
+  void tick(uint64_t now_ns);
+
+ private:
+  struct Connection {
+    int fd = -1;
+    uint64_t deadline_ns = 0;
+    std::string request;
+    std::string answer;  // what of it is still to be written
+    bool waits_for_mappings = false;
+  };
+  bool serve(Connection& connection, uint64_t now_ns);  // false: done with it
+  void begin_answer(Connection& connection, const std::string& request, uint64_t now_ns);
+  std::string mappings_answer() const;
+
+  std::string path_;
+  StatusSources sources_;
+  Control& control_;
+  int listener_ = -1;
+  std::vector<Connection> connections_;
+  bool mappings_busy_ = false;  // one list at a time
+};
+
+}  // namespace adit::gateway

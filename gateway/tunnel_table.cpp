@@ -1,0 +1,24 @@
+#include "gateway/tunnel_table.h"
+
+#include <bit>
+#include <cassert>
+
+namespace adit::gateway {
+
+bool Tunnel::owns(Ipv4Address source) const {
+  if (source == inner_address) return !source.is_zero();
+  for (unsigned i = 0; i < prefix_count; ++i) {
+    if (prefixes[i].contains(source)) return true;
+  }
+  return false;
+}
+
+TunnelTable::TunnelTable(unsigned slots) : mask_(slots - 1), tunnels_(slots), reports_(slots) {
+  assert(std::has_single_bit(slots));
+}
+
+unsigned TunnelTable::slot_bits() const {
+  return static_cast<unsigned>(std::countr_zero(mask_ + 1));
+}
+
+}  // namespace adit::gateway

@@ -1,0 +1,84 @@
+// The tunnel index table: index -> where the tunnel's packets come from, its sessions, its inner
+// addresses and its place in the translator. A receiver index names a slot in its low bits, so
+// finding a tunnel is one array access.
+//
+// Writer: the worker that owns the tunnel. The control thread decides what is in a slot and tells
+// the worker by message; it reads only TunnelReport.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "lib/nat/nat.h"
+#include "lib/net/address.h"
+#include "lib/tunnel/session.h"
+
+namespace adit::gateway {
+
+inline constexpr unsigned kInnerPrefixesMax = 8;
+
+// What a worker tells the control thread about a tunnel, without a message: single relaxed
+// stores. Writer: the owning worker. Reader: the control thread.
+struct alignas(64) TunnelReport {
+  std::atomic<uint64_t> heard_ns{0};         // last authenticated type 4 packet received
+  std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
+  std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent
+  std::atomic<uint64_t> sent_packet_ns{0};   // the last of them that carried an inner packet
+  std::atomic<uint64_t> remote{0};           // Endpoint: address << 16 | port, host order
+  std::atomic<uint64_t> rx_packets{0};       // inner packets from the client
+  std::atomic<uint64_t> rx_bytes{0};         // inner bytes
+  std::atomic<uint64_t> tx_packets{0};
+  std::atomic<uint64_t> tx_bytes{0};
+  std::atomic<uint32_t> confirmed_index{0};  // local index of the current session
+  std::atomic<uint32_t> mappings{0};         // live
+};
+
+// Adds to a report's counter: a plain load and store, since there is one writer.
+inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+struct alignas(64) Tunnel {
+  bool active = false;
+  uint8_t prefix_count = 0;
+  uint16_t mtu_bytes = 0;  // of an inner packet
+  uint32_t slot = 0;
+  uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel
+  Endpoint remote;                // where its packets come from; zero until a session is confirmed
+  Ipv4Address inner_address;      // zero until leased
+  Ipv4Address router;             // our own address inside, which speaks for us in ICMP errors
+  uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
+  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // a LAN behind the client
+  nat::Subscriber subscriber;
+  tunnel::SessionSet sessions;
+
+  bool owns(Ipv4Address source) const;
+  // The session to send on, or nullptr.
+  const tunnel::Session* sending(uint64_t now_ns) const {
+    const tunnel::Session& current = sessions.at(tunnel::SessionSet::kCurrent);
+    return current.exists() && !current.expired(now_ns) ? &current : nullptr;
+  }
+};
+
+class TunnelTable {
+ public:
+  // `slots` is a power of two. Slot 0 is never used, so that index 0 is nobody's.
+  explicit TunnelTable(unsigned slots);
+
+  unsigned slots() const { return mask_ + 1; }
+  unsigned slot_bits() const;
+  Tunnel& at(uint32_t slot) { return tunnels_[slot & mask_]; }
+  const Tunnel& at(uint32_t slot) const { return tunnels_[slot & mask_]; }
+  Tunnel& by_index(uint32_t receiver_index) { return tunnels_[receiver_index & mask_]; }
+  TunnelReport& report(uint32_t slot) { return reports_[slot & mask_]; }
+  const TunnelReport& report(uint32_t slot) const { return reports_[slot & mask_]; }
+
+ private:
+  uint32_t mask_;
+  std::vector<Tunnel> tunnels_;
+  std::vector<TunnelReport> reports_;
+};
+
+}  // namespace adit::gateway

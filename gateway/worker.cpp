@@ -1,0 +1,134 @@
+#include "gateway/worker.h"
+
+#include <rte_ethdev.h>
+#include <rte_pause.h>
+#include <time.h>
+
+#include <algorithm>
+
+namespace adit::gateway {
+namespace {
+
+// Every granted port is looked at once in so many sweeps, one sweep every kSweepPeriodNs.
+inline constexpr uint64_t kSweepPeriodNs = 1'000'000;
+inline constexpr unsigned kSweepRounds = 2000;  // two seconds for a whole round
+inline constexpr unsigned kSweepEntriesMax = 256;
+
+// Adaptive idling: spin for a while, for the next packet of a flow comes soon; then sleep in
+// steps that grow while nothing comes.
+inline constexpr unsigned kSpinLoops = 2'000;
+inline constexpr uint32_t kSleepNs = 20'000;
+inline constexpr uint32_t kLongSleepNs = 250'000;
+inline constexpr unsigned kShortSleeps = 200;
+
+}  // namespace
+
+Worker::Worker(Pipeline& pipeline, nat::Nat& nat, Counters& counters, std::vector<Queue> queues,
+               Channel<ToWorker>& from_control, Channel<ToControl>& to_control, bool adaptive)
+    : pipeline_(pipeline),
+      nat_(nat),
+      counters_(counters),
+      queues_(std::move(queues)),
+      from_control_(from_control),
+      to_control_(to_control),
+      adaptive_(adaptive) {}
+
+void Worker::run() {
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const uint64_t now_ns = clock_.now_ns();
+    bool busy = take_messages(now_ns);
+    busy |= receive(now_ns);
+    sweep(now_ns);
+    ++counters_.loops;
+    counters_.busy_loops += busy;
+    rest(busy);
+  }
+  while (take_messages(clock_.now_ns())) {
+  }
+  pipeline_.drain();
+}
+
+bool Worker::receive(uint64_t now_ns) {
+  bool busy = false;
+  rte_mbuf* packets[kBurstMax];
+  for (unsigned port = 0; port < queues_.size(); ++port) {
+    const uint16_t count =
+        rte_eth_rx_burst(queues_[port].ethdev, queues_[port].queue, packets, kBurstMax);
+    if (count == 0) continue;
+    busy = true;
+    pipeline_.run(port, {packets, count}, now_ns);
+    flush();
+  }
+  return busy;
+}
+
+bool Worker::take_messages(uint64_t now_ns) {
+  ToWorker messages[16];
+  const unsigned count = from_control_.pop(messages);
+  for (unsigned i = 0; i < count; ++i) pipeline_.take(messages[i], now_ns);
+  if (count > 0) flush();
+  return count > 0;
+}
+
+void Worker::flush() {
+  for (unsigned port = 0; port < queues_.size(); ++port) {
+    TxQueue& queue = pipeline_.tx(port);
+    if (queue.count == 0) continue;
+    const uint16_t sent = rte_eth_tx_burst(queues_[port].ethdev, queues_[port].queue,
+                                           queue.packets.data(),
+                                           static_cast<uint16_t>(queue.count));
+    counters_.transmitted += sent;
+    counters_.fates[static_cast<unsigned>(Fate::tx_full)] += queue.count - sent;
+    if (sent < queue.count) {
+      rte_pktmbuf_free_bulk(queue.packets.data() + sent, queue.count - sent);
+    }
+    queue.count = 0;
+  }
+  flush_control();
+}
+
+void Worker::flush_control() {
+  Pipeline::ControlOutbox& outbox = pipeline_.control_outbox();
+  for (unsigned i = 0; i < outbox.count; ++i) {
+    const ToControl& item = outbox.items[i];
+    const bool pushed = to_control_.push(item);
+    if (item.packet == nullptr) {
+      // A lost request for a neighbour: forget the entry, so that the next packet asks again.
+      if (!pushed && item.kind == ToControl::resolve) {
+        pipeline_.forget_neighbour(item.port, item.address);
+      }
+    } else if (pushed) {
+      ++counters_.handed_out;
+    } else {
+      ++counters_.fates[static_cast<unsigned>(Fate::control_ring_full)];
+      rte_pktmbuf_free(item.packet);
+    }
+  }
+  outbox.count = 0;
+}
+
+void Worker::sweep(uint64_t now_ns) {
+  if (now_ns - swept_at_ns_ < kSweepPeriodNs) return;
+  swept_at_ns_ = now_ns;
+  const uint64_t entries = nat_.granted_entries() / kSweepRounds + 1;
+  nat_.sweep(static_cast<uint32_t>(now_ns / tunnel::kSecondNs),
+             static_cast<unsigned>(std::min<uint64_t>(entries, kSweepEntriesMax)));
+}
+
+void Worker::rest(bool busy) {
+  if (busy) {
+    idle_loops_ = 0;
+    return;
+  }
+  ++idle_loops_;
+  if (!adaptive_ || idle_loops_ < kSpinLoops) {
+    rte_pause();
+    return;
+  }
+  const bool brief = idle_loops_ < kSpinLoops + kShortSleeps;
+  const timespec time{0, static_cast<long>(brief ? kSleepNs : kLongSleepNs)};
+  ++counters_.sleeps;
+  nanosleep(&time, nullptr);
+}
+
+}  // namespace adit::gateway
