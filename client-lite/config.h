@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,9 @@ struct GatewayConfig {
   std::string host;  // an IPv4 address or a DNS name
   uint16_t port = 8000;
   KeyBytes public_key{};
+  // A WireGuard server that is not ours: nothing is negotiated, no probe is sent and no address is
+  // asked for.
+  bool stock_wireguard = false;
 };
 
 enum class Dns : uint8_t { kAuto, kNone };  // kAuto: tell resolvconf or systemd-resolved
@@ -44,6 +48,7 @@ struct Config {
   std::optional<uint16_t> mtu;           // of the device; absent = what the gateway says
   std::vector<Ipv4Prefix> routes;        // destinations that traverse; 0.0.0.0/0 = default
   bool accept_routes = true;             // also those that the gateway sends (options 121, 3)
+  std::vector<Ipv4Prefix> lan;  // inner prefixes behind this device, routed to us by the gateway
   Dns dns = Dns::kAuto;
   // Accepted, the preferred one first. The choice is the gateway's, by its own order.
   std::vector<Protection> protections = {Protection::kAes256Gcm};
@@ -57,7 +62,9 @@ struct Config {
 
 // Reads `path` and the key files that it names. Returns nothing when there is any mistake;
 // `errors` then holds every one of them, in the file's order.
-std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors);
+// `known_keys` receives what was looked for: a test holds the reference file against it.
+std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
+                           std::set<std::string>* known_keys = nullptr);
 
 // The same checks for values that come from the command line: nullopt when malformed.
 std::optional<GatewayConfig> parse_gateway(std::string_view host_port);  // the key left zero

@@ -31,4 +31,7 @@ struct KeyFile {
 // anything that is not a regular file.
 KeyFile read_key_file(const std::string& path);
 
+// The rule of read_key_file() by itself: why a file of this st_mode and owner is refused, or "".
+std::string refuse_key_file(uint32_t mode, uint32_t owner, uint32_t effective_user);
+
 }  // namespace adit::config
