@@ -1,0 +1,249 @@
+// The gateway's checks of one value against another: one row a mistake, with the exact line that
+// an operator sees.
+#include <gtest/gtest.h>
+
+#include "gateway/config.h"
+#include "tests/unit/config/temp_dir.h"
+
+namespace adit::gateway {
+namespace {
+
+using config::TempDir;
+
+constexpr char kPort[] = "ports: [{name: w, device: net_tap0, address: 30.1.1.10/24}]\n";
+constexpr char kTunnel[] = "tunnel: {private_key_file: gw.key}\n";
+constexpr char kPool[] = "pools: [{name: p, network: 192.168.1.0/24}]\n";
+
+// A file whose four parts a row replaces one at a time; each part is one line.
+std::string file_of(const std::string& port, const std::string& tunnel, const std::string& pool,
+                    const std::string& rest) {
+  return (port.empty() ? kPort : port) + (tunnel.empty() ? kTunnel : tunnel) +
+         (pool.empty() ? kPool : pool) + rest;
+}
+
+// "{name: N, public_key: K...}" with the key made of `fill`.
+std::string subscriber(const std::string& name, uint8_t fill, const std::string& more = "") {
+  return "  - {" + more + (more.empty() ? "" : ", ") + "name: " + name +
+         ", public_key: " + TempDir::key_text(fill) + "}\n";
+}
+
+struct Row {
+  std::string name;
+  std::string text;
+  std::string errors;  // "" when the file is good
+};
+
+void PrintTo(const Row& row, std::ostream* out) {
+  *out << row.name;
+}
+
+std::vector<Row> port_rows() {
+  const auto ports = [](const std::string& list) {
+    return file_of("ports: [" + list + "]\n", "", "", "");
+  };
+  const std::string w = "{name: w, device: net_tap0, address: 30.1.1.10/24";
+  return {
+      {"NextHopOutsideSubnet", ports(w + ", next_hop: 30.1.2.1}"),
+       "gw.yaml:1:70: ports[0].next_hop: 30.1.2.1 is outside the port's subnet 30.1.1.0/24\n"},
+      {"NextHopIsOwnAddress", ports(w + ", next_hop: 30.1.1.10}"),
+       "gw.yaml:1:70: ports[0].next_hop: is the port's own address\n"},
+      {"NextHopIsBroadcast", ports(w + ", next_hop: 30.1.1.255}"),
+       "gw.yaml:1:70: ports[0].next_hop: 30.1.1.255 cannot be a host's address in 30.1.1.0/24\n"},
+      {"AddressIsNetwork", ports("{name: w, device: net_tap0, address: 30.1.1.0/24}"),
+       "gw.yaml:1:46: ports[0].address: 30.1.1.0 cannot be a host's address in 30.1.1.0/24\n"},
+      {"AddressIsMulticast", ports("{name: w, device: net_tap0, address: 224.1.1.1/24}"),
+       "gw.yaml:1:46: ports[0].address: 224.1.1.1 cannot be a host's address in 224.1.1.0/24\n"},
+      {"DuplicateNameDeviceAndAddress",
+       ports(w + "}, {name: w, device: 'net_tap0,iface=y', address: 30.1.1.10/16}") +
+           "uplink: w\npublic: w\n",
+       "gw.yaml:1:68: ports[1].name: \"w\" is already used at gw.yaml:1\n"
+       "gw.yaml:1:79: ports[1].device: \"net_tap0\" is already used at gw.yaml:1\n"
+       "gw.yaml:1:108: ports[1].address: 30.1.1.10 is already used at gw.yaml:1\n"},
+      {"PortWithoutRole",
+       ports(w + "}, {name: x, device: net_tap1, address: 30.2.1.1/24}") + "uplink: w\npublic: w\n",
+       "gw.yaml:1:68: ports[1].name: \"x\" is neither the uplink nor the public port\n"},
+      {"UnknownRoles", ports(w + "}") + "uplink: ww\npublic: inside\n",
+       "gw.yaml:4:9: uplink: no port has the name \"ww\"; did you mean \"w\"?\n"
+       "gw.yaml:5:9: public: no port has the name \"inside\"\n"},
+      {"RolesMissingWithTwoPorts",
+       ports(w + "}, {name: x, device: net_tap1, address: 30.2.1.1/24}"),
+       "gw.yaml:1:1: uplink: required key is missing\n"
+       "gw.yaml:1:1: public: required key is missing\n"},
+      {"PointToPointSubnet",
+       ports("{name: w, device: net_tap0, address: 30.1.1.10/31, next_hop: 30.1.1.11}"), ""},
+  };
+}
+
+std::vector<Row> tunnel_rows() {
+  const auto tunnel = [](const std::string& more, const std::string& rest = "") {
+    return file_of("", "tunnel: {private_key_file: gw.key, " + more + "}\n", "", rest);
+  };
+  return {
+      {"MtuTooLargeForUplink", tunnel("mtu: 1441"),
+       "gw.yaml:2:41: tunnel.mtu: 1441 is more than the 1440 that the uplink's MTU of 1500 leaves "
+       "(less 20 IPv4, 8 UDP, 16 tunnel header, 16 tag)\n"},
+      {"DeadBeforeTwoHeartbeats", tunnel("heartbeat: 20s, dead_after: 39s"),
+       "gw.yaml:2:64: tunnel.dead_after: expected at least two heartbeats, which is 40s, or one "
+       "lost packet ends a tunnel\n"},
+      {"TooFewTunnels",
+       tunnel("max_tunnels: 1", "subscribers:\n" + subscriber("a", 2) + subscriber("b", 3)),
+       "gw.yaml:2:49: tunnel.max_tunnels: 1 is less than the 2 subscribers\n"},
+      {"ProtectionTwice", tunnel("protections: [plain, plain]"),
+       "gw.yaml:2:57: tunnel.protections[1]: is in the list already\n"},
+      {"ProtectionUnknown", tunnel("protections: [aes]"),
+       "gw.yaml:2:50: tunnel.protections[0]: expected one of aes-256-gcm, chacha20-poly1305, "
+       "plain, got \"aes\"\n"},
+  };
+}
+
+std::vector<Row> pool_rows() {
+  const auto pools = [](const std::string& list) {
+    return file_of("", "", "pools: [" + list + "]\n", "");
+  };
+  return {
+      {"PoolsOverlap", pools("{name: a, network: 10.0.0.0/8}, {name: b, network: 10.1.0.0/16}"),
+       "gw.yaml:3:60: pools[1].network: 10.1.0.0/16 overlaps 10.0.0.0/8 of pool \"a\" at "
+       "gw.yaml:3\n"},
+      {"PoolNameTwice", pools("{name: a, network: 10.0.0.0/24}, {name: a, network: 10.0.1.0/24}"),
+       "gw.yaml:3:49: pools[1].name: \"a\" is already used at gw.yaml:3\n"},
+      {"RangeOutsideNetwork", pools("{name: a, network: 10.0.0.0/24, range: 10.0.0.9-10.0.1.9}"),
+       "gw.yaml:3:48: pools[0].range: 10.0.0.9-10.0.1.9 is not inside 10.0.0.0/24\n"},
+      {"RangeHoldsBroadcast", pools("{name: a, network: 10.0.0.0/24, range: 10.0.0.9-10.0.0.255}"),
+       "gw.yaml:3:48: pools[0].range: 10.0.0.9-10.0.0.255 holds the network or broadcast address "
+       "of 10.0.0.0/24\n"},
+      {"RangeHoldsRouter", pools("{name: a, network: 10.0.0.0/24, range: 10.0.0.1-10.0.0.9}"),
+       "gw.yaml:3:48: pools[0].range: 10.0.0.1-10.0.0.9 holds the router's address 10.0.0.1\n"},
+      {"RangeNeededAroundRouter", pools("{name: a, network: 10.0.0.0/24, router: 10.0.0.100}"),
+       "gw.yaml:3:9: pools[0].range: required key is missing: the router is neither the first nor "
+       "the last address of the network\n"},
+      {"RangeBackwards", pools("{name: a, network: 10.0.0.0/24, range: 10.0.0.9-10.0.0.2}"),
+       "gw.yaml:3:48: pools[0].range: expected an IPv4 address, prefix or range, such as "
+       "192.0.2.1-192.0.2.9, got \"10.0.0.9-10.0.0.2\"\n"},
+      {"RouterOutsideNetwork",
+       pools("{name: a, network: 10.0.0.0/24, router: 10.0.1.1, range: 10.0.0.9}"),
+       "gw.yaml:3:49: pools[0].router: 10.0.1.1 is not a host address of 10.0.0.0/24\n"},
+      {"RouterIsPortsAddress",
+       pools("{name: a, network: 30.1.1.0/24, router: 30.1.1.10, range: 30.1.1.20}"),
+       "gw.yaml:3:49: pools[0].router: 30.1.1.10 is the address of port \"w\"\n"},
+      {"RouterIsExternal",
+       pools("{name: a, network: 30.1.9.0/24}") + "nat: {external: [30.1.9.0/29]}\n",
+       "gw.yaml:3:9: pools[0].router: 30.1.9.1 is an external address of the NAT\n"},
+      {"NetworkOfNobody", pools("{name: a, network: 127.1.0.0/24}"),
+       "gw.yaml:3:28: pools[0].network: 127.1.0.0/24 holds addresses that no host may have\n"},
+      {"NetworkWithHostBits", pools("{name: a, network: 10.0.0.1/24}"),
+       "gw.yaml:3:28: pools[0].network: expected an IPv4 prefix such as 192.0.2.0/24, with no bits "
+       "set beyond its length, got \"10.0.0.1/24\"\n"},
+      {"OverlapWithThePublicSideIsAllowed", pools("{name: a, network: 30.1.1.0/24}"), ""},
+      {"SmallestPool", pools("{name: a, network: 10.0.0.0/30}"), ""},
+  };
+}
+
+std::vector<Row> nat_rows() {
+  const auto nat = [](const std::string& text) {
+    return file_of("", "", "", "nat: {" + text + "}\n");
+  };
+  return {
+      {"TunnelPortUnreserved", nat("external: [30.1.1.8/29]"),
+       "gw.yaml:4:18: nat.external[0]: holds the tunnel's own address 30.1.1.10, whose port is not "
+       "reserved: add \"30.1.1.10:udp:8000\" to nat.reserved\n"},
+      {"TunnelPortReserved", nat("external: [30.1.1.8/29], reserved: ['30.1.1.10:udp:8000']"), ""},
+      {"TunnelPortReservedEverywhere", nat("external: [30.1.1.8/29], reserved: [8000]"), ""},
+      {"TunnelPortReservedForTcpOnly", nat("external: [30.1.1.10], reserved: ['tcp:8000']"),
+       "gw.yaml:4:18: nat.external[0]: holds the tunnel's own address 30.1.1.10, whose port is not "
+       "reserved: add \"30.1.1.10:udp:8000\" to nat.reserved\n"},
+      {"TunnelPortOutsideTheNatsPorts", nat("external: [30.1.1.10], ports: 10000-20000"), ""},
+      {"TunnelElsewhere", nat("external: [30.1.1.11]"), ""},
+      {"ExternalOverlap", nat("external: [40.0.0.0/24, 40.0.0.9]"),
+       "gw.yaml:4:31: nat.external[1]: 40.0.0.9 overlaps 40.0.0.0-40.0.0.255\n"},
+      {"ExternalEmpty", nat("external: []"),
+       "gw.yaml:4:17: nat.external: the list is empty; leave the key out for the public port's "
+       "address\n"},
+      {"ExternalTooMany", nat("external: [40.0.0.0/8]"),
+       "gw.yaml:4:17: nat.external: 16777216 addresses are more than the 1024 that are "
+       "supported\n"},
+      {"ExternalOfNobody", nat("external: [224.0.0.1]"),
+       "gw.yaml:4:18: nat.external[0]: 224.0.0.1 holds addresses that no host may have\n"},
+      {"ReservedMalformed", nat("reserved: ['sctp:1', 0, '1.2.3:udp:1', 'udp:']"),
+       "gw.yaml:4:18: nat.reserved[0]: expected a port, \"protocol:port\" or "
+       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"sctp:1\"\n"
+       "gw.yaml:4:28: nat.reserved[1]: expected a port, \"protocol:port\" or "
+       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"0\"\n"
+       "gw.yaml:4:31: nat.reserved[2]: expected a port, \"protocol:port\" or "
+       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"1.2.3:udp:1\"\n"
+       "gw.yaml:4:46: nat.reserved[3]: expected a port, \"protocol:port\" or "
+       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"udp:\"\n"},
+      {"PortsTooFewForABlock", nat("ports: 1025-1150"),
+       "gw.yaml:4:14: nat.ports: 1025-1150 holds no whole block of 64 ports\n"},
+      {"PortsForOneBlock", nat("ports: 1025-1151"), ""},
+  };
+}
+
+std::vector<Row> subscriber_rows() {
+  const auto with = [](const std::string& list, const std::string& tunnel = "") {
+    return file_of("", tunnel.empty() ? "" : "tunnel: {private_key_file: gw.key, " + tunnel + "}\n",
+                   "", "subscribers:\n" + list);
+  };
+  const std::string lan = "prefixes: [10.0.0.0/24]";
+  return {
+      {"NameAndKeyTwice", with(subscriber("a", 2) + subscriber("a", 2)),
+       "gw.yaml:6:12: subscribers[1].name: \"a\" is already used at gw.yaml:5\n"
+       "gw.yaml:6:27: subscribers[1].public_key: the key is already used at gw.yaml:5\n"},
+      {"AddressTwice",
+       with(subscriber("a", 2, "address: 192.168.1.5") +
+            subscriber("b", 3, "address: 192.168.1.5")),
+       "gw.yaml:6:15: subscribers[1].address: 192.168.1.5 is already used at gw.yaml:5\n"},
+      {"AutoTwice", with(subscriber("a", 2, "address: auto") + subscriber("b", 3, "address: auto")),
+       ""},
+      {"AddressOutsidePool", with(subscriber("a", 2, "address: 192.168.2.5")),
+       "gw.yaml:5:15: subscribers[0].address: 192.168.2.5 is outside 192.168.1.0/24 of pool "
+       "\"p\"\n"},
+      {"AddressIsRouter", with(subscriber("a", 2, "address: 192.168.1.1")),
+       "gw.yaml:5:15: subscribers[0].address: 192.168.1.1 is the router of pool \"p\"\n"},
+      {"AddressIsBroadcast", with(subscriber("a", 2, "address: 192.168.1.255")),
+       "gw.yaml:5:15: subscribers[0].address: 192.168.1.255 is the network or broadcast address of "
+       "192.168.1.0/24\n"},
+      {"AddressMalformed", with(subscriber("a", 2, "address: dhcp")),
+       "gw.yaml:5:15: subscribers[0].address: expected \"auto\" or an IPv4 address such as "
+       "192.0.2.1, got \"dhcp\"\n"},
+      {"PoolUnknown", with(subscriber("a", 2, "pool: pp")),
+       "gw.yaml:5:12: subscribers[0].pool: no pool has the name \"pp\"; did you mean \"p\"?\n"},
+      {"ProtectionNotAllowed", with(subscriber("a", 2, "protections: [aes-256-gcm, plain]")),
+       "gw.yaml:5:33: subscribers[0].protections[1]: \"plain\" is not allowed by "
+       "tunnel.protections\n"},
+      {"PrefixOverlapsPool", with(subscriber("a", 2, "prefixes: [10.0.0.0/24, 192.168.0.0/16]")),
+       "gw.yaml:5:30: subscribers[0].prefixes[1]: 192.168.0.0/16 overlaps 192.168.1.0/24 of pool "
+       "\"p\"\n"},
+      {"PrefixOverlapsOwn", with(subscriber("a", 2, "prefixes: [10.0.0.0/24, 10.0.0.0/25]")),
+       "gw.yaml:5:30: subscribers[0].prefixes[1]: 10.0.0.0/25 overlaps 10.0.0.0/24 at "
+       "gw.yaml:5\n"},
+      {"SameLanBehindTwoClients", with(subscriber("a", 2, lan) + subscriber("b", 3, lan)), ""},
+      {"SameLanWhereTunnelsMeet",
+       with(subscriber("a", 2, lan) + subscriber("b", 3, lan), "tunnel_to_tunnel: true"),
+       "gw.yaml:6:17: subscribers[1].prefixes[0]: 10.0.0.0/24 overlaps 10.0.0.0/24 at "
+       "gw.yaml:5\n"},
+  };
+}
+
+class GatewayCheck : public testing::TestWithParam<Row> {};
+
+TEST_P(GatewayCheck, SaysExactlyThis) {
+  const TempDir dir;
+  dir.write_key("gw.key", 1);
+  std::vector<config::Error> errors;
+  const auto config = load(dir.write("gw.yaml", GetParam().text), errors);
+  EXPECT_EQ(dir.lines(errors), GetParam().errors) << GetParam().text;
+  EXPECT_EQ(config.has_value(), GetParam().errors.empty());
+}
+
+std::string row_name(const testing::TestParamInfo<Row>& row) {
+  return row.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Port, GatewayCheck, testing::ValuesIn(port_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Tunnel, GatewayCheck, testing::ValuesIn(tunnel_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Pool, GatewayCheck, testing::ValuesIn(pool_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Nat, GatewayCheck, testing::ValuesIn(nat_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Subscriber, GatewayCheck, testing::ValuesIn(subscriber_rows()), row_name);
+
+}  // namespace
+}  // namespace adit::gateway
