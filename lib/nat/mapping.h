@@ -18,6 +18,9 @@ inline constexpr unsigned kProtocols = 3;
 // False for a protocol that is none of the three.
 bool protocol_of(uint8_t ip_protocol, Protocol& out);
 
+// Seen from the subscriber: outbound leaves the tunnel, inbound enters it.
+enum class Direction : bool { outbound, inbound };
+
 enum class MappingState : uint8_t {
   free,      // never used, or rested long enough
   live,      // translates
@@ -28,7 +31,8 @@ enum class MappingState : uint8_t {
 // RFC 7857 §2.1, in the words of its figure; tcp_state.h has the table.
 enum class TcpState : uint8_t {
   closed,
-  init,  // a SYN went out, or came in to a static forward
+  init,           // a SYN went out
+  external_init,  // a SYN came in: to a static forward, or after an earlier connection's end
   established,
   external_fin,  // FIN seen from the external side
   internal_fin,
@@ -50,13 +54,14 @@ struct alignas(64) Mapping {
   uint16_t l4_delta = 0;
   uint32_t last_seen_s = 0;  // coarse clock; when it was released, for a resting one
   uint32_t created_s = 0;
-  Endpoint tcp_remote;               // the one remote whose TCP state is tracked
-  bool tcp_many_remotes = false;     // a second remote is in use: keep the established timer
-  uint8_t protocol = 0;              // nat::Protocol
-  uint8_t tag = 0;                   // as in the window's line; never 0 while the entry is in use
-  uint8_t home_window_distance = 0;  // windows between home and here, for the spill count
-  uint16_t port_delta = 0;           // ICMP: rewriting the identifier alone
-  uint8_t reserved_bytes[2] = {};
+  Endpoint tcp_remote;            // the one remote whose TCP state is tracked
+  bool tcp_many_remotes = false;  // a second remote is in use: keep the established timer
+  uint8_t protocol = 0;           // nat::Protocol
+  uint8_t tag = 0;                // as in the window's line; never 0 while the entry is in use
+  uint8_t unused = 0;
+  uint16_t home_window = 0;  // in its block: where it is counted as spilled if it is not there
+  uint16_t port_delta = 0;   // ICMP: rewriting the identifier alone
+  uint16_t pool_index = 0;   // of external.address
 
   bool is_live() const { return state == MappingState::live; }
 };

@@ -9,8 +9,13 @@
 // knows whether to go on. A mapping never moves, for its place is its port. Every block is
 // searched before a mapping is made, so mapping is endpoint-independent (RFC 4787 REQ-1).
 //
+// A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
+// used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
+// Whoever meets an entry whose time is over moves it on; the sweep meets all of them in turn. Idle
+// mappings count against their subscriber's limit until they are met.
+//
 // Pure: no DPDK, no clock, no system call. The caller hands in the memory; nothing is allocated
-// after construction. One thread.
+// after construction. One thread. `now_s` is a coarse clock that never goes back and may wrap.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +23,9 @@
 #include <span>
 #include <vector>
 
+#include "lib/nat/endpoint_hash.h"
 #include "lib/nat/mapping.h"
+#include "lib/nat/table.h"
 
 namespace adit::nat {
 
@@ -41,6 +48,8 @@ struct Limits {
   uint32_t mappings = 2048;                // live at once
   uint32_t new_mappings_per_second = 500;  // lookups that find nothing count
   uint32_t new_mappings_burst = 1000;
+
+  friend bool operator==(const Limits&, const Limits&) = default;
 };
 
 struct Settings {
@@ -59,8 +68,9 @@ enum class Refusal : uint8_t {
   none,
   rate_limited,    // new_mappings_per_second
   mapping_limit,   // mappings_per_subscriber
-  port_limit,      // the subscriber's blocks have no free port for this endpoint, no more allowed
-  pool_exhausted,  // no pool address has room for a block
+  port_limit,      // its blocks have no port for this endpoint, and it may not have a further one:
+                   // it has all it may, or its own address has no room for the next
+  pool_exhausted,  // it has no block, and no pool address has room for one
 };
 
 inline constexpr unsigned kBlocksMax = 4;
@@ -71,8 +81,8 @@ struct alignas(64) Subscriber {
   struct Block {
     uint32_t first = 0;  // pool index << 16 | first port
     uint16_t ports = 0;  // power of two; 0 = no block
-    uint16_t used = 0;   // entries not free, over all protocols
-  } blocks[kBlocksMax];
+    uint16_t unused = 0;
+  } blocks[kBlocksMax];  // the i-th has first_block_ports << i; one that returned leaves a gap
   uint32_t tunnel_slot = 0;
   uint32_t live_mappings = 0;
   uint32_t tokens = 0;  // of the new-mapping bucket
@@ -80,6 +90,7 @@ struct alignas(64) Subscriber {
   uint16_t pool_index = 0;      // the paired address, once it has a block (RFC 4787 REQ-2)
   uint16_t limits_profile = 0;  // index into Settings::limits
   bool attached = false;
+  bool is_paired = false;  // pool_index is set
 };
 static_assert(sizeof(Subscriber) == 64);
 
@@ -89,11 +100,15 @@ class Nat {
   static size_t memory_bytes(const Settings& settings);
   // `random` gives 64 unpredictable bits; it is called at attach() and when a block is granted.
   Nat(const Settings& settings, std::span<std::byte> memory, std::function<uint64_t()> random);
+  Nat(const Nat&) = delete;
+  Nat& operator=(const Nat&) = delete;
 
+  // The Subscriber stays where it is until detach(): blocks refer to it.
   void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
               uint32_t now_s);
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
-  // The Subscriber itself may be reused at once: resting entries no longer refer to it.
+  // The Subscriber is blank afterwards and may be reused at once: nothing refers to it any more.
+  // Looks at the lines of all its windows; at most 15 first blocks' worth.
   void detach(Subscriber& subscriber, uint32_t now_s);
 
   // Outbound fast path: the live mapping of `internal`, or nullptr. Prefetch first for speed.
@@ -102,7 +117,8 @@ class Nat {
   Mapping* find_outbound(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
                          uint32_t now_s);
   // Outbound slow path, after find_outbound() returned nullptr: revives the endpoint's own resting
-  // port or makes a mapping. nullptr with the reason if it may not.
+  // port or makes a mapping. nullptr with the reason if it may not. When an earlier packet of the
+  // same burst has made the mapping already, returns that one at no cost.
   Mapping* create_outbound(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
                            uint32_t now_s, Refusal& refusal);
 
@@ -113,20 +129,27 @@ class Nat {
 
   // A packet used the mapping. For TCP, `tcp_flags` and `remote` drive its state (tcp_state.h);
   // outbound always refreshes, inbound does for UDP and ICMP queries (RFC 4787 REQ-6a: inbound
-  // refresh on) and for TCP's tracked remote.
+  // refresh on) and for TCP's tracked remote. Exception: a TCP reset to a remote that is not
+  // tracked refreshes nothing, for it only refuses a stranger.
   void on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
   void on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
 
-  // Clock hand: looks at up to `entries` more entries of granted blocks, expires what is idle,
-  // frees what has rested, returns blocks that are empty. Returns how many mappings expired.
-  // Wants to be called so that all granted blocks are seen every few seconds: see sweep_entries().
+  // Clock hand: looks at up to `entries` more entries of granted blocks, rounded up to a window's
+  // 48 and at most once round; expires what is idle, frees what has rested, returns blocks that
+  // are empty. Returns how many mappings expired. Wants to be called so that the hand goes round
+  // every few seconds: granted_entries() says how far that is.
   unsigned sweep(uint32_t now_s, unsigned entries);
   uint64_t granted_entries() const;  // ports in granted blocks, times the protocols
+
+  // Copies up to out.size() of a subscriber's live mappings, for a person to look at; returns how
+  // many. Walks its blocks: not for the packet path.
+  unsigned list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const;
 
   struct Counts {
     uint64_t mappings_created = 0;
     uint64_t mappings_revived = 0;
     uint64_t mappings_expired = 0;
+    uint64_t mappings_detached = 0;  // live ones whose tunnel went
     uint64_t mappings_live = 0;
     uint64_t mappings_resting = 0;
     uint64_t blocks_granted = 0;  // now
@@ -135,6 +158,40 @@ class Nat {
   const Counts& counts() const { return counts_; }
 
  private:
+  // Any mapping of the endpoint that still has its key, live or resting.
+  Mapping* locate(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal) const;
+  Mapping* locate_in_windows(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
+                             uint8_t tag, uint64_t key) const;
+
+  // The ways from one state to the next.
+  void occupy(Mapping& mapping, Subscriber& subscriber, unsigned block_index, Protocol protocol,
+              const Endpoint& internal, uint32_t now_s);
+  void revive(Subscriber& subscriber, Mapping& mapping, uint32_t now_s);
+  void start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s);
+  bool expire_if_idle(Mapping& mapping, uint32_t now_s);
+  void rest(Mapping& mapping, uint32_t released_s);
+  void settle(Mapping& mapping, uint32_t now_s);
+  void free(Mapping& mapping);
+
+  uint32_t timeout_s(const Mapping& mapping) const;
+  bool take_token(Subscriber& subscriber, uint32_t now_s) const;
+  Mapping* find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
+                     uint32_t now_s);
+  bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
+  bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
+  void return_block(uint32_t unit);
+  void sweep_window(uint32_t unit, uint32_t now_s);
+
+  const Settings settings_;
+  const std::function<uint64_t()> random_;
+  Table table_;
+  // By the unit a block begins with: whose it is, nullptr once that one is gone. Outside the table,
+  // which may outlive this program: it holds no pointers.
+  std::vector<Subscriber*> owners_;
+  uint32_t granted_blocks_ = 0;
+  uint64_t granted_ports_ = 0;
+  uint32_t hand_block_ = 0;   // into the list of granted blocks
+  uint32_t hand_window_ = 0;  // within that block
   Counts counts_;
 };
 

@@ -8,8 +8,6 @@ constexpr uint8_t kTcpOptionNop = 1;
 constexpr uint8_t kTcpOptionMss = 2;
 constexpr unsigned kTcpOptionMssBytes = 4;
 
-enum class Direction : bool { outbound, inbound };
-
 template <typename Header>
 Header* header_at(uint8_t* packet, unsigned offset) {
   return reinterpret_cast<Header*>(packet + offset);

@@ -1,0 +1,78 @@
+#include "lib/nat/table.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+
+namespace adit::nat {
+namespace {
+
+// Hands out consecutive arrays of the memory, the most strictly aligned first.
+class Carver {
+ public:
+  explicit Carver(std::span<std::byte> memory) : left_(memory) {}
+
+  template <typename T>
+  std::span<T> next(size_t count) {
+    assert(left_.size() >= count * sizeof(T));
+    assert(reinterpret_cast<uintptr_t>(left_.data()) % alignof(T) == 0);
+    const std::span<T> out(reinterpret_cast<T*>(left_.data()), count);
+    left_ = left_.subspan(count * sizeof(T));
+    return out;
+  }
+
+ private:
+  std::span<std::byte> left_;
+};
+
+constexpr uint32_t kPoolAddressesMax = 65536;  // Mapping::pool_index has 16 bits
+
+}  // namespace
+
+size_t Table::memory_bytes(size_t pool_addresses) {
+  constexpr size_t kBytesPerUnit = sizeof(Mapping) * kWindowPorts * kProtocols + sizeof(Window) +
+                                   sizeof(BlockRecord) + sizeof(uint32_t);
+  return pool_addresses * (kBytesPerUnit * kUnitsPerAddress + sizeof(AddressUnits));
+}
+
+Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory) {
+  assert(pool.size() <= kPoolAddressesMax && memory.size() >= memory_bytes(pool.size()));
+  Carver carver(memory);
+  const size_t units = pool.size() * kUnitsPerAddress;
+  mappings_ = carver.next<Mapping>(units * kWindowPorts * kProtocols);
+  windows_ = carver.next<Window>(units);
+  units_ = carver.next<AddressUnits>(pool.size());
+  blocks_ = carver.next<BlockRecord>(units);
+  granted_ = carver.next<uint32_t>(units);
+
+  pool_slots_.resize(std::bit_ceil(2 * pool.size() + 1));
+  pool_mask_ = static_cast<uint32_t>(pool_slots_.size() - 1);
+  for (size_t i = 0; i < pool.size(); ++i) {
+    uint32_t slot = pool_slot(pool[i]);
+    while (pool_slots_[slot].is_used) {
+      assert(pool_slots_[slot].address != pool[i]);
+      slot = (slot + 1) & pool_mask_;
+    }
+    pool_slots_[slot] = {pool[i], static_cast<uint16_t>(i), true};
+  }
+}
+
+void Table::reserve(uint32_t pool_index, uint32_t port) {
+  Window& line = windows_[pool_index * kUnitsPerAddress + port / kWindowPorts];
+  for (unsigned p = 0; p < kProtocols; ++p) {
+    Mapping& entry = mapping(pool_index, static_cast<Protocol>(p), port);
+    entry.state = MappingState::reserved;
+    entry.tag = kReservedTag;
+    line.tags[p][port % kWindowPorts] = kReservedTag;
+  }
+}
+
+void Table::withdraw_reserved_windows() {
+  for (uint32_t unit = 0; unit < total_units(); ++unit) {
+    const auto& tags = windows_[unit].tags[0];
+    const bool all = std::ranges::all_of(tags, [](uint8_t tag) { return tag == kReservedTag; });
+    if (all) units_[unit / kUnitsPerAddress].withdraw(unit % kUnitsPerAddress);
+  }
+}
+
+}  // namespace adit::nat

@@ -1,0 +1,92 @@
+// The translator's memory: one array of mappings indexed by (pool address, protocol, port), one of
+// windows, and what records which blocks are granted. Everything is an offset into memory handed
+// in, no pointers, and all zero is an empty table. Knows where things stand, not what they mean.
+//
+// A "unit" numbers the windows of the whole pool: pool index * 4096 + port / 16.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "lib/nat/mapping.h"
+#include "lib/nat/port_block.h"
+#include "lib/nat/window.h"
+
+namespace adit::nat {
+
+class Table {
+ public:
+  static size_t memory_bytes(size_t pool_addresses);
+  Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory);
+
+  // Index of a pool address: one multiplication and, nearly always, one compare.
+  std::optional<uint16_t> pool_index(Ipv4Address address) const {
+    for (uint32_t slot = pool_slot(address);; slot = (slot + 1) & pool_mask_) {
+      const PoolSlot& candidate = pool_slots_[slot];
+      if (!candidate.is_used) return std::nullopt;
+      if (candidate.address == address) return candidate.index;
+    }
+  }
+
+  Mapping& mapping(uint32_t pool_index, Protocol protocol, uint32_t port) {
+    return mappings_[mapping_offset(pool_index, protocol, port)];
+  }
+  const Mapping& mapping(uint32_t pool_index, Protocol protocol, uint32_t port) const {
+    return mappings_[mapping_offset(pool_index, protocol, port)];
+  }
+  // The mapping of the first port of `unit`; the unit's other ports follow it, and so do those of
+  // the further units of its block.
+  Mapping* unit_mappings(uint32_t unit, Protocol protocol) {
+    return &mapping(unit / kUnitsPerAddress, protocol, unit % kUnitsPerAddress * kWindowPorts);
+  }
+  const Mapping* unit_mappings(uint32_t unit, Protocol protocol) const {
+    return &mapping(unit / kUnitsPerAddress, protocol, unit % kUnitsPerAddress * kWindowPorts);
+  }
+  static uint32_t unit_of(const Mapping& mapping) {
+    return mapping.pool_index * kUnitsPerAddress + mapping.external.port.host() / kWindowPorts;
+  }
+
+  Window& window(uint32_t unit) { return windows_[unit]; }
+  const Window& window(uint32_t unit) const { return windows_[unit]; }
+  // The unit at which the block begins that `unit` is part of.
+  uint32_t block_unit(uint32_t unit) const {
+    return unit / kUnitsPerAddress * kUnitsPerAddress + windows_[unit].block;
+  }
+  BlockRecord& block(uint32_t unit) { return blocks_[unit]; }
+  uint32_t& granted(uint32_t index) { return granted_[index]; }
+  AddressUnits& units(uint32_t pool_index) { return units_[pool_index]; }
+  uint32_t total_units() const { return static_cast<uint32_t>(windows_.size()); }
+
+  // Marks a port, in all protocols, as never given out. Only while no block is granted.
+  void reserve(uint32_t pool_index, uint32_t port);
+  // Withdraws the windows in which every port is reserved. Once, after the last reserve().
+  void withdraw_reserved_windows();
+
+ private:
+  struct PoolSlot {
+    Ipv4Address address;
+    uint16_t index = 0;
+    bool is_used = false;
+  };
+
+  static size_t mapping_offset(uint32_t pool_index, Protocol protocol, uint32_t port) {
+    return (size_t{pool_index} * kProtocols + static_cast<unsigned>(protocol)) * kPortsPerAddress +
+           port;
+  }
+  uint32_t pool_slot(Ipv4Address address) const {
+    return address.value.raw() * 0x9e3779b1u >> 15 & pool_mask_;
+  }
+
+  std::vector<PoolSlot> pool_slots_;  // open addressing, at most half full
+  uint32_t pool_mask_ = 0;
+  std::span<Mapping> mappings_;
+  std::span<Window> windows_;
+  std::span<AddressUnits> units_;
+  std::span<BlockRecord> blocks_;
+  std::span<uint32_t> granted_;  // units at which granted blocks begin, dense, in no order
+};
+
+}  // namespace adit::nat
