@@ -30,7 +30,11 @@ std::optional<client::Config> read_config(const client::Options& options) {
   std::optional<client::Config> config = options.config_file.empty()
                                              ? client::config_of(options, errors)
                                              : client::load(options.config_file, errors);
-  for (const config::Error& error : errors) std::cerr << error.to_string() << '\n';
+  for (const config::Error& error : errors) {
+    // A mistake on the command line has no place in a file.
+    std::cerr << (error.file.empty() ? error.path + ": " + error.message : error.to_string())
+              << '\n';
+  }
   return config;
 }
 

@@ -18,7 +18,7 @@ void read_flag(const std::string& flag, const std::string& text, const config::F
   if (const auto value = format.parse(text)) {
     out = *value;
   } else {
-    errors.push_back({"command line", 1, 1, flag, "\"" + text + "\" is not " + format.expected});
+    errors.push_back({"", 1, 1, flag, "expected " + format.expected + ", got \"" + text + "\""});
   }
 }
 
@@ -26,7 +26,7 @@ void read_key_flag(const std::string& flag, const std::string& path,
                    std::optional<KeyBytes>& out, std::vector<config::Error>& errors) {
   if (path.empty()) return;
   const config::KeyFile found = config::read_key_file(path);
-  if (!found.key) errors.push_back({"command line", 1, 1, flag, found.refusal});
+  if (!found.key) errors.push_back({"", 1, 1, flag, found.refusal});
   out = found.key;
 }
 
@@ -91,7 +91,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
 
 std::optional<Config> config_of(const Options& options, std::vector<config::Error>& errors) {
   const auto fail = [&errors](const std::string& flag, const std::string& message) {
-    errors.push_back({"command line", 1, 1, flag, message});
+    errors.push_back({"", 1, 1, flag, message});
   };
   Config config;
   GatewayConfig gateway;

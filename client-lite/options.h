@@ -40,7 +40,7 @@ struct Options {
 std::optional<Options> parse_options(int argc, char** argv, int& exit_status);
 
 // The configuration that the flags of `run` say. Mistakes go to `errors`, as load() does it, with
-// the flag in the key's place.
+// the flag in the key's place and no file.
 std::optional<Config> config_of(const Options& options, std::vector<config::Error>& errors);
 
 }  // namespace adit::client
