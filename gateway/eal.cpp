@@ -69,10 +69,14 @@ std::vector<std::string> eal_arguments(const Config& config) {
     lcores += "," + std::to_string(i + 1) + "@" + std::to_string(cores.workers[i]);
   }
   add({"--lcores", lcores, "--main-lcore", "0"});
-  if (!use_hugepages(config.eal)) add({"--no-huge"});
   add({"-m", std::to_string(config.eal.memory_mb)});
-  // No files of ours are shared with another process: leave none behind.
-  add({"--in-memory", "--file-prefix", config.eal.file_prefix, "--no-telemetry"});
+  // No memory of ours is shared with another process: leave no files behind.
+  if (use_hugepages(config.eal)) {
+    add({"--in-memory"});
+  } else {
+    add({"--no-huge", "--no-shconf"});
+  }
+  add({"--file-prefix", config.eal.file_prefix, "--no-telemetry"});
   add({"--log-level", "*:warning"});
   bool has_pci = false;
   for (const PortConfig& port : config.ports) {

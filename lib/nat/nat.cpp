@@ -25,6 +25,16 @@ constexpr uint32_t first_unit(const Subscriber::Block& block) {
   return block.first / kWindowPorts;
 }
 
+// Calls `visit` with every mapping of a window whose tag is not that of a free one.
+template <typename TableType, typename Visit>
+void visit_window(TableType& table, uint32_t unit, Visit&& visit) {
+  for (unsigned p = 0; p < kProtocols; ++p) {
+    auto* const mappings = table.unit_mappings(unit, static_cast<Protocol>(p));
+    unsigned used = 0xffffu & ~matching_tags(table.window(unit).tags[p], kFreeTag);
+    for (; used != 0; used &= used - 1) visit(mappings[std::countr_zero(used)]);
+  }
+}
+
 }  // namespace
 
 size_t Nat::memory_bytes(const Settings& settings) {
@@ -70,19 +80,29 @@ void Nat::detach(Subscriber& subscriber, uint32_t now_s) {
     if (block.ports == 0) continue;
     const uint32_t first = first_unit(block);
     for (uint32_t unit = first; unit < first + block.ports / kWindowPorts; ++unit) {
-      for (unsigned p = 0; p < kProtocols; ++p) {
-        Mapping* const mappings = table_.unit_mappings(unit, static_cast<Protocol>(p));
-        for (unsigned i = 0; i < kWindowPorts; ++i) {
-          if (table_.window(unit).tags[p][i] == kFreeTag) continue;
-          if (!mappings[i].is_live() || expire_if_idle(mappings[i], now_s)) continue;
-          rest(mappings[i], now_s);
-          ++counts_.mappings_detached;
-        }
-      }
+      visit_window(table_, unit, [&](Mapping& mapping) {
+        if (!mapping.is_live() || expire_if_idle(mapping, now_s)) return;
+        rest(mapping, now_s);
+        ++counts_.mappings_detached;
+      });
     }
     owners_[first] = nullptr;
   }
   subscriber = Subscriber{};
+}
+
+unsigned Nat::list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const {
+  unsigned listed = 0;
+  for (const Subscriber::Block& block : subscriber.blocks) {
+    const uint32_t first = first_unit(block);
+    for (uint32_t unit = first; unit < first + block.ports / kWindowPorts; ++unit) {
+      visit_window(table_, unit, [&](const Mapping& mapping) {
+        if (!mapping.is_live() || is_idle(mapping, now_s) || listed == out.size()) return;
+        out[listed++] = mapping;
+      });
+    }
+  }
+  return listed;
 }
 
 // ---- Lookups ----
@@ -290,12 +310,16 @@ void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
   ++counts_.mappings_live;
 }
 
-// Returns whether it is live no longer. The clock counts whole seconds, so that "more than" keeps
-// a mapping at least as long as the RFCs demand.
+// The clock counts whole seconds, so that "more than" keeps a mapping at least as long as the RFCs
+// demand.
+bool Nat::is_idle(const Mapping& mapping, uint32_t now_s) const {
+  return is_more_than(timeout_s(mapping), mapping.last_seen_s, now_s);
+}
+
+// Returns whether it is live no longer.
 bool Nat::expire_if_idle(Mapping& mapping, uint32_t now_s) {
-  const uint32_t timeout = timeout_s(mapping);
-  if (!is_more_than(timeout, mapping.last_seen_s, now_s)) return false;
-  rest(mapping, mapping.last_seen_s + timeout + 1);
+  if (!is_idle(mapping, now_s)) return false;
+  rest(mapping, mapping.last_seen_s + timeout_s(mapping) + 1);
   ++counts_.mappings_expired;
   return true;
 }
@@ -433,7 +457,7 @@ unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
     if (hand_block_ >= granted_blocks_) hand_block_ = 0;
     const uint32_t unit = table_.granted(hand_block_);
     const BlockRecord& block = table_.block(unit);
-    sweep_window(unit + hand_window_, now_s);
+    visit_window(table_, unit + hand_window_, [&](Mapping& mapping) { settle(mapping, now_s); });
     if (++hand_window_ < block.ports / kWindowPorts) continue;
     hand_window_ = 0;
     // Blocks return here only, so that the one which fills the gap in the list comes next.
@@ -444,32 +468,6 @@ unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
     }
   }
   return static_cast<unsigned>(counts_.mappings_expired - expired_before);
-}
-
-void Nat::sweep_window(uint32_t unit, uint32_t now_s) {
-  const Window& line = table_.window(unit);
-  for (unsigned p = 0; p < kProtocols; ++p) {
-    Mapping* const mappings = table_.unit_mappings(unit, static_cast<Protocol>(p));
-    unsigned used = 0xffffu & ~matching_tags(line.tags[p], kFreeTag);
-    for (; used != 0; used &= used - 1) settle(mappings[std::countr_zero(used)], now_s);
-  }
-}
-
-unsigned Nat::list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const {
-  unsigned count = 0;
-  for (const Subscriber::Block& block : subscriber.blocks) {
-    for (unsigned p = 0; block.ports != 0 && p < kProtocols; ++p) {
-      const Mapping* const mappings =
-          table_.unit_mappings(first_unit(block), static_cast<Protocol>(p));
-      for (unsigned i = 0; i < block.ports && count < out.size(); ++i) {
-        const Mapping& mapping = mappings[i];
-        if (mapping.is_live() && now_s - mapping.last_seen_s < timeout_s(mapping)) {
-          out[count++] = mapping;
-        }
-      }
-    }
-  }
-  return count;
 }
 
 }  // namespace adit::nat

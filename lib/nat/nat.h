@@ -173,6 +173,7 @@ class Nat {
   void settle(Mapping& mapping, uint32_t now_s);
   void free(Mapping& mapping);
 
+  bool is_idle(const Mapping& mapping, uint32_t now_s) const;
   uint32_t timeout_s(const Mapping& mapping) const;
   bool take_token(Subscriber& subscriber, uint32_t now_s) const;
   Mapping* find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
@@ -180,7 +181,6 @@ class Nat {
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void return_block(uint32_t unit);
-  void sweep_window(uint32_t unit, uint32_t now_s);
 
   const Settings settings_;
   const std::function<uint64_t()> random_;

@@ -1,0 +1,308 @@
+#include "tests/eal/rig.h"
+
+#include <rte_mbuf.h>
+
+#include <cctype>
+#include <cstring>
+#include <numeric>
+
+#include "lib/net/checksum.h"
+#include "lib/net/parse.h"
+
+namespace adit::gateway::test {
+namespace {
+
+inline constexpr unsigned kMtu = 1440;
+
+const uint8_t* bytes_of(const rte_mbuf* mbuf) { return rte_pktmbuf_mtod(mbuf, const uint8_t*); }
+
+Bytes copy_of(const rte_mbuf* mbuf) {
+  return {bytes_of(mbuf), bytes_of(mbuf) + rte_pktmbuf_data_len(mbuf)};
+}
+
+Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan) {
+  EthernetHeader ethernet{kOurMac, kNextHopMac, Be16::from_host(ether_type)};
+  Bytes frame(sizeof ethernet);
+  if (vlan != 0) {
+    ethernet.ether_type = Be16::from_host(kEtherTypeVlan);
+    const VlanTag tag{Be16::from_host(vlan), Be16::from_host(ether_type)};
+    frame.resize(sizeof ethernet + sizeof tag);
+    std::memcpy(frame.data() + sizeof ethernet, &tag, sizeof tag);
+  }
+  std::memcpy(frame.data(), &ethernet, sizeof ethernet);
+  frame.insert(frame.end(), packet.begin(), packet.end());
+  return frame;
+}
+
+}  // namespace
+
+std::string row_name(std::string description) {
+  for (char& c : description) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return description;
+}
+
+// ---- The far end ----
+
+FarEnd::FarEnd(const tunnel::Session& ours, unsigned mtu_bytes)
+    : session_(ours),
+      mtu_bytes_(mtu_bytes),
+      send_(ours.protection, ours.receive_key),
+      receive_(ours.protection, ours.send_key) {}
+
+Bytes FarEnd::seal(const Bytes& inner) { return seal_at(inner, counter++); }
+
+Bytes FarEnd::seal_at(const Bytes& inner, uint64_t at) {
+  const size_t padded = tunnel::padded_bytes(inner.size(), mtu_bytes_);
+  Bytes packet(padded + tunnel::kEncryptedOverheadBytes);
+  if (!inner.empty()) {
+    std::memcpy(packet.data() + sizeof(tunnel::EncryptedHeader), inner.data(), inner.size());
+  }
+  send_.seal(packet, padded, session_.local_index, at);
+  return packet;
+}
+
+Bytes FarEnd::plain(const Bytes& inner) const {
+  tunnel::PlainHeader header{};
+  header.type = static_cast<uint8_t>(tunnel::MessageType::plain);
+  std::memcpy(header.session_tag, session_.receive_tag.data(), 3);
+  header.receiver_index = Le32::from_host(session_.local_index);
+  Bytes packet(sizeof header + inner.size());
+  std::memcpy(packet.data(), &header, sizeof header);
+  std::memcpy(packet.data() + sizeof header, inner.data(), inner.size());
+  return packet;
+}
+
+std::optional<Bytes> FarEnd::open(Bytes payload) {
+  if (payload.size() < sizeof(tunnel::PlainHeader)) return std::nullopt;
+  tunnel::PlainHeader header;
+  std::memcpy(&header, payload.data(), sizeof header);
+  if (header.receiver_index.host() != session_.remote_index) return std::nullopt;
+  if (header.type == static_cast<uint8_t>(tunnel::MessageType::plain)) {
+    if (std::memcmp(header.session_tag, session_.send_tag.data(), 3) != 0) return std::nullopt;
+    return Bytes(payload.begin() + sizeof header, payload.end());
+  }
+  const auto text = receive_.open(payload);
+  if (!text) return std::nullopt;
+  const auto begin = payload.begin() + sizeof(tunnel::EncryptedHeader);
+  Bytes inner(begin, begin + static_cast<long>(*text));
+  ParsedIpv4 parsed;
+  if (parse_ipv4(inner, HeaderChecksum::verify, parsed) == ParseError::none) {
+    inner.resize(parsed.total_bytes);  // without the padding
+  }
+  return inner;
+}
+
+// ---- The rig ----
+
+Rig::Rig(bool two_ports, uint16_t vlan, uint16_t mtu_bytes) : two_ports_(two_ports) {
+  PortView uplink;
+  uplink.address = {kGateway, 24};
+  uplink.next_hop = Ipv4Address::from_octets(30, 1, 1, 1);
+  uplink.mac = kOurMac;
+  uplink.vlan = vlan;
+  uplink.mtu_bytes = mtu_bytes;
+  uplink.is_uplink = true;
+  uplink.is_public = !two_ports;
+  settings_.ports.push_back(uplink);
+  if (two_ports) {
+    PortView outside = uplink;
+    outside.address = {kPublic, 24};
+    outside.next_hop = Ipv4Address::from_octets(30, 2, 1, 1);
+    outside.is_uplink = false;
+    outside.is_public = true;
+    settings_.ports.push_back(outside);
+    settings_.public_port = 1;
+  }
+  settings_.tunnel_endpoint = kTunnelEndpoint;
+  settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
+  settings_.icmp_errors_per_second = 20;
+
+  nat_settings_.pool = {external_address()};
+  nat_settings_.reserved = {{external_address(), 8000}};
+  const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
+  memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
+  nat_ = std::make_unique<nat::Nat>(nat_settings_, std::span{memory_.get(), bytes},
+                                    [state = uint64_t{1}]() mutable {
+                                      return state = state * 6364136223846793005u + 1442695040888963407u;
+                                    });
+  tunnels_ = std::make_unique<TunnelTable>(16);
+  crypto_ = std::make_unique<Crypto>(16);
+  neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
+  pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
+  pipeline_ = std::make_unique<Pipeline>(settings_, *tunnels_, *nat_, *crypto_, *neighbours_,
+                                         pool_, counters_);
+  for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
+    ToWorker neighbour;
+    neighbour.kind = ToWorker::set_neighbour;
+    neighbour.port = port;
+    neighbour.address = settings_.ports[port].next_hop;
+    neighbour.mac = kNextHopMac;
+    pipeline_->take(neighbour, now_ns_);
+  }
+}
+
+Rig::~Rig() {
+  pipeline_.reset();
+  rte_mempool_free(pool_);
+}
+
+void Rig::TearDown() {
+  for (unsigned port = 0; port < settings_.ports.size(); ++port) sent_frames(port);
+  handed_out();
+  pipeline_->drain();
+  EXPECT_EQ(counters_.held(), 0) << "the conservation law";
+  EXPECT_EQ(rte_mempool_in_use_count(pool_), 0u) << "a packet buffer leaked";
+}
+
+tunnel::Session Rig::make_session(uint32_t slot, Protection protection, uint8_t generation) {
+  tunnel::Session session;
+  session.local_index = slot | uint32_t{generation} << tunnels_->slot_bits();
+  session.remote_index = 0xabc00000u + generation * 0x100u + slot;
+  session.protection = protection;
+  session.established_ns = now_ns_;
+  session.send_tag = {1, 2, static_cast<uint8_t>(slot)};
+  session.receive_tag = {4, 5, static_cast<uint8_t>(slot)};
+  std::iota(session.send_key.begin(), session.send_key.end(), static_cast<uint8_t>(generation));
+  std::iota(session.receive_key.begin(), session.receive_key.end(),
+            static_cast<uint8_t>(100 + slot + generation));
+  return session;
+}
+
+void Rig::install(uint32_t slot, const tunnel::Session& session) {
+  ToWorker message;
+  message.kind = ToWorker::install_session;
+  message.slot = slot;
+  message.session = session;
+  message.remote = kClientOuter;
+  give(message, Bytes(sizeof(tunnel::ResponseMessage), 2));  // stands for the response
+}
+
+void Rig::give(ToWorker message, const Bytes& packet) {
+  message.packet = rte_pktmbuf_alloc(pool_);
+  ASSERT_NE(message.packet, nullptr);
+  char* at = rte_pktmbuf_append(message.packet, static_cast<uint16_t>(packet.size()));
+  std::memcpy(at, packet.data(), packet.size());
+  pipeline_->take(message, now_ns_);
+}
+
+FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
+  ToWorker open;
+  open.kind = ToWorker::open_tunnel;
+  open.slot = slot;
+  open.epoch = slot;
+  open.mtu_bytes = kMtu;
+  open.router = kRouter;
+  open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);
+  pipeline_->take(open, now_ns_);
+  const tunnel::Session session = make_session(slot, protection);
+  install(slot, session);
+  FarEnd far(session, kMtu);
+  far.outer.port = Be16::from_host(static_cast<uint16_t>(20000 + slot));
+  receive_from(far, far.seal({}));  // a heartbeat confirms the session
+  sent_frames(0);                   // the response
+  return far;
+}
+
+void Rig::receive_frame(unsigned port, const Bytes& frame) {
+  rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
+  ASSERT_NE(mbuf, nullptr);
+  char* at = rte_pktmbuf_append(mbuf, static_cast<uint16_t>(frame.size()));
+  ASSERT_NE(at, nullptr);
+  if (!frame.empty()) std::memcpy(at, frame.data(), frame.size());
+  pipeline_->run(port, {&mbuf, 1}, now_ns_);
+}
+
+void Rig::receive(unsigned port, const Bytes& ip_packet) {
+  receive_frame(port, frame_of(ip_packet, kEtherTypeIpv4, settings_.ports[port].vlan));
+}
+
+void Rig::receive_from(const FarEnd& far, const Bytes& payload) {
+  receive_from(far.outer, payload);
+}
+
+void Rig::receive_from(const Endpoint& outer, const Bytes& payload) {
+  receive(0, adit::test::udp_packet(outer, kTunnelEndpoint, payload));
+}
+
+std::vector<Bytes> Rig::sent_frames(unsigned port) {
+  TxQueue& queue = pipeline_->tx(port);
+  std::vector<Bytes> frames;
+  for (unsigned i = 0; i < queue.count; ++i) {
+    frames.push_back(copy_of(queue.packets[i]));
+    rte_pktmbuf_free(queue.packets[i]);
+  }
+  counters_.transmitted += queue.count;
+  queue.count = 0;
+  return frames;
+}
+
+std::vector<Bytes> Rig::sent(unsigned port) {
+  std::vector<Bytes> packets;
+  const uint16_t vlan = settings_.ports[port].vlan;
+  for (const Bytes& frame : sent_frames(port)) {
+    Bytes expected = frame_of({}, kEtherTypeIpv4, vlan);
+    const EthernetHeader header{kNextHopMac, kOurMac,
+                                Be16::from_host(vlan ? kEtherTypeVlan : kEtherTypeIpv4)};
+    std::memcpy(expected.data(), &header, sizeof header);
+    const auto length = static_cast<long>(expected.size());
+    EXPECT_EQ(Bytes(frame.begin(), frame.begin() + length), expected);
+    packets.emplace_back(frame.begin() + length, frame.end());
+  }
+  return packets;
+}
+
+Bytes Rig::sent_one(unsigned port) {
+  const std::vector<Bytes> packets = sent(port);
+  EXPECT_EQ(packets.size(), 1u);
+  return packets.empty() ? Bytes{} : packets.front();
+}
+
+Bytes Rig::sent_to_tunnel(const Endpoint& to) {
+  const Bytes packet = sent_one(0);
+  ParsedIpv4 parsed;
+  if (parse_ipv4(packet, HeaderChecksum::verify, parsed) != ParseError::none) {
+    ADD_FAILURE() << "the outer packet is not well formed";
+    return {};
+  }
+  const Bytes payload(packet.begin() + parsed.payload_offset(), packet.end());
+  Ipv4Header ip;
+  std::memcpy(&ip, packet.data(), sizeof ip);
+  // Everything but the identification is known beforehand.
+  EXPECT_EQ(packet, adit::test::udp_packet(kTunnelEndpoint, to, payload,
+                                           {.id = ip.id.host(), .fragment = 0}));
+  return payload;
+}
+
+std::vector<ToControl> Rig::handed_out() {
+  Pipeline::ControlOutbox& outbox = pipeline_->control_outbox();
+  std::vector<ToControl> items(outbox.items.begin(), outbox.items.begin() + outbox.count);
+  for (ToControl& item : items) {
+    if (item.packet == nullptr) continue;
+    ++counters_.handed_out;
+    rte_pktmbuf_free(item.packet);
+  }
+  outbox.count = 0;
+  return items;
+}
+
+Endpoint Rig::external_of(FarEnd& far, const Bytes& inner) {
+  receive_from(far, far.seal(inner));
+  const Bytes packet = sent_one(public_port());
+  ParsedIpv4 parsed;
+  EXPECT_EQ(parse_ipv4(packet, HeaderChecksum::verify, parsed), ParseError::none);
+  Ipv4Header ip{};
+  if (packet.size() >= sizeof ip) std::memcpy(&ip, packet.data(), sizeof ip);
+  return {ip.source, parsed.source_port};
+}
+
+void Rig::expect_only_drop(Fate reason) {
+  EXPECT_EQ(drops(reason), 1u) << fate_name(reason);
+  EXPECT_EQ(counters_.drops_total(), 1u);
+  for (unsigned port = 0; port < settings_.ports.size(); ++port) {
+    EXPECT_TRUE(sent_frames(port).empty());
+  }
+}
+
+}  // namespace adit::gateway::test

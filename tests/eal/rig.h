@@ -1,0 +1,130 @@
+// A gateway without ports: the real pipeline, tables and crypto over packet buffers in memory, one
+// or two ports that are arrays, and the far ends of tunnels. After every test the conservation law
+// must hold: TearDown() checks it.
+//
+//   client's far end ══ 20.1.1.10:20001 ══► port 0 (uplink, 30.1.1.10:8000)
+//   server 40.1.1.10 ◄── port 0 (one port for both) or port 1 (public, 30.2.1.10)
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/pipeline.h"
+#include "lib/tunnel/seal.h"
+#include "tests/support/packets.h"
+
+struct rte_mempool;
+
+namespace adit::gateway::test {
+
+using adit::test::Bytes;
+using tunnel::Protection;
+
+inline const Ipv4Address kGateway = Ipv4Address::from_octets(30, 1, 1, 10);
+inline const Ipv4Address kPublic = Ipv4Address::from_octets(30, 2, 1, 10);
+inline const Ipv4Address kServer = Ipv4Address::from_octets(40, 1, 1, 10);
+inline const Ipv4Address kRouter = Ipv4Address::from_octets(192, 168, 1, 1);
+inline const Ipv4Address kInner = Ipv4Address::from_octets(192, 168, 1, 10);
+inline const Endpoint kTunnelEndpoint{kGateway, Be16::from_host(8000)};
+inline const Endpoint kClientOuter{Ipv4Address::from_octets(20, 1, 1, 10), Be16::from_host(20001)};
+inline const Endpoint kApplication{kInner, Be16::from_host(1025)};
+inline const Endpoint kService{kServer, Be16::from_host(6600)};
+inline const MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
+inline const MacAddress kNextHopMac{{2, 0, 0, 0, 0, 2}};
+// Of an ICMP error of ours: internetwork control (RFC 1812 §4.3.2.5), and the id of what it is about.
+inline const adit::test::Ipv4Options kErrorHeader{.tos = 0xc0, .id = 0x1234, .fragment = 0};
+inline constexpr uint64_t kStartNs = 1'000'000 * tunnel::kSecondNs;
+
+// A row's description as the name of a test.
+std::string row_name(std::string description);
+
+// The far end of a tunnel: seals and opens with the reference in lib/tunnel.
+class FarEnd {
+ public:
+  FarEnd(const tunnel::Session& ours, unsigned mtu_bytes);
+
+  // The UDP payload of the next type 4 packet, or of a type 5 packet.
+  Bytes seal(const Bytes& inner);
+  Bytes seal_at(const Bytes& inner, uint64_t counter);
+  Bytes plain(const Bytes& inner) const;
+  // What is inside a type 4 or type 5 packet to us; nullopt if it is not for us or not authentic.
+  std::optional<Bytes> open(Bytes payload);
+
+  Endpoint outer = kClientOuter;
+  uint64_t counter = 0;
+
+ private:
+  tunnel::Session session_;  // as the gateway has it
+  unsigned mtu_bytes_;
+  tunnel::Aead send_;
+  tunnel::Aead receive_;
+};
+
+class Rig : public testing::Test {
+ protected:
+  explicit Rig(bool two_ports = false, uint16_t vlan = 0, uint16_t mtu_bytes = 1500);
+  ~Rig() override;
+  void TearDown() override;
+
+  // Opens tunnel `slot` with one session, confirmed by a heartbeat, and the inner address
+  // 192.168.1.(9 + slot).
+  FarEnd open_tunnel(uint32_t slot, Protection protection);
+  tunnel::Session make_session(uint32_t slot, Protection protection, uint8_t generation = 1);
+  void install(uint32_t slot, const tunnel::Session& session);
+  // Gives the pipeline a message of the control thread, with `packet` in a buffer.
+  void give(ToWorker message, const Bytes& packet);
+
+  // Puts frames on a port; `receive` takes IPv4 packets and adds the Ethernet header.
+  void receive_frame(unsigned port, const Bytes& frame);
+  void receive(unsigned port, const Bytes& ip_packet);
+  // From a far end, at its outer address, or from another one.
+  void receive_from(const FarEnd& far, const Bytes& payload);
+  void receive_from(const Endpoint& outer, const Bytes& payload);
+
+  // Frames sent on a port since the last call; `sent` strips the Ethernet header, after checking it.
+  std::vector<Bytes> sent_frames(unsigned port);
+  std::vector<Bytes> sent(unsigned port);
+  Bytes sent_one(unsigned port);  // exactly one, else the test fails
+  // UDP payload of the only packet sent to `to` from the tunnel endpoint; outer headers checked.
+  Bytes sent_to_tunnel(const Endpoint& to);
+  // What was handed to the control thread.
+  std::vector<ToControl> handed_out();
+
+  // Sends `inner` through the tunnel and says from which external endpoint it left.
+  Endpoint external_of(FarEnd& far, const Bytes& inner);
+
+  uint64_t drops(Fate reason) const { return counters_.drops(reason); }
+  void expect_only_drop(Fate reason);  // exactly one drop, for this reason, and nothing sent
+
+  unsigned public_port() const { return settings_.public_port; }
+  Ipv4Address external_address() const { return two_ports_ ? kPublic : kGateway; }
+
+  const bool two_ports_;
+  uint64_t now_ns_ = kStartNs;
+  PipelineSettings settings_;
+  nat::Settings nat_settings_;
+  Counters counters_;
+  std::unique_ptr<TunnelTable> tunnels_;
+  std::unique_ptr<nat::Nat> nat_;
+  std::unique_ptr<Crypto> crypto_;
+  std::unique_ptr<Neighbours> neighbours_;
+  std::unique_ptr<Pipeline> pipeline_;
+
+ private:
+  struct FreeAligned {
+    void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+  };
+  std::unique_ptr<std::byte[], FreeAligned> memory_;
+  rte_mempool* pool_ = nullptr;
+};
+
+class TwoPortRig : public Rig {
+ protected:
+  TwoPortRig() : Rig(true) {}
+};
+
+}  // namespace adit::gateway::test
