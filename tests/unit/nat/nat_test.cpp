@@ -305,6 +305,30 @@ TEST(Nat, ForgetsADetachedTunnelAtOnceAndItsPortsAfterTheirRest) {
   EXPECT_EQ(subscriber.live_mappings, 1u);
 }
 
+TEST(Nat, ListsLiveMappingsUpToTheRoomThereIs) {
+  TestNat nat(settings_with_pool(1));
+  Subscriber subscriber;
+  Subscriber other;
+  nat->attach(subscriber, 7, 0, nat.now_s);
+  nat->attach(other, 8, 0, nat.now_s);
+  nat.create(other, Protocol::udp, internal_endpoint(1));
+  for (uint32_t n = 0; n < 100; ++n) nat.create(subscriber, Protocol::udp, internal_endpoint(n));
+  nat.now_s += 200;
+  std::set<Endpoint> expected;
+  for (uint32_t n = 0; n < 100; n += 4) {
+    nat->on_outbound(*nat.find(subscriber, Protocol::udp, internal_endpoint(n)), kRemote, 0,
+                     nat.now_s);
+    expected.insert(internal_endpoint(n));
+  }
+  nat.now_s += 101;
+  std::vector<Mapping> out(200);
+  ASSERT_EQ(nat->list(subscriber, out, nat.now_s), 25u);
+  std::set<Endpoint> listed;
+  for (unsigned i = 0; i < 25; ++i) listed.insert(out[i].internal);
+  EXPECT_EQ(listed, expected);
+  EXPECT_EQ(nat->list(subscriber, std::span(out).first(3), nat.now_s), 3u);
+}
+
 TEST(Nat, NeverGivesOutReservedPortsOrPortsOutsideItsRange) {
   Settings settings = settings_with_pool(2);
   settings.first_port = 5001;
