@@ -100,8 +100,12 @@ def show_udp(world, gateway, protection):
     external_port = hops.external_port(rows)
     require(rows == hops.expected(protection, world.nat_address, external_port),
             "the table differs from the worked example's")
-    print(f"\nthe gateway's NAT entry: (tunnel {gateway.tunnel_index()}, {topology.INNER}:"
-          f"{topology.INNER_PORT}) ↔ {world.nat_address}:{external_port}")
+    internal, external = f"{topology.INNER}:{topology.INNER_PORT}", f"{topology.GATEWAY}:{external_port}"
+    entry = [mapping for mapping in gateway.mappings(gateway.tunnel("pc")["index"])
+             if mapping["protocol"] == "udp" and mapping["internal"] == internal]
+    require([mapping["external"] for mapping in entry] == [external],
+            f"the gateway's NAT entry of {internal} is not what was captured: {entry}")
+    print(f"\nthe gateway's NAT entry: (tunnel {entry[0]['tunnel']}, {internal}) ↔ {external}")
 
 
 def show_download(world, sha256):

@@ -30,12 +30,17 @@ class Packet:
     ttl: int
     bytes: bytes  # the whole packet
     tcp_flags: int = 0
+    tcp_mss: int = 0  # the option of a SYN
     inner: "Packet | None" = None
     tunnel_type: int = 0  # first byte of a tunnel message, 0 when it is none
 
     @property
     def sealed(self):
         return self.tunnel_type == 4
+
+    @property
+    def is_syn(self):
+        return self.tcp_flags & 2 != 0
 
     def flow(self):
         return (f"{self.source}:{self.source_port} → "
@@ -61,6 +66,7 @@ def parse(data):
     elif packet.protocol == TCP and len(body) >= 20:
         packet.source_port, packet.destination_port = struct.unpack_from("!HH", body)
         packet.tcp_flags = body[13]
+        packet.tcp_mss = _mss(body[20:(body[12] >> 4) * 4])
         packet.payload = body[(body[12] >> 4) * 4:]
     elif packet.protocol == ICMP and len(body) >= 8 and body[0] in (0, 8):
         packet.source_port = packet.destination_port = struct.unpack_from("!H", body, 4)[0]
@@ -72,6 +78,15 @@ def _parse_tunnel(packet):
         packet.tunnel_type = packet.payload[0]
         if packet.tunnel_type == 5:  # type, session tag (3), receiver index (4), the packet
             packet.inner = parse(packet.payload[8:])
+
+
+def _mss(options):
+    at = 0
+    while at + 1 < len(options) and options[at] != 0:
+        if options[at] == 2:
+            return struct.unpack_from("!H", options, at + 2)[0]
+        at += 1 if options[at] == 1 else max(options[at + 1], 2)
+    return 0
 
 
 def _dotted(four_bytes):

@@ -24,14 +24,15 @@ class LabError(Exception):
 
 
 def wait_until(condition, timeout_s, what, interval_s=0.05):
-    """Returns condition()'s first true value; raises LabError when none comes in time."""
+    """Returns condition()'s first true value; raises LabError when none comes in time. `what` is
+    a text, or makes one when it is needed."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout_s} s in vain for {what}")
+            raise LabError(f"waited {timeout_s} s in vain for {what() if callable(what) else what}")
         time.sleep(interval_s)
 
 
@@ -101,8 +102,7 @@ class Namespace:
         self.full_name = f"{lab.prefix}-{name}"
         lab.host("ip", "netns", "add", self.full_name)
         # Router solicitations and the like would only be noise in captures.
-        self.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
-        self.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        self.sysctl("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
         self.ip("link", "set", "lo", "up")
 
     def argv(self, *command):
@@ -121,8 +121,8 @@ class Namespace:
     def ip(self, *arguments):
         return self.lab.host("ip", "-n", self.full_name, *arguments)
 
-    def sysctl(self, key, value):
-        self.run("sysctl", "-qw", f"{key}={value}")
+    def sysctl(self, *assignments):
+        self.run("sysctl", "-qw", *assignments)
 
     def address(self, device, prefix):
         self.ip("address", "add", prefix, "dev", device)

@@ -4,6 +4,7 @@ Configuration files are written as JSON, which is YAML too: a dictionary that a 
 before start() needs no template.
 """
 
+import collections
 import dataclasses
 import json
 import os
@@ -16,6 +17,7 @@ from lab.netns import LabError, wait_until
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 GATEWAY_PROGRAM = BUILD / "gateway" / "adit-gateway"
+ADITCTL = BUILD / "gateway" / "aditctl"
 CLIENT_PROGRAM = BUILD / "client-lite" / "adit-client"
 AF_PACKET = "net_af_packet{number},iface={device},blocksz=1048576,framesz=2048,framecnt=4096"
 
@@ -98,26 +100,56 @@ class Gateway:
     def start(self):
         path = write_config(self.lab, "gateway", self.config)
         self.process = self.world.gateway.start(GATEWAY_PROGRAM, "--config", path)
-        wait_until(self._answers, 20, f"the gateway to answer\n{self.process.log()}")
+        wait_until(self._answers, 20, lambda: f"the gateway to answer\n{self.process.log()}")
 
     def _answers(self):
         if self.process.exit_status is not None:
             raise LabError(f"the gateway ended ({self.process.exit_status}):\n"
                            f"{self.process.log()}")
-        return self.socket.exists() and self._status("--json", check=False).returncode == 0
+        return self.lab.host(*self._ask("status"), check=False).returncode == 0
 
-    def _status(self, *flags, check=True):
-        return self.lab.host(GATEWAY_PROGRAM, "status", "--socket", self.socket, *flags,
-                             check=check)
+    def _ask(self, *words):
+        return [ADITCTL, "--socket", self.socket, *words]
 
     def status(self):
-        return json.loads(self._status("--json").stdout)
+        return json.loads(self.lab.host(*self._ask("--json", "status")).stdout)
 
     def status_text(self):
-        return self._status().stdout.strip()
+        return self.lab.host(*self._ask("status")).stdout.strip()
 
-    def counter(self, name):
-        return self.status()["counters"][name]
+    def tunnels(self):
+        return self.status()["tunnels"]
+
+    def tunnel(self, subscriber):
+        """The status of a subscriber's tunnel."""
+        for tunnel in self.tunnels():
+            if tunnel["subscriber"] == subscriber:
+                return tunnel
+        raise LabError(f"the gateway has no tunnel of {subscriber}")
+
+    def mappings(self, tunnel_index):
+        return json.loads(
+            self.lab.host(*self._ask("--json", "mappings", tunnel_index)).stdout)["mappings"]
+
+    def leases_bound(self):
+        return sum(pool["bound"] for pool in self.status()["dhcp"]["pools"])
+
+    def counters(self):
+        """The worker's events and drops; a drop that never happened counts as 0."""
+        worker = self.status()["worker"]
+        return collections.Counter(worker["events"]) + collections.Counter(worker["drops"])
+
+    def check_conservation(self):
+        """Every packet is accounted for (DESIGN §4), as soon as the traffic has come to rest."""
+        def unaccounted():
+            worker = self.status()["worker"]
+            events = worker["events"]
+            came = events["received"] + events["handed_in"] + events["generated"]
+            went = events["transmitted"] + events["handed_out"] + events["consumed"]
+            return came - went - sum(worker["drops"].values())
+
+        wait_until(lambda: unaccounted() == 0, 3,
+                   lambda: f"{unaccounted()} packets to be accounted for")
 
     def stop(self):
         return self.process.stop(signal.SIGTERM, timeout_s=5)
@@ -126,8 +158,10 @@ class Gateway:
 class Client:
     """An adit-client in a namespace; `name` says which of `keys` is its own."""
 
-    def __init__(self, namespace, keys, name, protections, listen_port=topology.PC_TUNNEL_PORT):
+    def __init__(self, namespace, keys, name, protections, listen_port=topology.PC_TUNNEL_PORT,
+                 path_first=None):
         self.namespace = namespace
+        self._path_first = path_first  # a directory of programs to be found before the machine's
         self.lab = namespace.lab
         self.name = name
         self.process = None
@@ -150,7 +184,8 @@ class Client:
 
     def start(self):
         path = write_config(self.lab, self.name, self.config)
-        self.process = self.namespace.start(CLIENT_PROGRAM, "--config", path,
+        search = ["env", f"PATH={self._path_first}:{os.environ['PATH']}"] if self._path_first else []
+        self.process = self.namespace.start(*search, CLIENT_PROGRAM, "--config", path,
                                             name=f"adit-client-{self.name}")
 
     def wait_until_up(self, timeout_s=15):
@@ -166,6 +201,14 @@ class Client:
         done = self._status("--json", check=False)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 
+    def address(self):
+        """Its inner address, without the prefix length."""
+        return self.status()["address"].split("/")[0]
+
+    def counters(self):
+        status = self.status()
+        return status["counters"] | status["drops"]
+
     def status_text(self):
         return self._status().stdout.strip()
 
@@ -177,30 +220,27 @@ class Client:
         return self.process.stop(signal.SIGTERM, timeout_s=5)
 
 
-class StockClient:
-    """wireguard-go, with nothing of ours in it."""
+class WireGuard:
+    """wireguard-go, with nothing of ours in it: a device with one peer."""
 
-    def __init__(self, namespace, private_key, gateway_public, address, keepalive_s=5):
+    def __init__(self, namespace, key, address, peer_public, allowed, endpoint=None,
+                 listen_port=0, keepalive_s=0):
         self.namespace = namespace
-        # Its control socket is named by the device in a directory of the whole machine.
+        # Its control socket is named by the device, in a directory of the whole machine.
         self.device = f"wg{os.getpid()}"
         self.process = namespace.start("wireguard-go", "-f", self.device)
-        lines = [
-            "[Interface]",
-            f"PrivateKey = {private_key.private_file.read_text().strip()}",
-            "[Peer]",
-            f"PublicKey = {gateway_public}",
-            f"Endpoint = {topology.GATEWAY}:{topology.TUNNEL_PORT}",
-            f"AllowedIPs = {topology.SERVER}/32, {topology.INNER_ROUTER}/32",
-            f"PersistentKeepalive = {keepalive_s}",
-        ]
         control = pathlib.Path("/var/run/wireguard") / f"{self.device}.sock"
         wait_until(control.exists, 5, "wireguard-go's control socket")
+        lines = ["[Interface]", f"PrivateKey = {key.private_file.read_text().strip()}"]
+        lines += [f"ListenPort = {listen_port}"] if listen_port else []
+        lines += ["[Peer]", f"PublicKey = {peer_public}", f"AllowedIPs = {', '.join(allowed)}"]
+        lines += [f"Endpoint = {endpoint}"] if endpoint else []
+        lines += [f"PersistentKeepalive = {keepalive_s}"] if keepalive_s else []
         namespace.run("wg", "setconf", self.device, "/dev/stdin", stdin="\n".join(lines) + "\n")
         namespace.address(self.device, f"{address}/32")
         namespace.ip("link", "set", self.device, "mtu", "1420", "up")
-        for route in (topology.SERVER, topology.INNER_ROUTER):
-            namespace.ip("route", "add", route, "dev", self.device)
+        for prefix in allowed:
+            namespace.ip("route", "add", prefix, "dev", self.device)
 
     def latest_handshake_s(self):
         """When the last handshake completed, in seconds since 1970; 0: never."""

@@ -68,11 +68,11 @@ class WorkedExample:
         self.natfw.address("outside", f"{NATFW}/24")
         self.internet.address("natfw", "20.1.1.1/24")
         self.natfw.default_route("20.1.1.1")
-        self.natfw.sysctl("net.ipv4.ip_forward", 1)
+        self.natfw.sysctl("net.ipv4.ip_forward=1")
         self.natfw.nft(NATFW_RULES)
 
     def _connect_internet(self):
-        self.internet.sysctl("net.ipv4.ip_forward", 1)
+        self.internet.sysctl("net.ipv4.ip_forward=1")
         self.lab.link(self.internet, "gateway", self.gateway, "uplink")
         self.internet.address("gateway", "30.1.1.1/24")
         self.internet.no_offloads("gateway")
@@ -108,7 +108,7 @@ class WorkedExample:
         nat.address("inside", "10.9.1.1/24")
         nat.address("outside", "10.1.1.20/24")
         nat.default_route("10.1.1.1")
-        nat.sysctl("net.ipv4.ip_forward", 1)
+        nat.sysctl("net.ipv4.ip_forward=1")
         self.natfw.address("inside", "10.1.1.1/24")
         self.set_nat_port(nat, 30001)
         return nat

@@ -1,0 +1,103 @@
+"""What adit-client changes on its machine, and that it puts everything back."""
+
+import signal
+
+from conftest import start_client, start_gateway
+from lab.netns import wait_until
+
+
+def routes(namespace):
+    return sorted(line.strip() for line in
+                  namespace.run("ip", "-4", "route", "show", "table", "all").stdout.splitlines())
+
+
+def devices(namespace):
+    return namespace.run("ip", "-brief", "link", "show").stdout
+
+
+def default_route(config):
+    config["routes"] = ["default"]
+
+
+def test_its_device_has_the_leased_address_the_mtu_and_the_routes(world):
+    gateway = start_gateway(world)
+    start_client(gateway, world.pc)
+    assert "192.168.1.10/24" in world.pc.run("ip", "address", "show", "adit0").stdout
+    assert "mtu 1440" in world.pc.run("ip", "link", "show", "adit0").stdout
+    assert "dev adit0" in world.pc.run("ip", "route", "get", "40.1.1.10").stdout
+    assert "dev adit0" not in world.pc.run("ip", "route", "get", "40.1.1.11").stdout
+
+
+def test_routes_of_the_gateways_configuration_are_installed(world):
+    def with_routes(config):
+        config["pools"][0]["routes"] = ["40.1.1.0/24", "50.0.0.0/8"]
+
+    gateway = start_gateway(world, change=with_routes)
+    start_client(gateway, world.pc, change=lambda config: config.update(routes=[]))
+    for address in ("40.1.1.99", "50.1.2.3"):
+        assert "dev adit0" in world.pc.run("ip", "route", "get", address).stdout
+
+
+def test_a_default_route_keeps_the_gateway_outside_the_tunnel(world):
+    gateway = start_gateway(world)
+    start_client(gateway, world.pc, change=default_route)
+    assert "dev adit0" in world.pc.run("ip", "route", "get", "9.9.9.9").stdout
+    assert "dev eth0" in world.pc.run("ip", "route", "get", "30.1.1.10").stdout
+    assert world.pc.succeeds("ping", "-c2", "-i0.2", "-W2", "40.1.1.10")
+
+
+def test_everything_is_undone_at_exit(world):
+    before = routes(world.pc), devices(world.pc)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=default_route)
+    assert routes(world.pc) != before[0]
+    assert client.stop() == 0
+    assert (routes(world.pc), devices(world.pc)) == before
+
+
+def test_what_sigkill_left_is_undone_at_the_next_start(world):
+    before = routes(world.pc)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=default_route)
+    client.process.stop(signal.SIGKILL)
+    # The device and its routes go with the process; the gateway's own host route stays behind.
+    wait_until(lambda: "adit0" not in devices(world.pc), 5, "the kernel to remove adit0")
+    assert any("30.1.1.10" in route for route in routes(world.pc))
+    again = start_client(gateway, world.pc, change=lambda config: config.update(routes=[]))
+    wait_until(lambda: not any("30.1.1.10" in route for route in routes(world.pc)), 5,
+               "the next start to undo it")
+    assert again.stop() == 0
+    assert routes(world.pc) == before
+
+
+def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
+    log = world.lab.directory / "resolvconf.log"
+    tools = world.lab.directory / "bin"
+    tools.mkdir()
+    resolvconf = tools / "resolvconf"
+    resolvconf.write_text(f'#!/bin/sh\n{{ echo "$@"; [ "$1" != -a ] || cat; }} >>{log}\n')
+    resolvconf.chmod(0o755)
+
+    def with_dns(config):
+        config["pools"][0]["dns"] = ["9.9.9.9"]
+
+    gateway = start_gateway(world, change=with_dns)
+    client = start_client(gateway, world.pc, change=lambda config: config.update(dns="auto"),
+                          path_first=tools)
+    wait_until(lambda: log.exists() and "nameserver 9.9.9.9" in log.read_text(), 5,
+               "resolvconf to be told")
+    assert "-a adit0" in log.read_text()
+    assert client.stop() == 0
+    assert "-d adit0" in log.read_text()
+
+
+def test_status_says_state_addresses_bytes_and_round_trip_time(world):
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc)
+    world.pc.run("ping", "-c3", "-i0.2", "-W2", "40.1.1.10")
+    status = client.status()
+    assert status["state"] == "up"
+    assert client.address() == "192.168.1.10"
+    text = client.status_text()
+    for word in ("up", "192.168.1.10", "30.1.1.10:8000"):
+        assert word in text
