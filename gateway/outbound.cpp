@@ -41,32 +41,20 @@ Fate Pipeline::find_tunnel(Packet& packet) {
     default:
       return Fate::unknown_type;
   }
-  const uint32_t index = header.receiver_index.host();
-  Tunnel& tunnel = tunnels_.by_index(index);
+  Tunnel& tunnel = tunnels_.by_index(header.receiver_index.host());
   if (!tunnel.active) return Fate::unknown_index;
-  packet.place = tunnel.sessions.find(index);
-  if (packet.place == SessionSet::kNone) return Fate::unknown_index;
-  if (tunnel.sessions.at(packet.place).expired(now_ns_)) return Fate::session_expired;
   packet.tunnel = &tunnel;
   return Fate::next;
 }
 
-// A plain packet proves its session by a 24-bit tag, and must come from where the tunnel is. It
-// makes translator state and nothing else (rules 6, 8, 12).
-Fate Pipeline::open_plain(Packet& packet) {
-  if (!packet.plain) return Fate::next;
-  const tunnel::Session& session = packet.tunnel->sessions.at(packet.place);
-  if (session.protection != Protection::plain) return Fate::wrong_protection;
+// Looked up packet by packet, not a stage earlier: a packet in front, in the same burst, may have
+// confirmed the session and so moved it.
+Fate Pipeline::find_session(Packet& packet) {
   const auto& header = *reinterpret_cast<const PlainHeader*>(packet.bytes());
-  if (std::memcmp(header.session_tag, session.receive_tag.data(), sizeof header.session_tag) != 0) {
-    return Fate::bad_tag;
-  }
-  if (packet.place == SessionSet::kNext) return Fate::session_unconfirmed;
-  if (packet.from != packet.tunnel->remote) {
-    hint_new_address(packet);
-    return Fate::wrong_address;
-  }
-  packet.strip(sizeof(PlainHeader));
+  const tunnel::SessionSet& sessions = packet.tunnel->sessions;
+  packet.place = sessions.find(header.receiver_index.host());
+  if (packet.place == SessionSet::kNone) return Fate::unknown_index;
+  if (sessions.at(packet.place).expired(now_ns_)) return Fate::session_expired;
   return Fate::next;
 }
 
@@ -74,6 +62,7 @@ Fate Pipeline::open_plain(Packet& packet) {
 // last only if its counter is the highest so far (rules 9, 11).
 Fate Pipeline::open_encrypted(Packet& packet) {
   if (packet.plain) return Fate::next;
+  if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
   Tunnel& tunnel = *packet.tunnel;
   const tunnel::Session& session = tunnel.sessions.at(packet.place);
   tunnel::ReplayWindow& replay = tunnel.sessions.replay(packet.place);
@@ -109,6 +98,26 @@ Fate Pipeline::open_encrypted(Packet& packet) {
     return Fate::next;
   }
   return answer_control_text(packet, *text);
+}
+
+// A plain packet proves its session by a 24-bit tag, and must come from where the tunnel is. It
+// makes translator state and nothing else (rules 6, 8, 12).
+Fate Pipeline::open_plain(Packet& packet) {
+  if (!packet.plain) return Fate::next;
+  if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
+  const tunnel::Session& session = packet.tunnel->sessions.at(packet.place);
+  if (session.protection != Protection::plain) return Fate::wrong_protection;
+  const auto& header = *reinterpret_cast<const PlainHeader*>(packet.bytes());
+  if (std::memcmp(header.session_tag, session.receive_tag.data(), sizeof header.session_tag) != 0) {
+    return Fate::bad_tag;
+  }
+  if (packet.place == SessionSet::kNext) return Fate::session_unconfirmed;
+  if (packet.from != packet.tunnel->remote) {
+    hint_new_address(packet);
+    return Fate::wrong_address;
+  }
+  packet.strip(sizeof(PlainHeader));
+  return Fate::next;
 }
 
 // What stands inside type 4 and is no IPv4 packet: nothing (a heartbeat), or a probe.

@@ -26,8 +26,8 @@ void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns)
 // From a tunnel to the Internet.
 void Pipeline::go_outbound() {
   ADIT_STAGE(outbound_, find_tunnel);              // by receiver index
-  ADIT_STAGE(outbound_, open_plain);               // type 5: check its tag and address
   ADIT_STAGE(outbound_, open_encrypted);           // type 4: decrypt, replay, roaming
+  ADIT_STAGE(outbound_, open_plain);               // type 5: check its tag and address
   ADIT_STAGE(outbound_, read_inner);               // the inner packet's own header
   ADIT_STAGE(outbound_, check_inner_source);       // it must be the tunnel's; DHCP leaves here
   ADIT_STAGE(outbound_, check_inner_destination);  // pings to ourselves are answered here

@@ -88,8 +88,9 @@ class Pipeline {
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
-  Fate open_plain(Packet& packet);
+  Fate find_session(Packet& packet);
   Fate open_encrypted(Packet& packet);
+  Fate open_plain(Packet& packet);
   Fate read_inner(Packet& packet);
   Fate check_inner_source(Packet& packet);
   Fate check_inner_destination(Packet& packet);

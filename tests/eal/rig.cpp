@@ -205,13 +205,18 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   return far;
 }
 
-void Rig::receive_frame(unsigned port, const Bytes& frame) {
-  rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
-  ASSERT_NE(mbuf, nullptr);
-  char* at = rte_pktmbuf_append(mbuf, static_cast<uint16_t>(frame.size()));
-  ASSERT_NE(at, nullptr);
-  if (!frame.empty()) std::memcpy(at, frame.data(), frame.size());
-  pipeline_->run(port, {&mbuf, 1}, now_ns_);
+void Rig::receive_frame(unsigned port, const Bytes& frame) { receive_burst(port, {frame}); }
+
+void Rig::receive_burst(unsigned port, const std::vector<Bytes>& frames) {
+  std::vector<rte_mbuf*> mbufs;
+  for (const Bytes& frame : frames) {
+    mbufs.push_back(rte_pktmbuf_alloc(pool_));
+    ASSERT_NE(mbufs.back(), nullptr);
+    char* at = rte_pktmbuf_append(mbufs.back(), static_cast<uint16_t>(frame.size()));
+    ASSERT_NE(at, nullptr);
+    if (!frame.empty()) std::memcpy(at, frame.data(), frame.size());
+  }
+  pipeline_->run(port, mbufs, now_ns_);
 }
 
 void Rig::receive(unsigned port, const Bytes& ip_packet) {
@@ -224,6 +229,15 @@ void Rig::receive_from(const FarEnd& far, const Bytes& payload) {
 
 void Rig::receive_from(const Endpoint& outer, const Bytes& payload) {
   receive(0, adit::test::udp_packet(outer, kTunnelEndpoint, payload));
+}
+
+void Rig::receive_together(const FarEnd& far, const std::vector<Bytes>& payloads) {
+  std::vector<Bytes> frames;
+  for (const Bytes& payload : payloads) {
+    frames.push_back(frame_of(adit::test::udp_packet(far.outer, kTunnelEndpoint, payload),
+                              kEtherTypeIpv4, settings_.ports[0].vlan));
+  }
+  receive_burst(0, frames);
 }
 
 std::vector<Bytes> Rig::sent_frames(unsigned port) {

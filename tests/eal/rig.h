@@ -80,10 +80,12 @@ class Rig : public testing::Test {
 
   // Puts frames on a port; `receive` takes IPv4 packets and adds the Ethernet header.
   void receive_frame(unsigned port, const Bytes& frame);
+  void receive_burst(unsigned port, const std::vector<Bytes>& frames);
   void receive(unsigned port, const Bytes& ip_packet);
   // From a far end, at its outer address, or from another one.
   void receive_from(const FarEnd& far, const Bytes& payload);
   void receive_from(const Endpoint& outer, const Bytes& payload);
+  void receive_together(const FarEnd& far, const std::vector<Bytes>& payloads);  // in one burst
 
   // Frames sent on a port since the last call; `sent` strips the Ethernet header, after checking it.
   std::vector<Bytes> sent_frames(unsigned port);

@@ -86,6 +86,26 @@ TEST_F(TunnelPath, PlainPacketConfirmsNoSession) {
   EXPECT_EQ(sent(0).size(), 1u);
 }
 
+// The first packet confirms the session and so moves it; those behind it must find it.
+TEST_F(TunnelPath, FirstBurstOfASessionArrivesWhole) {
+  for (const Protection protection : {Protection::aes_256_gcm, Protection::plain}) {
+    const FarEnd old = open_tunnel(1, protection);
+    const tunnel::Session session = make_session(1, protection, 2);
+    install(1, session);
+    sent_frames(0);
+    FarEnd renewed(session, 1440);
+    renewed.outer = old.outer;
+    std::vector<Bytes> payloads = {renewed.seal({})};
+    for (int i = 0; i < 3; ++i) {
+      payloads.push_back(protection == Protection::plain ? renewed.plain(kGood)
+                                                         : renewed.seal(kGood));
+    }
+    receive_together(renewed, payloads);
+    EXPECT_EQ(sent(0).size(), 3u) << tunnel::protection_name(protection);
+  }
+  EXPECT_EQ(counters_.drops_total(), 0u);
+}
+
 TEST_F(TunnelPath, RekeyLosesNothingInFlight) {
   FarEnd old = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = external_of(old, kGood);
