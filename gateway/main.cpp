@@ -208,9 +208,14 @@ void run(const Config& config) {
   TunnelTable tunnels(config.tunnel.max_tunnels);
   Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
   Neighbours neighbours("neighbours", kNeighbours);
+  std::optional<InnerRoutes> inner_routes;
+  if (config.tunnel.tunnel_to_tunnel) {
+    inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
+  }
   Counters counters;
   const PipelineSettings path = pipeline_settings(config, ports);
-  auto pipeline = std::make_unique<Pipeline>(path, tunnels, nat, crypto, neighbours, pool.get(),
+  auto pipeline = std::make_unique<Pipeline>(path, tunnels, nat, crypto, neighbours,
+                                             inner_routes ? &*inner_routes : nullptr, pool.get(),
                                              counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);

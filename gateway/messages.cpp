@@ -20,8 +20,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
     case ToWorker::close_tunnel:
       return close_tunnel(message);
     case ToWorker::set_address:
-      tunnel.inner_address = message.address;
-      return;
+      return set_address(tunnel, message.address);
     case ToWorker::install_session:
       return install_session(message);
     case ToWorker::drop_sessions:
@@ -57,9 +56,14 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.epoch = message.epoch;
   tunnel.mtu_bytes = message.mtu_bytes;
   tunnel.router = message.router;
-  tunnel.inner_address = message.address;
   tunnel.prefix_count = message.prefix_count;
   tunnel.prefixes = message.prefixes;
+  set_address(tunnel, message.address);
+  if (inner_routes_ != nullptr) {
+    for (unsigned i = 0; i < tunnel.prefix_count; ++i) {
+      inner_routes_->add(tunnel.prefixes[i], tunnel.slot);
+    }
+  }
   nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_);
 }
 
@@ -67,7 +71,23 @@ void Pipeline::close_tunnel(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
   if (!tunnel.active) return;
   nat_.detach(tunnel.subscriber, now_s_);
+  set_address(tunnel, {});
+  if (inner_routes_ != nullptr) {
+    for (unsigned i = 0; i < tunnel.prefix_count; ++i) {
+      inner_routes_->remove(tunnel.prefixes[i], tunnel.slot);
+    }
+  }
   tunnel = Tunnel{};  // the keys too
+}
+
+void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
+  if (inner_routes_ != nullptr) {
+    if (!tunnel.inner_address.is_zero()) {
+      inner_routes_->remove({tunnel.inner_address, 32}, tunnel.slot);
+    }
+    if (!address.is_zero()) inner_routes_->add({address, 32}, tunnel.slot);
+  }
+  tunnel.inner_address = address;
 }
 
 void Pipeline::install_session(const ToWorker& message) {

@@ -208,10 +208,27 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     ++counters_.echoes_answered;
     return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
   }
+  if (inner_routes_ != nullptr) {
+    if (const auto slot = inner_routes_->find(to)) return cross_to_tunnel(packet, tunnels_.at(*slot));
+  }
   if (is_own_network(to)) return Fate::tunnel_to_tunnel;
   if (nat_.is_pool_address(to)) return Fate::hairpin;
   if (packet.parsed.is_fragment) return Fate::inner_fragment;
   return Fate::next;
+}
+
+// From one client to another: both addresses are ours, so nothing is translated.
+Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
+  if (packet.parsed.total_bytes > to.mtu_bytes) {
+    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+    tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, to.mtu_bytes);
+    return Fate::too_big;
+  }
+  if (!nat::decrement_ttl(packet.bytes())) {
+    tell_client(packet, kIcmpTimeExceeded, 0, 0);
+    return Fate::ttl_exceeded;
+  }
+  return send_into_tunnel(to, packet.mbuf, Seal::as_session);
 }
 
 // What RFC 1812 asks of a router, and the MSS.

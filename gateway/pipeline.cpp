@@ -50,12 +50,14 @@ void Pipeline::go_inbound() {
 // ---- The stages that every packet begins with ----
 
 Pipeline::Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat,
-                   Crypto& crypto, Neighbours& neighbours, rte_mempool* pool, Counters& counters)
+                   Crypto& crypto, Neighbours& neighbours, InnerRoutes* inner_routes,
+                   rte_mempool* pool, Counters& counters)
     : settings_(settings),
       tunnels_(tunnels),
       nat_(nat),
       crypto_(crypto),
       neighbours_(neighbours),
+      inner_routes_(inner_routes),
       pool_(pool),
       counters_(counters) {}
 

@@ -14,6 +14,7 @@
 #include "gateway/burst.h"
 #include "gateway/counters.h"
 #include "gateway/crypto.h"
+#include "gateway/inner_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
 #include "gateway/tunnel_table.h"
@@ -57,9 +58,11 @@ struct TxQueue {
 
 class Pipeline {
  public:
-  // Everything referred to outlives the pipeline.
+  // Everything referred to outlives the pipeline. `inner_routes` is null where traffic from tunnel
+  // to tunnel is not allowed.
   Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat, Crypto& crypto,
-           Neighbours& neighbours, rte_mempool* pool, Counters& counters);
+           Neighbours& neighbours, InnerRoutes* inner_routes, rte_mempool* pool,
+           Counters& counters);
 
   // Takes ownership of `packets` (at most kBurstMax), received on `port`. What is to be sent
   // stands in tx() afterwards, what is for the control thread in control_outbox().
@@ -94,6 +97,7 @@ class Pipeline {
   Fate read_inner(Packet& packet);
   Fate check_inner_source(Packet& packet);
   Fate check_inner_destination(Packet& packet);
+  Fate cross_to_tunnel(Packet& packet, Tunnel& to);
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
   Fate translate_outbound(Packet& packet);
@@ -132,6 +136,7 @@ class Pipeline {
   // messages.cpp
   void open_tunnel(const ToWorker& message);
   void close_tunnel(const ToWorker& message);
+  void set_address(Tunnel& tunnel, Ipv4Address address);
   void install_session(const ToWorker& message);
   void list_mappings(const Tunnel& tunnel);
 
@@ -142,6 +147,7 @@ class Pipeline {
   nat::Nat& nat_;
   Crypto& crypto_;
   Neighbours& neighbours_;
+  InnerRoutes* const inner_routes_;
   rte_mempool* pool_;
   Counters& counters_;
 

@@ -219,7 +219,7 @@ INSTANTIATE_TEST_SUITE_P(
 // With a public port of a smaller MTU than the tunnel's.
 class OutboundNarrow : public Rig {
  protected:
-  OutboundNarrow() : Rig(false, 0, 1000) {}
+  OutboundNarrow() : Rig({.mtu_bytes = 1000}) {}
 };
 
 TEST_F(OutboundNarrow, TooBigWithDfIsAnsweredWithThePortsMtu) {
@@ -241,7 +241,7 @@ TEST_F(OutboundNarrow, TooBigWithoutDfIsDroppedUnderItsName) {
 
 class OutboundVlan : public Rig {
  protected:
-  OutboundVlan() : Rig(false, 42) {}
+  OutboundVlan() : Rig({.vlan = 42}) {}
 };
 
 TEST_F(OutboundVlan, TagsWhatItSendsAndTakesOnlyItsOwnTag) {

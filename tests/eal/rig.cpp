@@ -96,13 +96,14 @@ std::optional<Bytes> FarEnd::open(Bytes payload) {
 
 // ---- The rig ----
 
-Rig::Rig(bool two_ports, uint16_t vlan, uint16_t mtu_bytes) : two_ports_(two_ports) {
+Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
+  const bool two_ports = options.two_ports;
   PortView uplink;
   uplink.address = {kGateway, 24};
   uplink.next_hop = Ipv4Address::from_octets(30, 1, 1, 1);
   uplink.mac = kOurMac;
-  uplink.vlan = vlan;
-  uplink.mtu_bytes = mtu_bytes;
+  uplink.vlan = options.vlan;
+  uplink.mtu_bytes = options.mtu_bytes;
   uplink.is_uplink = true;
   uplink.is_public = !two_ports;
   settings_.ports.push_back(uplink);
@@ -129,10 +130,11 @@ Rig::Rig(bool two_ports, uint16_t vlan, uint16_t mtu_bytes) : two_ports_(two_por
                                     });
   tunnels_ = std::make_unique<TunnelTable>(16);
   crypto_ = std::make_unique<Crypto>(16);
+  if (options.tunnel_to_tunnel) inner_routes_ = std::make_unique<InnerRoutes>("test-routes", 64);
   neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   pipeline_ = std::make_unique<Pipeline>(settings_, *tunnels_, *nat_, *crypto_, *neighbours_,
-                                         pool_, counters_);
+                                         inner_routes_.get(), pool_, counters_);
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
     neighbour.kind = ToWorker::set_neighbour;

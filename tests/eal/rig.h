@@ -64,9 +64,16 @@ class FarEnd {
   tunnel::Aead receive_;
 };
 
+struct RigOptions {
+  bool two_ports = false;
+  uint16_t vlan = 0;
+  uint16_t mtu_bytes = 1500;
+  bool tunnel_to_tunnel = false;
+};
+
 class Rig : public testing::Test {
  protected:
-  explicit Rig(bool two_ports = false, uint16_t vlan = 0, uint16_t mtu_bytes = 1500);
+  explicit Rig(const RigOptions& options = {});
   ~Rig() override;
   void TearDown() override;
 
@@ -114,6 +121,7 @@ class Rig : public testing::Test {
   std::unique_ptr<nat::Nat> nat_;
   std::unique_ptr<Crypto> crypto_;
   std::unique_ptr<Neighbours> neighbours_;
+  std::unique_ptr<InnerRoutes> inner_routes_;
   std::unique_ptr<Pipeline> pipeline_;
 
  private:
@@ -126,7 +134,7 @@ class Rig : public testing::Test {
 
 class TwoPortRig : public Rig {
  protected:
-  TwoPortRig() : Rig(true) {}
+  TwoPortRig() : Rig({.two_ports = true}) {}
 };
 
 }  // namespace adit::gateway::test

@@ -1,0 +1,49 @@
+#include "gateway/inner_routes.h"
+
+#include <rte_rib.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace adit::gateway {
+
+InnerRoutes::InnerRoutes(const char* name, unsigned routes_max) {
+  rte_rib_conf parameters{};
+  // A trie of n prefixes has at most n - 1 forks.
+  parameters.max_nodes = static_cast<int>(2 * routes_max);
+  rib_ = rte_rib_create(name, -1, &parameters);
+  if (rib_ == nullptr) {
+    throw std::runtime_error(std::string("cannot create the table of inner routes ") + name);
+  }
+}
+
+InnerRoutes::~InnerRoutes() { rte_rib_free(rib_); }
+
+bool InnerRoutes::add(const Ipv4Prefix& prefix, uint32_t slot) {
+  const uint32_t address = prefix.address.host();
+  if (rte_rib_node* there = rte_rib_lookup_exact(rib_, address, prefix.length_bits)) {
+    uint64_t owner = 0;
+    rte_rib_get_nh(there, &owner);
+    return owner == slot;
+  }
+  rte_rib_node* node = rte_rib_insert(rib_, address, prefix.length_bits);
+  return node != nullptr && rte_rib_set_nh(node, slot) == 0;
+}
+
+void InnerRoutes::remove(const Ipv4Prefix& prefix, uint32_t slot) {
+  const uint32_t address = prefix.address.host();
+  rte_rib_node* node = rte_rib_lookup_exact(rib_, address, prefix.length_bits);
+  uint64_t owner = 0;
+  if (node != nullptr && rte_rib_get_nh(node, &owner) == 0 && owner == slot) {
+    rte_rib_remove(rib_, address, prefix.length_bits);
+  }
+}
+
+std::optional<uint32_t> InnerRoutes::find(Ipv4Address address) const {
+  rte_rib_node* node = rte_rib_lookup(rib_, address.host());
+  uint64_t slot = 0;
+  if (node == nullptr || rte_rib_get_nh(node, &slot) != 0) return std::nullopt;
+  return static_cast<uint32_t>(slot);
+}
+
+}  // namespace adit::gateway
