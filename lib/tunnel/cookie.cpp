@@ -17,17 +17,23 @@ constexpr std::string_view kCookieLabel = "cookie--";
 constexpr uint64_t kCookieLifetimeNs = 120 * kSecondNs;
 
 Bytes32 labelled_key(std::string_view label, const PublicKey& public_key) {
-  return blake2s({ByteSpan(reinterpret_cast<const uint8_t*>(label.data()), label.size()),
-                  public_key.bytes});
+  return blake2s(
+      {ByteSpan(reinterpret_cast<const uint8_t*>(label.data()), label.size()), public_key.bytes});
 }
 
 // Messages 1 and 2 both end in mac1 and mac2.
-ByteSpan before_mac1(ByteSpan message) { return message.first(message.size() - 2 * kMacBytes); }
-ByteSpan before_mac2(ByteSpan message) { return message.first(message.size() - kMacBytes); }
+ByteSpan before_mac1(ByteSpan message) {
+  return message.first(message.size() - 2 * kMacBytes);
+}
+ByteSpan before_mac2(ByteSpan message) {
+  return message.first(message.size() - kMacBytes);
+}
 ByteSpan mac1_of(ByteSpan message) {
   return message.subspan(message.size() - 2 * kMacBytes, kMacBytes);
 }
-ByteSpan mac2_of(ByteSpan message) { return message.last(kMacBytes); }
+ByteSpan mac2_of(ByteSpan message) {
+  return message.last(kMacBytes);
+}
 
 bool has_macs(ByteSpan message) {
   return message.size() == sizeof(InitiationMessage) || message.size() == sizeof(ResponseMessage);
@@ -55,8 +61,8 @@ CookieChecker::Verdict CookieChecker::check(std::span<const uint8_t> message,
   }
   refresh_secret(now_ns, random);
   const Bytes16 cookie = cookie_for(source);
-  const bool good = equal_constant_time(blake2s_mac(cookie, before_mac2(message)),
-                                        mac2_of(message));
+  const bool good =
+      equal_constant_time(blake2s_mac(cookie, before_mac2(message)), mac2_of(message));
   return good ? Verdict::mac1_and_mac2 : Verdict::mac1_only;
 }
 

@@ -34,8 +34,7 @@ void require(bool ok) {
 }
 
 OwnedKey x25519_private(const Bytes32& key) {
-  OwnedKey owned(
-      EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, nullptr, key.data(), key.size()));
+  OwnedKey owned(EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, nullptr, key.data(), key.size()));
   require(owned != nullptr);
   return owned;
 }
@@ -52,9 +51,13 @@ Bytes32 finish(blake2s_state& state) {
 
 }  // namespace
 
-void choose_fast_crypto() { require(sodium_init() >= 0); }
+void choose_fast_crypto() {
+  require(sodium_init() >= 0);
+}
 
-void wipe(std::span<uint8_t> secret) { sodium_memzero(secret.data(), secret.size()); }
+void wipe(std::span<uint8_t> secret) {
+  sodium_memzero(secret.data(), secret.size());
+}
 
 bool equal_constant_time(ByteSpan a, ByteSpan b) {
   return a.size() == b.size() && sodium_memcmp(a.data(), b.data(), a.size()) == 0;
@@ -124,8 +127,8 @@ std::array<Bytes32, 3> kdf3(const Bytes32& key, ByteSpan input) {
 
 std::optional<Bytes32> x25519(const Bytes32& private_key, const Bytes32& public_key) {
   const OwnedKey own = x25519_private(private_key);
-  const OwnedKey other(EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, nullptr, public_key.data(),
-                                                   public_key.size()));
+  const OwnedKey other(
+      EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, nullptr, public_key.data(), public_key.size()));
   require(other != nullptr);
   const OwnedKeyUse use(EVP_PKEY_CTX_new(own.get(), nullptr));
   require(use != nullptr && EVP_PKEY_derive_init(use.get()) == 1 &&
@@ -164,10 +167,9 @@ void chacha20_poly1305_seal(const Bytes32& key, const Nonce12& nonce, ByteSpan a
 bool chacha20_poly1305_open(const Bytes32& key, const Nonce12& nonce, ByteSpan additional,
                             ByteSpan sealed, std::span<uint8_t> text) {
   assert(sealed.size() == text.size() + kTagBytes);
-  return crypto_aead_chacha20poly1305_ietf_decrypt(text.data(), nullptr, nullptr, sealed.data(),
-                                                   sealed.size(), additional.data(),
-                                                   additional.size(), nonce.data(),
-                                                   key.data()) == 0;
+  return crypto_aead_chacha20poly1305_ietf_decrypt(
+             text.data(), nullptr, nullptr, sealed.data(), sealed.size(), additional.data(),
+             additional.size(), nonce.data(), key.data()) == 0;
 }
 
 void xchacha20_poly1305_seal(const Bytes32& key, const Nonce24& nonce, ByteSpan additional,
@@ -181,10 +183,9 @@ void xchacha20_poly1305_seal(const Bytes32& key, const Nonce24& nonce, ByteSpan 
 bool xchacha20_poly1305_open(const Bytes32& key, const Nonce24& nonce, ByteSpan additional,
                              ByteSpan sealed, std::span<uint8_t> text) {
   assert(sealed.size() == text.size() + kTagBytes);
-  return crypto_aead_xchacha20poly1305_ietf_decrypt(text.data(), nullptr, nullptr, sealed.data(),
-                                                    sealed.size(), additional.data(),
-                                                    additional.size(), nonce.data(),
-                                                    key.data()) == 0;
+  return crypto_aead_xchacha20poly1305_ietf_decrypt(
+             text.data(), nullptr, nullptr, sealed.data(), sealed.size(), additional.data(),
+             additional.size(), nonce.data(), key.data()) == 0;
 }
 
 void Aes256Gcm::Free::operator()(evp_cipher_ctx_st* cipher) const {
@@ -194,8 +195,8 @@ void Aes256Gcm::Free::operator()(evp_cipher_ctx_st* cipher) const {
 // The key is the same in both directions, so one expansion serves seal() and open(): each of them
 // only sets its direction and the nonce.
 Aes256Gcm::Aes256Gcm(const Bytes32& key) : cipher_(EVP_CIPHER_CTX_new()) {
-  if (cipher_ == nullptr || EVP_EncryptInit_ex(cipher_.get(), EVP_aes_256_gcm(), nullptr,
-                                               key.data(), nullptr) != 1) {
+  if (cipher_ == nullptr ||
+      EVP_EncryptInit_ex(cipher_.get(), EVP_aes_256_gcm(), nullptr, key.data(), nullptr) != 1) {
     throw std::bad_alloc();
   }
 }
@@ -229,9 +230,8 @@ bool Aes256Gcm::open(const Nonce12& nonce, ByteSpan additional, ByteSpan sealed,
   std::copy_n(sealed.data() + text.size(), kTagBytes, tag.data());
   int written = 0;
   if (EVP_DecryptInit_ex(cipher, nullptr, nullptr, nullptr, nonce.data()) != 1) return false;
-  if (!additional.empty() &&
-      EVP_DecryptUpdate(cipher, nullptr, &written, additional.data(),
-                        static_cast<int>(additional.size())) != 1) {
+  if (!additional.empty() && EVP_DecryptUpdate(cipher, nullptr, &written, additional.data(),
+                                               static_cast<int>(additional.size())) != 1) {
     return false;
   }
   if (!text.empty() && EVP_DecryptUpdate(cipher, text.data(), &written, sealed.data(),

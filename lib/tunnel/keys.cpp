@@ -27,7 +27,9 @@ PrivateKey generate_private_key(const RandomSource& random) {
   return key;
 }
 
-PublicKey public_key_of(const PrivateKey& key) { return {x25519_public(key.bytes)}; }
+PublicKey public_key_of(const PrivateKey& key) {
+  return {x25519_public(key.bytes)};
+}
 
 std::string to_base64(std::span<const uint8_t, 32> bytes) {
   std::string text;

@@ -140,10 +140,9 @@ std::optional<RemoteIdentity> make_remote_identity(const Identity& local,
   return RemoteIdentity{public_key, preshared_key, *shared};
 }
 
-std::optional<InitiatorState> create_initiation(const Identity& local,
-                                                const RemoteIdentity& remote, uint32_t local_index,
-                                                ProtectionSet offered, const Tai64n& timestamp,
-                                                const RandomSource& random,
+std::optional<InitiatorState> create_initiation(const Identity& local, const RemoteIdentity& remote,
+                                                uint32_t local_index, ProtectionSet offered,
+                                                const Tai64n& timestamp, const RandomSource& random,
                                                 InitiationMessage& out) {
   out = {};
   out.type = static_cast<uint8_t>(MessageType::initiation);
@@ -199,9 +198,8 @@ std::optional<OpenedInitiation> open_initiation(const Identity& local,
   return opened;
 }
 
-std::optional<Session> create_response(const OpenedInitiation& opened,
-                                       const RemoteIdentity& remote, uint32_t local_index,
-                                       Protection chosen, uint64_t now_ns,
+std::optional<Session> create_response(const OpenedInitiation& opened, const RemoteIdentity& remote,
+                                       uint32_t local_index, Protection chosen, uint64_t now_ns,
                                        const RandomSource& random, ResponseMessage& out) {
   const bool stock = opened.offered.bits == 0;
   assert(stock ? chosen == Protection::chacha20_poly1305 : opened.offered.contains(chosen));

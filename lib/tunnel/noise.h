@@ -58,10 +58,9 @@ struct OpenedInitiation {
 
 // Writes message 1 with mac1 and mac2 zero (see cookie.h) and the state to open its answer.
 // nullopt if the remote key is of low order.
-std::optional<InitiatorState> create_initiation(const Identity& local,
-                                                const RemoteIdentity& remote, uint32_t local_index,
-                                                ProtectionSet offered, const Tai64n& timestamp,
-                                                const RandomSource& random,
+std::optional<InitiatorState> create_initiation(const Identity& local, const RemoteIdentity& remote,
+                                                uint32_t local_index, ProtectionSet offered,
+                                                const Tai64n& timestamp, const RandomSource& random,
                                                 InitiationMessage& out);
 
 // Opens message 1. nullopt if it does not authenticate. Replay (timestamp) and whether the peer
@@ -71,9 +70,8 @@ std::optional<OpenedInitiation> open_initiation(const Identity& local,
 
 // Writes message 2 and makes the responder's session. `chosen` must be in the offer (or
 // chacha20_poly1305 for an empty one): asserted. nullopt on a low-order ephemeral.
-std::optional<Session> create_response(const OpenedInitiation& opened,
-                                       const RemoteIdentity& remote, uint32_t local_index,
-                                       Protection chosen, uint64_t now_ns,
+std::optional<Session> create_response(const OpenedInitiation& opened, const RemoteIdentity& remote,
+                                       uint32_t local_index, Protection chosen, uint64_t now_ns,
                                        const RandomSource& random, ResponseMessage& out);
 
 // What byte 1 of a response says to the one who made this offer: the protection of the session,

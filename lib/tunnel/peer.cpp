@@ -73,11 +73,7 @@ std::optional<Protection> choose_protection(const PeerConfig& config, Protection
 
 Peer::Peer(const Identity& local, const RemoteIdentity& remote, const PeerConfig& config,
            const RandomSource& random)
-    : local_(&local),
-      random_(&random),
-      remote_(remote),
-      jar_(remote.public_key),
-      config_(config) {
+    : local_(&local), random_(&random), remote_(remote), jar_(remote.public_key), config_(config) {
   assert(config.slot_bits <= 28 && (uint64_t{config.slot} >> config.slot_bits) == 0);
   due_ns_.fill(kNever);
 }
@@ -178,8 +174,8 @@ Actions Peer::on_cookie_reply(uint64_t now_ns, const CookieReplyMessage& message
   if (!handshaking() || message.receiver_index.host() != pending_.local_index) {
     reject = HandshakeReject::unexpected;
   } else {
-    reject = jar_.on_reply(message, now_ns) ? HandshakeReject::none
-                                            : HandshakeReject::not_authentic;
+    reject =
+        jar_.on_reply(message, now_ns) ? HandshakeReject::none : HandshakeReject::not_authentic;
   }
   return {};
 }
@@ -221,7 +217,9 @@ void Peer::on_send_counter(uint64_t counter) {
   want_handshake(0);  // this event carries no time: what is wanted by time 0 is due at once
 }
 
-void Peer::on_packet_waiting(uint64_t now_ns) { want_handshake(now_ns); }
+void Peer::on_packet_waiting(uint64_t now_ns) {
+  want_handshake(now_ns);
+}
 
 Actions Peer::tick(uint64_t now_ns, const Tai64n& tai64n) {
   Actions actions;
@@ -332,8 +330,8 @@ uint32_t Peer::new_local_index() {
   for (;;) {
     const uint32_t generation = random_u32(*random_) << config_.slot_bits;
     const uint32_t index = generation | config_.slot;
-    const bool taken = std::find(recent_indices_.begin(), recent_indices_.end(), index) !=
-                       recent_indices_.end();
+    const bool taken =
+        std::find(recent_indices_.begin(), recent_indices_.end(), index) != recent_indices_.end();
     if (index != 0 && !taken) return index;
   }
 }

@@ -23,14 +23,14 @@ inline constexpr uint64_t kKeepaliveTimeoutNs = 10 * kSecondNs;
 inline constexpr unsigned kInitiationsPerSecondMax = 50;
 
 struct PeerConfig {
-  bool initiates = false;          // true: the client
-  ProtectionSet allowed;           // to offer (client) or to accept (gateway)
+  bool initiates = false;  // true: the client
+  ProtectionSet allowed;   // to offer (client) or to accept (gateway)
   // The gateway chooses the first of these that the client offers; unused entries are 0.
   std::array<Protection, 3> preference{};
-  uint64_t heartbeat_ns = 0;       // send one when nothing authenticated was sent for so long
-  uint64_t dead_after_ns = 0;      // aged out when nothing authenticated was heard for so long
-  uint32_t slot = 0;               // low bits of every local index
-  uint8_t slot_bits = 0;           // at most 28, to leave enough generations
+  uint64_t heartbeat_ns = 0;   // send one when nothing authenticated was sent for so long
+  uint64_t dead_after_ns = 0;  // aged out when nothing authenticated was heard for so long
+  uint32_t slot = 0;           // low bits of every local index
+  uint8_t slot_bits = 0;       // at most 28, to leave enough generations
 };
 
 struct Action {
@@ -69,14 +69,14 @@ class Actions {
 // Why a handshake message was refused; one counter each.
 enum class HandshakeReject : uint8_t {
   none,
-  malformed,        // wrong length or type
-  bad_mac,          // mac1
-  not_authentic,    // an AEAD of the handshake did not open
+  malformed,      // wrong length or type
+  bad_mac,        // mac1
+  not_authentic,  // an AEAD of the handshake did not open
   unknown_peer,
-  replayed,         // TAI64N not above the last
-  too_frequent,     // more than kInitiationsPerSecondMax
-  no_protection,    // nothing offered that is allowed
-  unexpected,       // a response or cookie nobody waits for
+  replayed,       // TAI64N not above the last
+  too_frequent,   // more than kInitiationsPerSecondMax
+  no_protection,  // nothing offered that is allowed
+  unexpected,     // a response or cookie nobody waits for
 };
 const char* handshake_reject_name(HandshakeReject reason);
 

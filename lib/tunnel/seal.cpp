@@ -51,9 +51,8 @@ std::optional<size_t> Aead::open(std::span<uint8_t> packet) {
   const auto sealed = packet.subspan(sizeof(header));
   const auto text = packet.subspan(sizeof(header), text_bytes);
   const Nonce12 nonce = nonce_from_counter(header.counter.host());
-  const bool authentic = state_->gcm
-                             ? state_->gcm->open(nonce, {}, sealed, text)
-                             : chacha20_poly1305_open(state_->key, nonce, {}, sealed, text);
+  const bool authentic = state_->gcm ? state_->gcm->open(nonce, {}, sealed, text)
+                                     : chacha20_poly1305_open(state_->key, nonce, {}, sealed, text);
   if (!authentic) return std::nullopt;
   return text_bytes;
 }

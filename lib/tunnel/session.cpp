@@ -69,6 +69,8 @@ unsigned SessionSet::expire(uint64_t now_ns) {
   return expired;
 }
 
-void SessionSet::clear() { slots_ = {}; }
+void SessionSet::clear() {
+  slots_ = {};
+}
 
 }  // namespace adit::tunnel

@@ -26,7 +26,7 @@ struct Session {
   uint32_t remote_index = 0;  // in what we send
   Protection protection = Protection::chacha20_poly1305;
   bool initiator = false;
-  std::array<uint8_t, 3> send_tag{};     // type 5; made of the handshake, all three bytes
+  std::array<uint8_t, 3> send_tag{};  // type 5; made of the handshake, all three bytes
   std::array<uint8_t, 3> receive_tag{};
   SessionKey send_key{};  // of the session's AEAD; for plain, of its control packets' ChaCha20
   SessionKey receive_key{};
@@ -54,7 +54,7 @@ class ReplayWindow {
 
  private:
   static constexpr unsigned kWords = kWindow / 64 + 1;  // one spare, so whole words can be cleared
-  uint64_t next_ = 0;  // highest counter seen + 1
+  uint64_t next_ = 0;                                   // highest counter seen + 1
   std::array<uint64_t, kWords> seen_{};
 };
 

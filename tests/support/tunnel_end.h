@@ -23,7 +23,9 @@ class End {
  public:
   End(const Identity& local, const RemoteIdentity& remote, const PeerConfig& config,
       const RandomSource& random)
-      : local_(local), random_(random), peer(local, remote, config, random),
+      : local_(local),
+        random_(random),
+        peer(local, remote, config, random),
         checker_(local.public_key) {}
 
   // Set by the link: where packets go.
@@ -135,8 +137,8 @@ class End {
     }
     if (under_load && verdict != CookieChecker::Verdict::mac1_and_mac2) {
       ++cookies_given;
-      const auto reply = checker_.make_reply(packet, message.sender_index.host(), source, now_ns,
-                                             random_);
+      const auto reply =
+          checker_.make_reply(packet, message.sender_index.host(), source, now_ns, random_);
       const auto* bytes = reinterpret_cast<const uint8_t*>(&reply);
       return transmit({bytes, bytes + sizeof(reply)});
     }

@@ -56,7 +56,9 @@ uint64_t clock_ns(clockid_t clock) {
   clock_gettime(clock, &now);
   return static_cast<uint64_t>(now.tv_sec) * kSecondNs + static_cast<uint64_t>(now.tv_nsec);
 }
-uint64_t now_ns() { return clock_ns(CLOCK_BOOTTIME); }
+uint64_t now_ns() {
+  return clock_ns(CLOCK_BOOTTIME);
+}
 Tai64n stamp() {
   const uint64_t wall_ns = clock_ns(CLOCK_REALTIME);
   return tai64n_from_unix(wall_ns / kSecondNs, static_cast<uint32_t>(wall_ns % kSecondNs));
@@ -120,7 +122,8 @@ std::optional<Bytes> echo_in(const Bytes& packet, uint8_t type) {
 class Probe {
  public:
   Probe(const Options& options, bool initiates)
-      : options_(options), local_(make_identity({key_in_file(options.private_key_file)})),
+      : options_(options),
+        local_(make_identity({key_in_file(options.private_key_file)})),
         socket_(::socket(AF_INET, SOCK_DGRAM, 0)) {
     const PublicKey remote_key{key_in(options.peer_public_key, "--peer-public-key")};
     PresharedKey preshared;
@@ -187,8 +190,8 @@ class Probe {
   }
 
   void transmit(const Bytes& packet) {
-    ::sendto(socket_, packet.data(), packet.size(), 0,
-             reinterpret_cast<const sockaddr*>(&remote_), sizeof(remote_));
+    ::sendto(socket_, packet.data(), packet.size(), 0, reinterpret_cast<const sockaddr*>(&remote_),
+             sizeof(remote_));
   }
 
   // Receives and ticks until `done` or the time is up.
@@ -200,9 +203,8 @@ class Probe {
       ::poll(&waiting, 1, 20);
       Bytes packet(2048);
       socklen_t address_bytes = sizeof(remote_);
-      const ssize_t length =
-          ::recvfrom(socket_, packet.data(), packet.size(), MSG_DONTWAIT,
-                     reinterpret_cast<sockaddr*>(&remote_), &address_bytes);
+      const ssize_t length = ::recvfrom(socket_, packet.data(), packet.size(), MSG_DONTWAIT,
+                                        reinterpret_cast<sockaddr*>(&remote_), &address_bytes);
       if (length > 0) {
         packet.resize(static_cast<size_t>(length));
         if (options_.record) print_hex("received", packet);

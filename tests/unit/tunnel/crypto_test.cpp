@@ -94,8 +94,7 @@ TEST(X25519, IteratesAsRfc7748Section52) {
     point = scalar;
     scalar = *result;
     if (i == 1) {
-      ASSERT_EQ(hex_of(scalar),
-                "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079");
+      ASSERT_EQ(hex_of(scalar), "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079");
     }
   }
   EXPECT_EQ(hex_of(scalar), "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51");

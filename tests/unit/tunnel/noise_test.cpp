@@ -121,8 +121,7 @@ TEST(Handshake, FailsWhenAnyByteOfMessageOneIsTamperedWith) {
     for (const uint8_t flip : {uint8_t{0x01}, uint8_t{0x80}}) {
       InitiationMessage tampered = stamped;
       bytes_in(tampered)[i] ^= flip;
-      EXPECT_EQ(checker.check(bytes_in(tampered), {}, 0, random),
-                CookieChecker::Verdict::bad_mac1)
+      EXPECT_EQ(checker.check(bytes_in(tampered), {}, 0, random), CookieChecker::Verdict::bad_mac1)
           << "byte " << i;
     }
   }
@@ -212,8 +211,7 @@ TEST(Handshake, FailsWithAnotherPresharedKey) {
   Handshake handshake(kAll, kGcm, PresharedKey{{1}});
   RemoteIdentity wrong = handshake.ends.gateway_seen_by_client;
   wrong.preshared_key.bytes[31] ^= 1;
-  EXPECT_FALSE(
-      open_response(handshake.ends.client, wrong, handshake.state, handshake.response, 0));
+  EXPECT_FALSE(open_response(handshake.ends.client, wrong, handshake.state, handshake.response, 0));
 }
 
 TEST(Handshake, FailsAtAnyoneButTheAddressedGateway) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -346,6 +347,61 @@ TEST_F(GatewayPeer, GivesEverySessionItsSlotAndAGenerationOfItsOwn) {
       indices.push_back(index);
       gateway.on_heard(i * kSecondNs, false);
     }
+  }
+}
+
+// Every third number drawn is 1, so that 1 is given again soon after it is thought free. (A client
+// draws two a handshake, the generation and the retry's jitter, so every second would miss it.)
+RandomSource coming_back_to_one(unsigned& calls) {
+  return [&calls](std::span<uint8_t> out) {
+    const bool generation = out.size() == 4;
+    const unsigned word = !generation ? 0x5a : calls % 3 == 0 ? 1 : 2 + calls;
+    if (generation) ++calls;
+    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>(word);
+  };
+}
+
+TEST_F(GatewayPeer, KeepsTheIndexOfALivingSessionWhileAnswersToItsRekeysGetLost) {
+  unsigned calls = 0;
+  const RandomSource random = coming_back_to_one(calls);
+  Peer gateway(ends.gateway, ends.client_seen_by_gateway, gateway_config(kAll), random);
+  auto reject = HandshakeReject::malformed;
+  const Actions first = gateway.on_initiation(0, initiation(1), reject);
+  const uint32_t living = first.begin()->session.local_index;
+  gateway.on_heard(1, false);
+  for (uint32_t i = 2; i < 12; ++i) {
+    const Actions actions = gateway.on_initiation(i * kSecondNs, initiation(i), reject);
+    ASSERT_EQ(reject, HandshakeReject::none);
+    EXPECT_NE(actions.begin()->session.local_index, living) << i;
+  }
+}
+
+TEST(ClientIndex, IsNotThatOfALivingSession) {
+  const test::TwoEnds ends;
+  unsigned calls = 0;
+  const RandomSource random = coming_back_to_one(calls);
+  Peer client(ends.client, ends.gateway_seen_by_client, client_config(kAll), random);
+  Peer gateway(ends.gateway, ends.client_seen_by_gateway, gateway_config(kAll), ends.random);
+  std::vector<uint32_t> indices;
+  for (uint32_t i = 1; i <= 6; ++i) {
+    const Actions asked = client.connect(i * kSecondNs, tai64n_from_unix(i, 0));
+    ASSERT_EQ(asked.size(), 1u);
+    InitiationMessage message;
+    std::memcpy(&message, asked.begin()->message.data(), sizeof(message));
+    auto reject = HandshakeReject::malformed;
+    const auto opened = open_initiation(ends.gateway, message).value();
+    const Actions answered = gateway.on_initiation(i * kSecondNs, opened, reject);
+    ASSERT_EQ(answered.size(), 2u);
+    ResponseMessage response;
+    std::memcpy(&response, answered.begin()[1].message.data(), sizeof(response));
+    client.on_response(i * kSecondNs, response, reject);
+    ASSERT_EQ(reject, HandshakeReject::none);
+    gateway.on_heard(i * kSecondNs, false);
+    const uint32_t index = message.sender_index.host();
+    EXPECT_EQ(
+        std::count(indices.end() - std::min<long>(3, std::ssize(indices)), indices.end(), index), 0)
+        << i;
+    indices.push_back(index);
   }
 }
 

@@ -59,8 +59,7 @@ struct TwoEnds {
         client(make_identity(generate_private_key(random))),
         gateway(make_identity(generate_private_key(random))),
         gateway_seen_by_client(*make_remote_identity(client, gateway.public_key, preshared_key)),
-        client_seen_by_gateway(*make_remote_identity(gateway, client.public_key, preshared_key)) {
-  }
+        client_seen_by_gateway(*make_remote_identity(gateway, client.public_key, preshared_key)) {}
 
   RandomSource random;
   Identity client;

@@ -33,7 +33,9 @@ TEST(Seal, WritesWireGuardsHeader) {
   Aead aead(Protection::chacha20_poly1305, key_of(1));
   auto packet = packet_with(0);
   EXPECT_EQ(aead.seal(packet, 0, 0x04030201, 0x0c0b0a0908070605), kEncryptedOverheadBytes);
-  EXPECT_EQ(hex_of(std::span(packet).first(16)), "0400000001020304" "05060708090a0b0c");
+  EXPECT_EQ(hex_of(std::span(packet).first(16)),
+            "0400000001020304"
+            "05060708090a0b0c");
 }
 
 TEST(Seal, OpensWhatItSealedAtEveryLength) {

@@ -33,8 +33,7 @@ struct Recording {
 
 constexpr Recording kRecordings[] = {
     {"kEwm4tDXrmC4/Gac6vFGl1xbDEAUlM+nheFL9GfvpXA=", "YNDZl8M+QrHcB8lU9fjMri8TN0ekrIDtHBmsSrMfsEQ=",
-     "",
-     "4c5e8451f7532eabfc67a8eef53bc320c04635564f31b2cc7d8702d05d0ea111", 0x50d43a8a,
+     "", "4c5e8451f7532eabfc67a8eef53bc320c04635564f31b2cc7d8702d05d0ea111", 0x50d43a8a,
      "010000009147d8640b643fbbf623490dede301e477b6cdd6abd747cf0bd9fabdf26f103ebd0f8517ba8a"
      "2c6802c2ff041d0c98b6e46caed79d8cb9b7849c2fe48cffc2abdf3fc3a7807f5cea6c8076332be0cdaf"
      "9e736cd0f9b61c72ec5f410bfea51df8eb31e21e3bf4c7e1d8aac4ba08fa79631dcfa7358baf0625acbb"
@@ -55,8 +54,7 @@ constexpr Recording kRecordings[] = {
      "878e1e1b6e3b41e61720d6d8bbfe65b1282f4014f3f1359773feed50408453edbbb12904ddf78cc1339e"
      "b3ab"},
     {"QOlnHTo50jW+5CUcr5w0SnRdOnaB1unlK1Kvt6/e8mU=", "UHLL3kgMaF5Xxhbxtp8GiT2VYs100xhf03heSxMf+XQ=",
-     "",
-     "656524daa1f1031616b0728bd7eb9c2fd179c8d673f36590c29b5cb66ac41ee0", 0x4f030c75,
+     "", "656524daa1f1031616b0728bd7eb9c2fd179c8d673f36590c29b5cb66ac41ee0", 0x4f030c75,
      "01000000e55bc9b6f04061fcfaad252600cbdace3b9b0646b0688764443ba0c5e14e1a18f7103e04f963"
      "84a152058f4b3441a2190e8f4d22b02fda1f3ae2cbd1f3effd2dcaafa36ef294c6631a067e1bc188c00b"
      "20143b2e7cd41f25cf9c6b570ea887ba7004c6b1d972e4b819e161a0bab1eb7241a050ee78a8cf13d8df"
