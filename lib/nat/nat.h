@@ -67,7 +67,7 @@ struct Settings {
 enum class Refusal : uint8_t {
   none,
   rate_limited,    // new_mappings_per_second
-  mapping_limit,   // mappings_per_subscriber
+  mapping_limit,   // Limits::mappings
   port_limit,      // its blocks have no port for this endpoint, and it may not have a further one:
                    // it has all it may, or its own address has no room for the next
   pool_exhausted,  // it has no block, and no pool address has room for one
@@ -126,6 +126,13 @@ class Nat {
   void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
   Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
+
+  // Where a subscriber's packets without ports leave from: its paired address, or before it has
+  // one, an address that follows from its tunnel.
+  Ipv4Address address_of(const Subscriber& subscriber) const {
+    return settings_.pool[subscriber.is_paired ? subscriber.pool_index
+                                               : subscriber.tunnel_slot % settings_.pool.size()];
+  }
 
   // A packet used the mapping. For TCP, `tcp_flags` and `remote` drive its state (tcp_state.h);
   // outbound always refreshes, inbound does for UDP and ICMP queries (RFC 4787 REQ-6a: inbound

@@ -23,7 +23,7 @@ class AddressUnits {
   void give_back(unsigned first, unsigned units) { set(first, units, false); }
   // Takes one unit for ever: its ports are not ours to give.
   void withdraw(unsigned unit) { set(unit, 1, true); }
-  unsigned free_units() const { return kUnitsPerAddress - taken_units_; }
+  unsigned free_units() const { return kUnitsPerAddress - static_cast<unsigned>(taken_units_); }
 
  private:
   static constexpr unsigned kWords = kUnitsPerAddress / 64;
@@ -33,8 +33,7 @@ class AddressUnits {
   void set(unsigned first, unsigned units, bool taken);
 
   uint64_t taken_[kWords] = {};
-  uint32_t taken_units_ = 0;
-  uint32_t reserved_ = 0;
+  uint64_t taken_units_ = 0;
 };
 
 // What the translator keeps for a granted block; stands at the block's first window. It outlives

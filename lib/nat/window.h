@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #ifdef __SSE2__
@@ -36,7 +37,7 @@ inline unsigned matching_tags_portable(const uint8_t (&tags)[kWindowPorts], uint
   constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7f;
   constexpr uint64_t kOnes = 0x0101010101010101;
   unsigned mask = 0;
-  for (unsigned half = 0; half < 2; ++half) {
+  for (size_t half = 0; half < 2; ++half) {
     uint64_t word;
     std::memcpy(&word, tags + half * 8, sizeof word);
     if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);

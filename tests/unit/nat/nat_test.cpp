@@ -418,6 +418,38 @@ TEST(Nat, SweepsAtMostWhatItIsAskedAndMissesNothing) {
   EXPECT_EQ(nat->sweep(nat.now_s, 1000), 0u);
 }
 
+TEST(Nat, EndsASweepThatReturnsTheLastBlock) {
+  TestNat nat(settings_with_pool(1));
+  Subscriber subscriber;
+  nat->attach(subscriber, 7, 0, nat.now_s);
+  for (uint32_t n = 0; n < 20; ++n) {
+    nat.create(subscriber, Protocol::udp, internal_endpoint(n));
+    nat.now_s += 301 + 121;
+    // To the window after the mapping's, wherever that is in the block; then a whole round, in
+    // whose midst the block returns and leaves no other to go on with.
+    while (nat->counts().mappings_live != 0) nat->sweep(nat.now_s, 1);
+    ASSERT_EQ(nat->counts().mappings_resting, 0u);
+    nat->sweep(nat.now_s, 4 * 48);
+    ASSERT_EQ(nat->counts().blocks_granted, 0u);
+    ASSERT_EQ(nat->granted_entries(), 0u);
+  }
+}
+
+TEST(Nat, LeavesTheMemoryOfADetachedSubscriberAlone) {
+  TestNat nat(settings_with_pool(1));
+  Subscriber subscriber;
+  nat->attach(subscriber, 7, 0, nat.now_s);
+  for (uint32_t n = 0; n < 10; ++n) nat.create(subscriber, Protocol::udp, internal_endpoint(n));
+  // Whatever stands there next, even what stood there before, is none of the translator's.
+  const Subscriber before = subscriber;
+  nat->detach(subscriber, nat.now_s);
+  std::memcpy(static_cast<void*>(&subscriber), &before, sizeof subscriber);
+  nat.now_s += 121;
+  nat.sweep_all();
+  EXPECT_EQ(nat->counts().blocks_granted, 0u);
+  EXPECT_EQ(std::memcmp(&subscriber, &before, sizeof subscriber), 0);
+}
+
 TEST(Nat, GivesNeighbouringEndpointsPortsThatAreHardToGuess) {
   // RFC 7857 §9: the next port given must not follow from the last.
   Settings settings = settings_with_pool(1);
