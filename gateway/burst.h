@@ -22,6 +22,7 @@ struct Packet {
   rte_mbuf* mbuf = nullptr;  // its first byte is the header that the next stage reads
   Tunnel* tunnel = nullptr;
   nat::Mapping* mapping = nullptr;
+  const nat::Mapping* portless = nullptr;  // instead, for a protocol without ports
   Endpoint from;             // outer source of a tunnel packet
   uint8_t port = 0;          // received on
   tunnel::SessionSet::Place place = tunnel::SessionSet::kNone;

@@ -21,11 +21,12 @@ namespace adit::gateway {
   /* the inner packet */                                                                  \
   X(inner_truncated) X(inner_bad_version) X(inner_bad_length) X(inner_bad_checksum)       \
   X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(bad_destination)            \
-  X(to_router) X(tunnel_to_tunnel) X(hairpin) X(inner_fragment) X(unsupported_protocol)   \
+  X(to_router) X(tunnel_to_tunnel) X(hairpin) X(inner_fragment)                           \
   /* forwarding */                                                                        \
   X(ttl_exceeded) X(too_big) X(needs_fragmentation)                                       \
   X(icmp_bad_checksum) X(icmp_bad_quote) X(icmp_no_mapping) X(icmp_unsupported)           \
   /* translation */                                                                       \
+  X(portless_clash) X(portless_limit) X(portless_table_full)                              \
   X(no_mapping) X(rate_limited) X(mapping_limit) X(port_limit) X(pool_exhausted)          \
   X(no_session) X(send_counter_exhausted)                                                 \
   /* the way out, and limits of our own */                                                \

@@ -15,7 +15,11 @@ Fate Pipeline::check_public_source(Packet& packet) {
 
 Fate Pipeline::find_mapping(Packet& packet) {
   if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
-    return Fate::unsupported_protocol;
+    const Ipv4Header& ip = packet.ip();
+    packet.portless = portless_.inbound(tunnels_, ip.protocol, ip.source, ip.destination, now_s_);
+    if (packet.portless == nullptr) return Fate::no_mapping;
+    packet.tunnel = &tunnels_.at(packet.portless->tunnel_slot);
+    return Fate::next;
   }
   if (packet.protocol == nat::Protocol::icmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
@@ -37,14 +41,22 @@ Fate Pipeline::find_mapping(Packet& packet) {
 Fate Pipeline::find_mapping_of_error(Packet& packet) {
   if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
   if (!nat::parse_quoted(packet.span(), packet.parsed, packet.quoted)) return Fate::icmp_bad_quote;
-  if (!nat::protocol_of(packet.quoted.protocol, packet.protocol)) return Fate::icmp_no_mapping;
-  packet.mapping =
-      nat_.find_inbound(packet.quoted.source, packet.protocol, packet.quoted.source_port, now_s_);
-  if (packet.mapping == nullptr || packet.quoted.source != packet.ip().destination) {
-    return Fate::icmp_no_mapping;
+  const nat::QuotedPacket& quoted = packet.quoted;
+  if (quoted.source != packet.ip().destination) return Fate::icmp_no_mapping;
+  uint32_t slot = 0;
+  if (nat::protocol_of(quoted.protocol, packet.protocol)) {
+    packet.mapping =
+        nat_.find_inbound(quoted.source, packet.protocol, quoted.source_port, now_s_);
+    if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
+    slot = packet.mapping->tunnel_slot;
+  } else {
+    packet.portless = portless_.inbound(tunnels_, quoted.protocol, quoted.destination,
+                                        quoted.source, now_s_);
+    if (packet.portless == nullptr) return Fate::icmp_no_mapping;
+    slot = packet.portless->tunnel_slot;
   }
   packet.is_icmp_error = true;
-  packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
+  packet.tunnel = &tunnels_.at(slot);
   return Fate::next;
 }
 
@@ -67,12 +79,15 @@ Fate Pipeline::forward_inbound(Packet& packet) {
 }
 
 Fate Pipeline::translate_inbound(Packet& packet) {
-  nat::Mapping& mapping = *packet.mapping;
-  if (packet.is_icmp_error) {
+  if (packet.portless != nullptr && !packet.is_icmp_error) {
+    translate_portless(packet.bytes(), packet.parsed, *packet.portless, false);
+  } else if (packet.is_icmp_error) {
     // Neither refreshes nor deletes (RFC 5508 REQ-6).
+    const nat::Mapping& mapping = packet.portless != nullptr ? *packet.portless : *packet.mapping;
     nat::translate_error_inbound(packet.span(), packet.parsed, packet.quoted, mapping);
     ++counters_.icmp_errors_translated;
   } else {
+    nat::Mapping& mapping = *packet.mapping;
     const uint8_t flags =
         packet.protocol == nat::Protocol::tcp ? packet.transport<TcpHeader>().flags : uint8_t{0};
     nat_.on_inbound(mapping, packet.source(), flags, now_s_);

@@ -31,6 +31,7 @@ namespace {
 
 inline constexpr unsigned kChannelItems = 4096;
 inline constexpr unsigned kNeighbours = 1024;
+inline constexpr unsigned kPortlessMappings = 16'384;
 inline constexpr unsigned kPoolCache = 256;
 inline constexpr unsigned kCachedSessionsMax = 8192;  // of expanded AES keys, 2 KiB each
 
@@ -208,18 +209,20 @@ void run(const Config& config) {
   TunnelTable tunnels(config.tunnel.max_tunnels);
   Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
   Neighbours neighbours("neighbours", kNeighbours);
+  PortlessMappings portless("portless", kPortlessMappings, settings.timeouts.udp_s);
   std::optional<InnerRoutes> inner_routes;
   if (config.tunnel.tunnel_to_tunnel) {
     inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
   }
   Counters counters;
   const PipelineSettings path = pipeline_settings(config, ports);
-  auto pipeline = std::make_unique<Pipeline>(path, tunnels, nat, crypto, neighbours,
-                                             inner_routes ? &*inner_routes : nullptr, pool.get(),
-                                             counters);
+  auto pipeline = std::make_unique<Pipeline>(
+      path,
+      Pipeline::Tables{tunnels, nat, portless, neighbours, inner_routes ? &*inner_routes : nullptr},
+      crypto, pool.get(), counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);
-  Worker worker(*pipeline, nat, counters, queues, to_worker, to_control, adaptive);
+  Worker worker(*pipeline, counters, queues, to_worker, to_control, adaptive);
   Control control(config, path.ports, limits_profiles, tunnels, pool.get(), to_worker, to_control);
 
   StatusSources sources{&config, &control, &tunnels, &counters, &nat, {}, started_ns};

@@ -278,7 +278,7 @@ bool opens_icmp_mapping(uint8_t type) {
 
 Fate Pipeline::map_outbound(Packet& packet) {
   if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
-    return Fate::unsupported_protocol;
+    return map_portless_outbound(packet);
   }
   if (packet.protocol == nat::Protocol::icmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
@@ -301,6 +301,27 @@ Fate Pipeline::map_outbound(Packet& packet) {
   return Fate::next;
 }
 
+Fate Pipeline::map_portless_outbound(Packet& packet) {
+  using Refusal = PortlessMappings::Refusal;
+  const Ipv4Header& ip = packet.ip();
+  Refusal refusal = Refusal::none;
+  packet.portless = portless_.outbound(*packet.tunnel, ip.protocol, ip.source, ip.destination,
+                                       nat_.address_of(packet.tunnel->subscriber), now_s_, refusal);
+  switch (refusal) {
+    case Refusal::none:
+      return Fate::next;
+    case Refusal::clash:
+      tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+      return Fate::portless_clash;
+    case Refusal::tunnel_limit:
+      tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+      return Fate::portless_limit;
+    case Refusal::table_full:
+      break;
+  }
+  return Fate::portless_table_full;
+}
+
 // An error that an inner host sends about a packet which we delivered to it (RFC 5508 REQ-5).
 Fate Pipeline::map_error_outbound(Packet& packet) {
   if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
@@ -315,6 +336,10 @@ Fate Pipeline::map_error_outbound(Packet& packet) {
 }
 
 Fate Pipeline::translate_outbound(Packet& packet) {
+  if (packet.portless != nullptr) {
+    translate_portless(packet.bytes(), packet.parsed, *packet.portless, true);
+    return send_ip(settings_.public_port, packet.mbuf);
+  }
   nat::Mapping& mapping = *packet.mapping;
   if (packet.is_icmp_error) {
     // Neither refreshes nor deletes (RFC 5508 REQ-6).

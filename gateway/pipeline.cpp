@@ -1,5 +1,7 @@
 #include "gateway/pipeline.h"
 
+#include <algorithm>
+
 #include "lib/net/headers.h"
 
 namespace adit::gateway {
@@ -47,17 +49,30 @@ void Pipeline::go_inbound() {
   inbound_.clear();
 }
 
+namespace {
+// Every granted port is looked at once in so many sweeps: in two seconds.
+inline constexpr unsigned kSweepsARound = 2000;
+inline constexpr uint64_t kSweptEntriesMax = 256;
+}  // namespace
+
+void Pipeline::sweep(uint64_t now_ns) {
+  const auto now_s = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
+  nat_.sweep(now_s, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
+  portless_.sweep(tunnels_, now_s);
+}
+
 // ---- The stages that every packet begins with ----
 
-Pipeline::Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat,
-                   Crypto& crypto, Neighbours& neighbours, InnerRoutes* inner_routes,
+Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
                    rte_mempool* pool, Counters& counters)
     : settings_(settings),
-      tunnels_(tunnels),
-      nat_(nat),
+      tunnels_(tables.tunnels),
+      nat_(tables.nat),
+      portless_(tables.portless),
       crypto_(crypto),
-      neighbours_(neighbours),
-      inner_routes_(inner_routes),
+      neighbours_(tables.neighbours),
+      inner_routes_(tables.inner_routes),
       pool_(pool),
       counters_(counters) {}
 

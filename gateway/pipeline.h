@@ -17,6 +17,7 @@
 #include "gateway/inner_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
+#include "gateway/portless.h"
 #include "gateway/tunnel_table.h"
 #include "lib/nat/nat.h"
 
@@ -58,11 +59,17 @@ struct TxQueue {
 
 class Pipeline {
  public:
-  // Everything referred to outlives the pipeline. `inner_routes` is null where traffic from tunnel
-  // to tunnel is not allowed.
-  Pipeline(const PipelineSettings& settings, TunnelTable& tunnels, nat::Nat& nat, Crypto& crypto,
-           Neighbours& neighbours, InnerRoutes* inner_routes, rte_mempool* pool,
-           Counters& counters);
+  // Everything referred to outlives the pipeline, which is its only user. `inner_routes` is null
+  // where traffic from tunnel to tunnel is not allowed.
+  struct Tables {
+    TunnelTable& tunnels;
+    nat::Nat& nat;
+    PortlessMappings& portless;
+    Neighbours& neighbours;
+    InnerRoutes* inner_routes;
+  };
+  Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
+           rte_mempool* pool, Counters& counters);
 
   // Takes ownership of `packets` (at most kBurstMax), received on `port`. What is to be sent
   // stands in tx() afterwards, what is for the control thread in control_outbox().
@@ -71,6 +78,8 @@ class Pipeline {
   void take(const ToWorker& message, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
   void forget_neighbour(unsigned port, Ipv4Address address);
+  // Moves the clock hands of its tables a little: call once a millisecond.
+  void sweep(uint64_t now_ns);
   // Frees every packet still held. Call once, at the end.
   void drain();
 
@@ -100,6 +109,7 @@ class Pipeline {
   Fate cross_to_tunnel(Packet& packet, Tunnel& to);
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
+  Fate map_portless_outbound(Packet& packet);
   Fate translate_outbound(Packet& packet);
   Fate answer_control_text(Packet& packet, unsigned text_bytes);
   Fate map_error_outbound(Packet& packet);
@@ -145,6 +155,7 @@ class Pipeline {
   const PipelineSettings settings_;
   TunnelTable& tunnels_;
   nat::Nat& nat_;
+  PortlessMappings& portless_;
   Crypto& crypto_;
   Neighbours& neighbours_;
   InnerRoutes* const inner_routes_;

@@ -43,6 +43,7 @@ inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
 struct alignas(64) Tunnel {
   bool active = false;
   uint8_t prefix_count = 0;
+  uint16_t portless_mappings = 0;  // how many it has in PortlessMappings
   uint16_t mtu_bytes = 0;  // of an inner packet
   uint32_t slot = 0;
   uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel

@@ -9,10 +9,7 @@
 namespace adit::gateway {
 namespace {
 
-// Every granted port is looked at once in so many sweeps, one sweep every kSweepPeriodNs.
 inline constexpr uint64_t kSweepPeriodNs = 1'000'000;
-inline constexpr unsigned kSweepRounds = 2000;  // two seconds for a whole round
-inline constexpr unsigned kSweepEntriesMax = 256;
 
 // Adaptive idling: spin for a while, for the next packet of a flow comes soon; then sleep in
 // steps that grow while nothing comes.
@@ -23,10 +20,9 @@ inline constexpr unsigned kShortSleeps = 200;
 
 }  // namespace
 
-Worker::Worker(Pipeline& pipeline, nat::Nat& nat, Counters& counters, std::vector<Queue> queues,
+Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues,
                Channel<ToWorker>& from_control, Channel<ToControl>& to_control, bool adaptive)
     : pipeline_(pipeline),
-      nat_(nat),
       counters_(counters),
       queues_(std::move(queues)),
       from_control_(from_control),
@@ -38,7 +34,7 @@ void Worker::run() {
     const uint64_t now_ns = clock_.now_ns();
     bool busy = take_messages(now_ns);
     busy |= receive(now_ns);
-    sweep(now_ns);
+    sweep_when_due(now_ns);
     ++counters_.loops;
     counters_.busy_loops += busy;
     rest(busy);
@@ -107,12 +103,10 @@ void Worker::flush_control() {
   outbox.count = 0;
 }
 
-void Worker::sweep(uint64_t now_ns) {
+void Worker::sweep_when_due(uint64_t now_ns) {
   if (now_ns - swept_at_ns_ < kSweepPeriodNs) return;
   swept_at_ns_ = now_ns;
-  const uint64_t entries = nat_.granted_entries() / kSweepRounds + 1;
-  nat_.sweep(static_cast<uint32_t>(now_ns / tunnel::kSecondNs),
-             static_cast<unsigned>(std::min<uint64_t>(entries, kSweepEntriesMax)));
+  pipeline_.sweep(now_ns);
 }
 
 void Worker::rest(bool busy) {

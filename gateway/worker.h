@@ -21,7 +21,7 @@ class Worker {
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `adaptive`:
   // sleep a little when nothing comes, instead of spinning.
-  Worker(Pipeline& pipeline, nat::Nat& nat, Counters& counters, std::vector<Queue> queues,
+  Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues,
          Channel<ToWorker>& from_control, Channel<ToControl>& to_control, bool adaptive);
 
   // Runs until stop(). Then takes what messages there are and frees what it holds.
@@ -34,11 +34,10 @@ class Worker {
   bool take_messages(uint64_t now_ns);
   void flush();
   void flush_control();
-  void sweep(uint64_t now_ns);
+  void sweep_when_due(uint64_t now_ns);
   void rest(bool busy);
 
   Pipeline& pipeline_;
-  nat::Nat& nat_;
   Counters& counters_;
   const std::vector<Queue> queues_;
   Channel<ToWorker>& from_control_;

@@ -208,7 +208,7 @@ INSTANTIATE_TEST_SUITE_P(
         DropRow{"header of 16 bytes", Fate::ip_bad_length, with_byte(kUnwanted, 0, 0x44)},
         DropRow{"header checksum", Fate::ip_bad_checksum, with_byte(kUnwanted, 8, 9)},
         DropRow{"UDP length", Fate::ip_bad_transport, with_byte(kUnwanted, 24, 9)},
-        DropRow{"a protocol without ports", Fate::unsupported_protocol,
+        DropRow{"a protocol without ports that nobody uses", Fate::no_mapping,
                 adit::test::ipv4_packet(kServer, kGateway, kIpGre, kHello)},
         DropRow{"an ICMP message we do not know", Fate::icmp_unsupported,
                 icmp_packet(kServer, kGateway, 40, 0, 0, kHello)},

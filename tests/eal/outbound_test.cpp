@@ -204,8 +204,6 @@ INSTANTIATE_TEST_SUITE_P(
                 udp_packet(kApplication, kService, kHello, {.fragment = 0x2000})},
         DropRow{"a later fragment", Fate::inner_fragment,
                 udp_packet(kApplication, kService, kHello, {.fragment = 0x0005})},
-        DropRow{"a protocol without ports", Fate::unsupported_protocol,
-                adit::test::ipv4_packet(kInner, kServer, kIpEsp, kHello)},
         DropRow{"an echo reply nobody asked for", Fate::icmp_unsupported,
                 icmp_query(kInner, kServer, 0, 1, 1, kHello)},
         DropRow{"an error about nothing we delivered", Fate::icmp_no_mapping,

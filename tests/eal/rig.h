@@ -120,6 +120,7 @@ class Rig : public testing::Test {
   std::unique_ptr<TunnelTable> tunnels_;
   std::unique_ptr<nat::Nat> nat_;
   std::unique_ptr<Crypto> crypto_;
+  std::unique_ptr<PortlessMappings> portless_;
   std::unique_ptr<Neighbours> neighbours_;
   std::unique_ptr<InnerRoutes> inner_routes_;
   std::unique_ptr<Pipeline> pipeline_;

@@ -1,0 +1,175 @@
+#include "gateway/portless.h"
+
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "lib/net/checksum.h"
+#include "lib/net/headers.h"
+
+namespace adit::gateway {
+namespace {
+
+inline constexpr unsigned kSweptAtATime = 16;
+
+// Protocols whose checksum covers a pseudo-header: DCCP (RFC 4340 §5.1) and UDP-Lite (RFC 3828
+// §3.1). In both it stands at byte 6.
+inline constexpr uint8_t kIpDccp = 33;
+inline constexpr uint8_t kIpUdpLite = 136;
+inline constexpr unsigned kChecksumOffset = 6;
+
+bool covers_addresses(uint8_t protocol) { return protocol == kIpDccp || protocol == kIpUdpLite; }
+
+}  // namespace
+
+PortlessMappings::PortlessMappings(const char* name, unsigned entries, uint32_t timeout_s)
+    : entries_(entries), timeout_s_(timeout_s) {
+  static_assert(sizeof(Key) == 16 && std::has_unique_object_representations_v<Key>);
+  rte_hash_parameters parameters{};
+  parameters.name = name;
+  parameters.entries = 2 * entries;
+  parameters.key_len = sizeof(Key);
+  parameters.hash_func = rte_hash_crc;
+  parameters.socket_id = -1;  // any
+  index_ = rte_hash_create(&parameters);
+  if (index_ == nullptr) throw std::runtime_error(std::string("cannot create the table ") + name);
+  free_.reserve(entries);
+  for (uint32_t position = entries; position > 0; --position) free_.push_back(position - 1);
+}
+
+PortlessMappings::~PortlessMappings() { rte_hash_free(index_); }
+
+PortlessMappings::Key PortlessMappings::outbound_key(const Entry& entry) {
+  return {entry.mapping.tunnel_slot, entry.mapping.internal.address, entry.remote, entry.protocol,
+          0, {}};
+}
+
+PortlessMappings::Key PortlessMappings::inbound_key(const Entry& entry) {
+  return {0, entry.mapping.external.address, entry.remote, entry.protocol, 1, {}};
+}
+
+PortlessMappings::Entry* PortlessMappings::find(const Key& key) {
+  void* position = nullptr;
+  if (rte_hash_lookup_data(index_, &key, &position) < 0) return nullptr;
+  return &entries_[reinterpret_cast<uintptr_t>(position)];
+}
+
+// A tunnel that was closed, or its slot given to another, takes its mappings along.
+bool PortlessMappings::is_over(const Entry& entry, const Tunnel& tunnel, uint32_t now_s) const {
+  return now_s - entry.mapping.last_seen_s >= timeout_s_ || !tunnel.active ||
+         tunnel.epoch != entry.epoch;
+}
+
+const nat::Mapping* PortlessMappings::outbound(Tunnel& tunnel, uint8_t protocol,
+                                               Ipv4Address internal, Ipv4Address remote,
+                                               Ipv4Address external, uint32_t now_s,
+                                               Refusal& refusal) {
+  Entry wanted;
+  wanted.mapping.tunnel_slot = tunnel.slot;
+  wanted.mapping.state = nat::MappingState::live;
+  wanted.mapping.last_seen_s = wanted.mapping.created_s = now_s;
+  nat::bind_endpoints(wanted.mapping, {internal, {}}, {external, {}});
+  wanted.remote = remote;
+  wanted.epoch = tunnel.epoch;
+  wanted.protocol = protocol;
+  wanted.used = true;
+
+  if (Entry* entry = find(outbound_key(wanted))) {
+    if (!is_over(*entry, tunnel, now_s)) {
+      entry->mapping.last_seen_s = now_s;
+      return &entry->mapping;
+    }
+    remove(*entry, tunnel);
+  }
+  if (Entry* holder = find(inbound_key(wanted))) {
+    // Whoever holds it keeps it until the sweep finds that it is over.
+    if (holder->mapping.tunnel_slot != tunnel.slot || !is_over(*holder, tunnel, now_s)) {
+      refusal = Refusal::clash;
+      return nullptr;
+    }
+    remove(*holder, tunnel);
+  }
+  if (tunnel.portless_mappings >= kPerTunnelMax) {
+    refusal = Refusal::tunnel_limit;
+    return nullptr;
+  }
+  Entry* entry = occupy(wanted);
+  if (entry == nullptr) {
+    refusal = Refusal::table_full;
+    return nullptr;
+  }
+  ++tunnel.portless_mappings;
+  return &entry->mapping;
+}
+
+PortlessMappings::Entry* PortlessMappings::occupy(const Entry& wanted) {
+  if (free_.empty()) return nullptr;
+  const uint32_t position = free_.back();
+  void* const value = reinterpret_cast<void*>(uintptr_t{position});
+  const Key out = outbound_key(wanted);
+  const Key in = inbound_key(wanted);
+  if (rte_hash_add_key_data(index_, &out, value) != 0) return nullptr;
+  if (rte_hash_add_key_data(index_, &in, value) != 0) {
+    rte_hash_del_key(index_, &out);
+    return nullptr;
+  }
+  free_.pop_back();
+  ++live_;
+  entries_[position] = wanted;
+  return &entries_[position];
+}
+
+void PortlessMappings::remove(Entry& entry, Tunnel& tunnel) {
+  const Key out = outbound_key(entry);
+  const Key in = inbound_key(entry);
+  rte_hash_del_key(index_, &out);
+  rte_hash_del_key(index_, &in);
+  if (tunnel.epoch == entry.epoch && tunnel.portless_mappings > 0) --tunnel.portless_mappings;
+  entry = Entry{};
+  --live_;
+  free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
+}
+
+const nat::Mapping* PortlessMappings::inbound(const TunnelTable& tunnels, uint8_t protocol,
+                                              Ipv4Address remote, Ipv4Address external,
+                                              uint32_t now_s) {
+  Entry* entry = find({0, external, remote, protocol, 1, {}});
+  if (entry == nullptr || is_over(*entry, tunnels.at(entry->mapping.tunnel_slot), now_s)) {
+    return nullptr;
+  }
+  entry->mapping.last_seen_s = now_s;
+  return &entry->mapping;
+}
+
+void PortlessMappings::sweep(TunnelTable& tunnels, uint32_t now_s) {
+  if (live_ == 0) return;
+  for (unsigned i = 0; i < kSweptAtATime; ++i) {
+    hand_ = hand_ + 1 < entries_.size() ? hand_ + 1 : 0;
+    Entry& entry = entries_[hand_];
+    if (!entry.used) continue;
+    Tunnel& tunnel = tunnels.at(entry.mapping.tunnel_slot);
+    if (is_over(entry, tunnel, now_s)) remove(entry, tunnel);
+  }
+}
+
+void translate_portless(uint8_t* packet, const ParsedIpv4& parsed, const nat::Mapping& mapping,
+                        bool is_outbound) {
+  auto& ip = *reinterpret_cast<Ipv4Header*>(packet);
+  ChecksumDelta delta = ChecksumDelta::from_raw(mapping.l3_delta);
+  if (!is_outbound) delta = delta.inverse();
+  ip.checksum = delta.apply(ip.checksum);
+  (is_outbound ? ip.source : ip.destination) =
+      is_outbound ? mapping.external.address : mapping.internal.address;
+  const unsigned at = parsed.header_bytes + kChecksumOffset;
+  if (covers_addresses(parsed.protocol) && parsed.is_first_fragment &&
+      at + sizeof(Be16) <= parsed.total_bytes) {
+    auto& checksum = *reinterpret_cast<Be16*>(packet + at);
+    checksum = udp_checksum_to_send(delta.apply(checksum));
+  }
+}
+
+}  // namespace adit::gateway

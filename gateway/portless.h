@@ -1,0 +1,85 @@
+// Mappings of protocols without ports: ESP, GRE, SCTP, any number that is not UDP, TCP or ICMP.
+// There is nothing but addresses to tell them apart, so a mapping is for one remote: (protocol,
+// remote, external address) belongs to one internal address, and a second that wants the same is
+// refused. Such packets are translated by address alone; SCTP's checksum does not cover addresses
+// (RFC 9260 §6.8), and the few protocols whose checksum does are updated (portless.cpp).
+//
+// Writer and reader: the worker.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gateway/tunnel_table.h"
+#include "lib/nat/mapping.h"
+#include "lib/net/parse.h"
+
+struct rte_hash;
+
+namespace adit::gateway {
+
+class PortlessMappings {
+ public:
+  // A subscriber's share of the table.
+  static constexpr unsigned kPerTunnelMax = 64;
+
+  enum class Refusal : uint8_t { none, clash, tunnel_limit, table_full };
+
+  // Throws std::runtime_error without memory. `name` is unique in the process. A mapping ends when
+  // it was not used for `timeout_s`.
+  PortlessMappings(const char* name, unsigned entries, uint32_t timeout_s);
+  ~PortlessMappings();
+  PortlessMappings(const PortlessMappings&) = delete;
+  PortlessMappings& operator=(const PortlessMappings&) = delete;
+
+  // The mapping of a packet from `internal` to `remote`, made if there is none; nullptr with the
+  // reason if it may not be. Counts as used.
+  const nat::Mapping* outbound(Tunnel& tunnel, uint8_t protocol, Ipv4Address internal,
+                               Ipv4Address remote, Ipv4Address external, uint32_t now_s,
+                               Refusal& refusal);
+  // The mapping of a packet from `remote` to `external`, or nullptr. Counts as used.
+  const nat::Mapping* inbound(const TunnelTable& tunnels, uint8_t protocol, Ipv4Address remote,
+                              Ipv4Address external, uint32_t now_s);
+  // Looks at a few more entries and ends those that are idle or whose tunnel has gone.
+  void sweep(TunnelTable& tunnels, uint32_t now_s);
+  unsigned live() const { return live_; }
+
+ private:
+  struct Entry {
+    nat::Mapping mapping;  // ports are zero
+    Ipv4Address remote;
+    uint32_t epoch = 0;  // of the tunnel
+    uint8_t protocol = 0;
+    bool used = false;
+  };
+  // Both directions stand in one table.
+  struct Key {
+    uint32_t tunnel_slot = 0;  // outbound only
+    Ipv4Address ours;          // internal outbound, external inbound
+    Ipv4Address remote;
+    uint8_t protocol = 0;
+    uint8_t is_inbound = 0;
+    uint8_t zero[2] = {};
+  };
+  static Key outbound_key(const Entry& entry);
+  static Key inbound_key(const Entry& entry);
+
+  Entry* find(const Key& key);
+  bool is_over(const Entry& entry, const Tunnel& tunnel, uint32_t now_s) const;
+  Entry* occupy(const Entry& wanted);
+  void remove(Entry& entry, Tunnel& tunnel);
+
+  rte_hash* index_ = nullptr;     // Key -> position in entries_
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> free_;    // positions
+  const uint32_t timeout_s_;
+  unsigned live_ = 0;
+  size_t hand_ = 0;
+};
+
+// Rewrites one address of a packet without ports: the source outbound, the destination inbound.
+// `parsed` is of a whole packet or a first fragment.
+void translate_portless(uint8_t* packet, const ParsedIpv4& parsed, const nat::Mapping& mapping,
+                        bool is_outbound);
+
+}  // namespace adit::gateway
