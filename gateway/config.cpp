@@ -170,8 +170,9 @@ void read_pool(Section& section, PoolConfig& pool) {
   section.read("router", pool.router, config::address());
   section.read("range", pool.range, config::range());
   if (section.good("network")) default_router_and_range(section, pool);
+  // The DHCP server grants no shorter lease (lib/dhcp/message.h, kLeaseSecondsMin).
   uint64_t lease_ns = pool.lease_s * kSecond_ns;
-  section.read("lease", lease_ns, config::duration_ns(10 * kSecond_ns, 365 * kDay_ns));
+  section.read("lease", lease_ns, config::duration_ns(60 * kSecond_ns, 365 * kDay_ns));
   pool.lease_s = static_cast<uint32_t>(lease_ns / kSecond_ns);
   section.read_list("dns", pool.dns, config::address());
   section.read_list("routes", pool.routes, config::route());

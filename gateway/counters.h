@@ -17,7 +17,7 @@ namespace adit::gateway {
   /* the tunnel header */                                                                 \
   X(tunnel_truncated) X(unknown_type) X(unexpected_message) X(unknown_index)              \
   X(session_expired) X(wrong_protection) X(bad_tag) X(wrong_address)                      \
-  X(session_unconfirmed) X(replayed) X(not_authentic) X(unknown_inner)                    \
+  X(replayed) X(not_authentic) X(unknown_inner)                    \
   /* the inner packet */                                                                  \
   X(inner_truncated) X(inner_bad_version) X(inner_bad_length) X(inner_bad_checksum)       \
   X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(bad_destination)            \

@@ -101,7 +101,8 @@ Fate Pipeline::open_encrypted(Packet& packet) {
 }
 
 // A plain packet proves its session by a 24-bit tag, and must come from where the tunnel is. It
-// makes translator state and nothing else (rules 6, 8, 12).
+// makes translator state and nothing else (rules 6, 8, 12): in a session that is not confirmed yet
+// it is carried, but the session stays so, and nothing is lost if the heartbeat that confirms it is.
 Fate Pipeline::open_plain(Packet& packet) {
   if (!packet.plain) return Fate::next;
   if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
@@ -111,7 +112,6 @@ Fate Pipeline::open_plain(Packet& packet) {
   if (std::memcmp(header.session_tag, session.receive_tag.data(), sizeof header.session_tag) != 0) {
     return Fate::bad_tag;
   }
-  if (packet.place == SessionSet::kNext) return Fate::session_unconfirmed;
   if (packet.from != packet.tunnel->remote) {
     hint_new_address(packet);
     return Fate::wrong_address;

@@ -72,18 +72,21 @@ TEST_F(TunnelPath, PlainPacketCountsAsNothingHeard) {
   EXPECT_EQ(tunnels_->report(1).heard_ns.load(), now_ns_);
 }
 
-TEST_F(TunnelPath, PlainPacketConfirmsNoSession) {
+TEST_F(TunnelPath, PlainPacketIsCarriedInANewSessionButDoesNotConfirmIt) {
   FarEnd old = open_tunnel(1, Protection::plain);
+  const Endpoint external{external_of(old, kGood)};
   const tunnel::Session session = make_session(1, Protection::plain, 2);
   install(1, session);
   sent_frames(0);
   FarEnd renewed(session, 1440);
   renewed.outer = old.outer;
   receive_from(renewed, renewed.plain(kGood));
-  expect_only_drop(Fate::session_unconfirmed);
-  receive_from(renewed, renewed.seal({}));
-  receive_from(renewed, renewed.plain(kGood));
   EXPECT_EQ(sent(0).size(), 1u);
+  receive(0, udp_packet(kService, external, kHello));
+  EXPECT_TRUE(old.open(sent_to_tunnel(old.outer))) << "still sends in the old session";
+  receive_from(renewed, renewed.seal({}));
+  receive(0, udp_packet(kService, external, kHello));
+  EXPECT_TRUE(renewed.open(sent_to_tunnel(old.outer)));
 }
 
 // The first packet confirms the session and so moves it; those behind it must find it.
