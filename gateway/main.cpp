@@ -23,6 +23,7 @@
 #include "gateway/eal.h"
 #include "gateway/metrics.h"
 #include "gateway/port.h"
+#include "gateway/privileges.h"
 #include "gateway/status.h"
 #include "gateway/worker.h"
 
@@ -186,6 +187,10 @@ void run_control(Control& control, StatusServer& status, int stop_signals) {
 
 void run(const Config& config) {
   const uint64_t started_ns = boottime_ns();
+  // Not an error: which of them a device needs, only the device knows.
+  for (const std::string& name : missing_capabilities()) {
+    spdlog::warn("running without {}: a device may not start", name);
+  }
   const int stop_signals = block_stop_signals();
   const Eal eal(eal_arguments(config));
   block_sigio();

@@ -40,9 +40,12 @@ Port::Port(const PortConfig& config, rte_mempool* pool) : name_(config.name) {
                 device.tx_offload_capa);
   check(name_, "configure", rte_eth_dev_configure(id_, 1, 1, &ethernet));
 
-  // A device without a say in its MTU keeps its own.
-  if (const int result = rte_eth_dev_set_mtu(id_, config.mtu); result < 0 && result != -ENOTSUP) {
-    fail(name_, "mtu", result);
+  // Setting it may want privileges that running does not; and a device without a say in its MTU
+  // keeps its own.
+  uint16_t mtu = 0;
+  if (rte_eth_dev_get_mtu(id_, &mtu) != 0 || mtu != config.mtu) {
+    const int result = rte_eth_dev_set_mtu(id_, config.mtu);
+    if (result < 0 && result != -ENOTSUP) fail(name_, "mtu", result);
   }
   uint16_t rx_descriptors = config.rx_descriptors;
   uint16_t tx_descriptors = config.tx_descriptors;

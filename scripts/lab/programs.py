@@ -97,9 +97,11 @@ class Gateway:
             })
         return ports
 
-    def start(self):
+    def start(self, *runner):
+        """`runner` is a command that runs another, such as setpriv with its options."""
         path = write_config(self.lab, "gateway", self.config)
-        self.process = self.world.gateway.start(GATEWAY_PROGRAM, "--config", path)
+        self.process = self.world.gateway.start(*runner, GATEWAY_PROGRAM, "--config", path,
+                                                name="adit-gateway")
         wait_until(self._answers, 20, lambda: f"the gateway to answer\n{self.process.log()}")
 
     def _answers(self):
