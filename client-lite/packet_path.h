@@ -1,5 +1,5 @@
 // What happens to a packet between the TUN device and the UDP socket, without either: bytes and
-// `now_ns` in, bytes and a verdict out. All of DESIGN §2's rules about data packets live here, so
+// `now_ns` in, bytes and a verdict out. All of docs/protocol.md's rules about data packets live here, so
 // that they are tested with sessions in memory.
 //
 //   outbound: admit() looks at a packet from the TUN device, wrap() puts it in a type 4 or type 5

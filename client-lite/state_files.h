@@ -2,7 +2,7 @@
 //
 //     <device>.tai64n   the last TAI64N stamp sent, 24 hexadecimal digits. A gateway takes no
 //                       initiation that is not newer than the last, and a CPE may start with its
-//                       clock in 1970 (DESIGN §2).
+//                       clock in 1970.
 //     <device>.address  the last leased inner address, to ask for it again.
 //
 // A disk that is full or read-only costs a warning, not the tunnel.

@@ -9,7 +9,7 @@
 
 namespace adit::config {
 
-// How a tunnel's packets are protected (DESIGN §2). `kPlain` is never a default: an operator
+// How a tunnel's packets are protected. `kPlain` is never a default: an operator
 // must name it, at both ends.
 enum class Protection : uint8_t { kPlain, kAes256Gcm, kChaCha20Poly1305 };
 std::string_view name_of(Protection protection);

@@ -1,6 +1,6 @@
 // Port blocks: which of a pool address's ports are handed to whom. Ports are counted in units of
 // 16, one window each. A block is an aligned run of a power of two of units, so that an index into
-// it is a mask and no block straddles what a NIC steers as one (DESIGN §3). Lives in the table's
+// it is a mask and no block straddles what a NIC steers as one. Lives in the table's
 // memory, where all zero means that every port is to be had.
 #pragma once
 

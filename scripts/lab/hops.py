@@ -96,7 +96,7 @@ def external_port(rows):
 
 
 def expected(protection, nat_address, nat_port):
-    """MISSION.md's table, with the external port that the gateway happened to give."""
+    """The worked example's table, with the external port that the gateway happened to give."""
     def row(where, outer, inner):
         return Row(where, " → ".join(outer) if outer else "–", " → ".join(inner))
 

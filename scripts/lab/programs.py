@@ -142,7 +142,7 @@ class Gateway:
         return collections.Counter(worker["events"]) + collections.Counter(worker["drops"])
 
     def check_conservation(self):
-        """Every packet is accounted for (DESIGN §4), as soon as the traffic has come to rest."""
+        """Every packet is accounted for, as soon as the traffic has come to rest."""
         def unaccounted():
             worker = self.status()["worker"]
             events = worker["events"]

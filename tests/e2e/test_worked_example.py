@@ -1,4 +1,4 @@
-"""MISSION.md's worked example, between real programs, captured at all four hops."""
+"""The worked example, between real programs, captured at all four hops."""
 
 import json
 import os
