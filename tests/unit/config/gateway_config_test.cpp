@@ -71,7 +71,7 @@ TEST_F(GatewayConfig, DerivesTheTunnelsNumbersFromWhatIsGiven) {
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_EQ(config->tunnel.mtu, 8940);
   EXPECT_EQ(config->tunnel.dead_after_ns, 30 * kSecond_ns);
-  EXPECT_EQ(config->tunnel.max_tunnels, 1024u);
+  EXPECT_EQ(config->tunnel.max_tunnels, 1000u);
   EXPECT_EQ(config->pools[0].range.to_string(), "192.168.1.1-192.168.1.253");
   EXPECT_TRUE(config->ports[0].is_pci());
   EXPECT_FALSE(config->ports[0].is_adaptive());
@@ -188,7 +188,7 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
       "gw.yaml:14:16: tunnel.max_tunnels: expected a whole number from 1 to 1048576, got "
       "\"2000000\"\n"
       "gw.yaml:16:24: pools[0].network: expected a prefix length from 8 to 30\n"
-      "gw.yaml:16:47: pools[0].lease: expected a duration from 10s to 365d, such as \"90s\" "
+      "gw.yaml:16:47: pools[0].lease: expected a duration from 1m to 365d, such as \"90s\" "
       "or \"2h4m\", got \"1s\"\n"
       "gw.yaml:18:25: nat.blocks.first_ports: expected a power of two from 16 to 1024, got "
       "\"100\"\n"
