@@ -110,7 +110,12 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
 void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
   path_.install(session);
   ++counters_.sessions;
-  if (phase_ != Phase::handshaking) return;  // a rekey
+  if (phase_ != Phase::handshaking) {
+    // A rekey, as far as we know. But the gateway may be a new process that knows of no lease and
+    // drops what we send, so each new session asks for the address again: two small packets.
+    dhcp_start_due_ = phase_ == Phase::up && !config_.address;
+    return;
+  }
   log_.info("session with %s, %s", gateway_.to_string().c_str(),
             tunnel::protection_name(session.protection));
   phase_ = Phase::addressing;

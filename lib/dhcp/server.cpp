@@ -154,16 +154,13 @@ void Server::on_selecting(Exchange& exchange) {
   acknowledge(exchange, *lease);
 }
 
-// A client claims that `address` is its own already. Silence where there is no record of it, as
-// RFC 2131 §4.3.2 demands: the client falls back to DISCOVER. A configured address is a record.
+// A client claims that `address` is its own already. Where there is no record of it, it is granted
+// if it is free: this process has not known the client for longer than it has run.
 void Server::on_verify(Exchange& exchange, Ipv4Address address) {
-  Lease* lease = exchange.assignment.fixed ? hold(exchange, std::nullopt) : find_matching(exchange);
-  if (lease != nullptr && lease->address == address) return acknowledge(exchange, *lease);
-  const bool has_record = lease != nullptr || exchange.assignment.fixed.has_value() ||
-                          exchange.outcome.released.has_value();
-  if (has_record || !exchange.pool.network.contains(address)) {
-    refuse(exchange, "address not assigned to this client");
-  }
+  Lease* lease = hold(exchange, address);
+  if (lease == nullptr) return refuse_for_want_of_address(exchange);
+  if (lease->address == address) return acknowledge(exchange, *lease);
+  refuse(exchange, "address not assigned to this client");
 }
 
 void Server::on_decline(Exchange& exchange) {

@@ -12,6 +12,9 @@
 //   this server is the only one its client can reach, and an operator at the client must read
 //   why there is no address. RFC 2131 gives a client in SELECTING no rule for a NAK, so one that
 //   is not ours ignores it.
+// - A REQUEST in INIT-REBOOT, RENEWING or REBINDING that we have no record of is answered, where
+//   §4.3.2 demands silence for the sake of other servers: there are none, the tunnel has proved who
+//   asks, and after a restart its client shall not wait for its lease to run out.
 // - The lease time is the pool's; what a client asks for in option 51 is not considered.
 #pragma once
 

@@ -319,10 +319,13 @@ TEST_F(DhcpServer, RefusesARebootWithAWrongAddress) {
   EXPECT_EQ(server.lookup(key_of(1))->address, address("192.168.1.10")) << "the lease stays";
 }
 
-TEST_F(DhcpServer, IsSilentWhereItHasNoRecord) {
-  EXPECT_FALSE(send(1, make_reboot(address("192.168.1.12"))).reply);
-  EXPECT_FALSE(send(1, make_renewal(address("192.168.1.12"))).reply);
-  EXPECT_EQ(server.counters().nak, 0u);
+TEST_F(DhcpServer, GrantsAFreeAddressThatItHasNoRecordOf) {
+  EXPECT_EQ(send(1, make_reboot(address("192.168.1.12"))).leased, address("192.168.1.12"));
+  EXPECT_EQ(send(2, make_renewal(address("192.168.1.10"))).leased, address("192.168.1.10"));
+  const Outcome taken = send(3, make_reboot(address("192.168.1.12")));
+  ASSERT_TRUE(taken.reply);
+  EXPECT_EQ(taken.reply->message.type, MessageType::nak);
+  EXPECT_EQ(server.counters().nak, 1u);
 }
 
 TEST_F(DhcpServer, ExtendsALeaseAtItsRenewal) {
