@@ -23,6 +23,7 @@ Fate Pipeline::answer_ping(Packet& packet) {
 
 // To the port's own address, and neither a tunnel's packet nor a translated one's reply.
 Fate Pipeline::answer_local(Packet& packet) {
+  if (!is_foreign_host(packet.ip().source)) return Fate::bad_source;
   if (packet.parsed.protocol == kIpIcmp && !packet.parsed.is_fragment &&
       packet.transport<IcmpHeader>().type == kIcmpEchoRequest) {
     return answer_ping(packet);
@@ -30,20 +31,35 @@ Fate Pipeline::answer_local(Packet& packet) {
   return Fate::local_unhandled;
 }
 
-// RFC 1812 §4.3.2.8: ICMP errors are rate-limited, here by one bucket a worker.
+namespace {
+
+// Takes one of `per_second`; a second's worth is all that is ever saved up.
+bool take_one(uint32_t& left, uint32_t& at_s, uint32_t now_s, uint32_t per_second) {
+  if (at_s != now_s) {
+    at_s = now_s;
+    left = per_second;
+  }
+  if (left == 0) return false;
+  --left;
+  return true;
+}
+
+// What one tunnel may cause of the worker's errors a second, so that it cannot use up all.
+inline constexpr uint32_t kIcmpErrorsPerTunnel = 50;
+
+}  // namespace
+
+// RFC 1812 §4.3.2.8: ICMP errors are rate-limited, by the tunnel concerned and by worker.
 bool Pipeline::may_answer_with_error(const Packet& packet) {
   if (!nat::may_send_icmp_error(packet.span(), packet.parsed)) return false;
-  const uint32_t elapsed_s = now_s_ - icmp_tokens_at_s_;
-  if (elapsed_s > 0) {
-    icmp_tokens_ = settings_.icmp_errors_per_second;  // a second's worth is also the bucket's size
-    icmp_tokens_at_s_ = now_s_;
+  Tunnel* tunnel = packet.tunnel;
+  if ((tunnel == nullptr || take_one(tunnel->icmp_errors_left, tunnel->icmp_errors_at_s, now_s_,
+                                     kIcmpErrorsPerTunnel)) &&
+      take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, settings_.icmp_errors_per_second)) {
+    return true;
   }
-  if (icmp_tokens_ == 0) {
-    ++counters_.icmp_errors_suppressed;
-    return false;
-  }
-  --icmp_tokens_;
-  return true;
+  ++counters_.icmp_errors_suppressed;
+  return false;
 }
 
 // An error to the inner host, from our address inside its tunnel.
@@ -91,7 +107,11 @@ void Pipeline::hint_new_address(Packet& packet) {
   tunnel.remote_hint_ns = now_ns_;
   const Endpoint kept = tunnel.remote;
   tunnel.remote = packet.from;
+  // It is no sign of life to the real client, whose heartbeats must go on.
+  std::atomic<uint64_t>& sent_ns = tunnels_.report(tunnel.slot).sent_ns;
+  const uint64_t sent_before_ns = sent_ns.load(std::memory_order_relaxed);
   send_heartbeat(tunnel);
+  sent_ns.store(sent_before_ns, std::memory_order_relaxed);
   tunnel.remote = kept;
 }
 

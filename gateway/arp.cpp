@@ -10,6 +10,13 @@ inline constexpr uint64_t kRequestPeriodNs = 1'000'000'000;
 inline constexpr uint64_t kBelievedNs = 30'000'000'000;  // an answer; then it is asked again
 inline constexpr unsigned kRequestsMax = 3;
 
+// A neighbour in use comes back at once by itself; one that is not used any more goes away.
+inline constexpr unsigned kConfirmationsMax = 10;
+
+bool may_ask_again(const Arp::Entry& entry) {
+  return entry.requests < kRequestsMax && entry.confirmations < kConfirmationsMax;
+}
+
 ArpPacket make_packet(uint16_t operation, const MacAddress& sender_mac, Ipv4Address sender,
                       const MacAddress& target_mac, Ipv4Address target) {
   return {Be16::from_host(1),         Be16::from_host(kEtherTypeIpv4), 6, 4,
@@ -57,9 +64,10 @@ void Arp::on_packet(unsigned port, std::span<const uint8_t> bytes, uint64_t now_
   if (found != entries_.end() && !is_ours(port, packet.sender_address)) {
     Entry& entry = found->second;
     // A broadcast of somebody's own address updates it too (RFC 826's merge).
-    if (!entry.resolved || entry.mac != packet.sender_mac) {
-      sink_.neighbour_found(port, packet.sender_address, packet.sender_mac);
-    }
+    // Told again at every answer, in case the message was lost.
+    sink_.neighbour_found(port, packet.sender_address, packet.sender_mac);
+    if (entry.requests > 0) ++entry.confirmations;
+    if (!entry.resolved && !entry.is_kept) --unresolved_;
     entry.mac = packet.sender_mac;
     entry.resolved = true;
     entry.requests = 0;
@@ -80,11 +88,20 @@ void Arp::resolve(unsigned port, Ipv4Address address, uint64_t now_ns) {
     if (found->second.resolved) sink_.neighbour_found(port, address, found->second.mac);
     return;
   }
-  if (port >= ports_.size() || entries_.size() >= entries_max_ || is_ours(port, address)) {
+  const bool is_crowded = entries_.size() >= entries_max_ || unresolved_ >= entries_max_ / 4;
+  if (port >= ports_.size() || is_crowded || is_ours(port, address)) {
     sink_.neighbour_lost(port, address);
     return;
   }
+  ++unresolved_;
   ask(key, entries_[key], now_ns);
+}
+
+void Arp::keep(unsigned port, Ipv4Address address, uint64_t now_ns) {
+  const Key key{port, address};
+  Entry& entry = entries_[key];
+  entry.is_kept = true;
+  ask(key, entry, now_ns);
 }
 
 // Broadcast while unknown; to the neighbour itself when only its answer is old.
@@ -103,11 +120,12 @@ void Arp::tick(uint64_t now_ns) {
   for (auto entry = entries_.begin(); entry != entries_.end();) {
     if (now_ns < entry->second.due_ns) {
       ++entry;
-    } else if (entry->second.requests < kRequestsMax) {
+    } else if (entry->second.is_kept || may_ask_again(entry->second)) {
       ask(entry->first, entry->second, now_ns);
       ++entry;
     } else {
       sink_.neighbour_lost(entry->first.first, entry->first.second);
+      if (!entry->second.resolved) --unresolved_;
       entry = entries_.erase(entry);
     }
   }

@@ -38,11 +38,15 @@ class Arp {
   // `packet` is what stood behind the Ethernet header.
   void on_packet(unsigned port, std::span<const uint8_t> packet, uint64_t now_ns);
   void resolve(unsigned port, Ipv4Address address, uint64_t now_ns);
+  // Resolves a neighbour and never forgets it: the next hop.
+  void keep(unsigned port, Ipv4Address address, uint64_t now_ns);
   void tick(uint64_t now_ns);
 
   struct Entry {
     MacAddress mac;
     bool resolved = false;
+    bool is_kept = false;
+    unsigned confirmations = 0;  // in a row, each half a minute
     unsigned requests = 0;   // sent since the last answer
     uint64_t due_ns = 0;     // when to ask next, or to give up
   };
@@ -57,6 +61,7 @@ class Arp {
   size_t entries_max_;
   Sink& sink_;
   std::map<Key, Entry> entries_;
+  size_t unresolved_ = 0;  // of those that are not kept
   uint64_t next_due_ns_ = 0;
 };
 

@@ -32,6 +32,7 @@ class Channel {
     return rte_ring_sc_dequeue_burst_elem(ring_, items.data(), sizeof(T),
                                           static_cast<unsigned>(items.size()), nullptr);
   }
+  unsigned capacity() const { return rte_ring_get_capacity(ring_); }
   unsigned size() const { return rte_ring_count(ring_); }
 
  private:

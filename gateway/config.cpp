@@ -1,7 +1,6 @@
 #include "gateway/config.h"
 
 #include <algorithm>
-#include <bit>
 #include <filesystem>
 #include <list>
 
@@ -130,14 +129,12 @@ void read_tunnel(Section& section, const PortConfig* uplink, TunnelConfig& tunne
   }
   if (uplink != nullptr) tunnel.mtu = static_cast<uint16_t>(uplink->mtu - kTunnelOverheadBytes);
   section.read("mtu", tunnel.mtu,
-               config::integer<uint16_t>(kPortMtuMin - kTunnelOverheadBytes,
-                                         kPortMtuMax - kTunnelOverheadBytes));
+               config::integer<uint16_t>(kTunnelMtuMin, kPortMtuMax - kTunnelOverheadBytes));
   section.read("heartbeat", tunnel.heartbeat_ns, config::duration_ns(kSecond_ns, kHour_ns));
   tunnel.dead_after_ns = 3 * tunnel.heartbeat_ns;
   section.read("dead_after", tunnel.dead_after_ns, config::duration_ns(2 * kSecond_ns, kDay_ns));
   section.read_set("protections", tunnel.protections, config::protection());
   section.read("max_tunnels", tunnel.max_tunnels, config::integer<uint32_t>(1, 1 << 20));
-  tunnel.max_tunnels = std::bit_ceil(tunnel.max_tunnels);
   section.read("tunnel_to_tunnel", tunnel.tunnel_to_tunnel, config::boolean());
   section.reject_unknown_keys();
 }
@@ -161,6 +158,12 @@ void default_router_and_range(Section& section, PoolConfig& pool) {
   }
 }
 
+void refuse_more_than(Section& section, const std::string& key, size_t count, size_t count_max) {
+  if (count <= count_max || !section.good(key)) return;
+  section.fail(key, std::to_string(count) + " entries are more than the " +
+                        std::to_string(count_max) + " that are supported");
+}
+
 void read_pool(Section& section, PoolConfig& pool) {
   section.require("name", pool.name, config::name());
   section.require("network", pool.network, config::prefix());
@@ -175,7 +178,9 @@ void read_pool(Section& section, PoolConfig& pool) {
   section.read("lease", lease_ns, config::duration_ns(60 * kSecond_ns, 365 * kDay_ns));
   pool.lease_s = static_cast<uint32_t>(lease_ns / kSecond_ns);
   section.read_list("dns", pool.dns, config::address());
+  refuse_more_than(section, "dns", pool.dns.size(), kPoolDnsMax);
   section.read_list("routes", pool.routes, config::route());
+  refuse_more_than(section, "routes", pool.routes.size(), kPoolRoutesMax);
   section.reject_unknown_keys();
 }
 
@@ -249,6 +254,7 @@ void read_subscriber(Section& section, const ConfigPlaces& places, const Config&
   section.read("address", subscriber.address, config::or_word("auto", config::address()));
   read_subscriber_pool(section, places, config, subscriber.pool);
   section.read_list("prefixes", subscriber.prefixes, config::prefix());
+  refuse_more_than(section, "prefixes", subscriber.prefixes.size(), kSubscriberPrefixesMax);
   subscriber.protections = config.tunnel.protections;
   section.read_set("protections", subscriber.protections, config::protection());
   subscriber.limits = config.nat.limits;

@@ -30,6 +30,12 @@ inline constexpr uint16_t kTunnelOverheadBytes = 20 + 8 + 16 + 16;
 // RFC 791: every host takes 576 bytes; above 9000 a port's buffers no longer hold a packet.
 inline constexpr uint16_t kPortMtuMin = 576;
 inline constexpr uint16_t kPortMtuMax = 9000;
+// RFC 791: every host takes 576 bytes; our own ICMP errors and DHCP replies are no longer.
+inline constexpr uint16_t kTunnelMtuMin = 576;
+// What a DHCP reply has room for, and a tunnel's entry in the table.
+inline constexpr size_t kPoolDnsMax = 4;
+inline constexpr size_t kPoolRoutesMax = 32;
+inline constexpr size_t kSubscriberPrefixesMax = 8;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -74,7 +80,7 @@ struct TunnelConfig {
   uint64_t dead_after_ns = 75 * kSecond_ns;  // silence that ends a tunnel; default 3 heartbeats
   // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
   std::vector<Protection> protections = {Protection::kAes256Gcm, Protection::kChaCha20Poly1305};
-  uint32_t max_tunnels = 4096;    // always a power of two: the loader rounds up
+  uint32_t max_tunnels = 4096;    // open at once
   bool tunnel_to_tunnel = false;  // may one client reach another's inner address?
 };
 

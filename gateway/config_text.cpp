@@ -1,6 +1,7 @@
 // What the configuration's values say about themselves: the summary of `--check`, and the small
 // questions that the rest of the gateway asks.
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -130,14 +131,18 @@ bool use_hugepages(const EalConfig& eal) {
   if (eal.hugepages != EalConfig::Hugepages::kAuto) {
     return eal.hugepages == EalConfig::Hugepages::kYes;
   }
+  // Directories are named after the pages' size, as in "hugepages-2048kB".
   std::error_code error;
   const std::filesystem::directory_iterator sizes("/sys/kernel/mm/hugepages", error);
   if (error) return false;
-  return std::any_of(begin(sizes), end(sizes), [](const auto& size) {
+  uint64_t free_kb = 0;
+  for (const auto& size : sizes) {
     uint64_t free_pages = 0;
     std::ifstream(size.path() / "free_hugepages") >> free_pages;
-    return free_pages > 0;
-  });
+    const std::string name = size.path().filename().string();
+    free_kb += free_pages * std::strtoull(name.c_str() + name.find('-') + 1, nullptr, 10);
+  }
+  return free_kb >= uint64_t{eal.memory_mb} * 1024;
 }
 
 }  // namespace adit::gateway

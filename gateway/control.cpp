@@ -25,6 +25,8 @@ inline constexpr unsigned kItemsPerTickMax = 256;
 inline constexpr unsigned kLoadedItems = 128;
 // Every open tunnel is looked at once in this time.
 inline constexpr uint64_t kHandRoundNs = 250'000'000;
+inline constexpr uint64_t kComplainPeriodNs = 60 * tunnel::kSecondNs;
+static_assert(kSubscriberPrefixesMax <= kInnerPrefixesMax);
 
 void fill_random(std::span<uint8_t> bytes) {
   while (!bytes.empty()) {
@@ -115,7 +117,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
     subscribers_[i].limits_profile = limits_profiles[i];
     by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }
-  for (uint32_t slot = tunnels.slots() - 1; slot >= 1; --slot) free_slots_.push_back(slot);
+  for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) free_slots_.push_back(slot);
 }
 
 Control::~Control() {
@@ -125,9 +127,17 @@ Control::~Control() {
   }
 }
 
-void Control::start(uint64_t) { arp_.announce(); }
+// Announced twice, two seconds apart (RFC 5227 §2.3): a link may take its time to come up.
+void Control::start(uint64_t now_ns) {
+  arp_.announce();
+  announce_again_ns_ = now_ns + 2 * tunnel::kSecondNs;
+  for (size_t port = 0; port < config_.ports.size(); ++port) {
+    const auto& next_hop = config_.ports[port].next_hop;
+    if (next_hop) arp_.keep(static_cast<unsigned>(port), *next_hop, now_ns);
+  }
+}
 
-void Control::tick(uint64_t now_ns) {
+bool Control::tick(uint64_t now_ns) {
   ToControl items[32];
   unsigned taken = 0;
   while (taken < kItemsPerTickMax) {
@@ -142,10 +152,18 @@ void Control::tick(uint64_t now_ns) {
     taken += count;
     if (count < std::size(items)) break;
   }
+  if (announce_again_ns_ != 0 && now_ns >= announce_again_ns_) {
+    announce_again_ns_ = 0;
+    arp_.announce();
+  }
   arp_.tick(now_ns);
   expire_leases(now_ns);
+  move_hand(now_ns);
+  return taken >= kItemsPerTickMax;
+}
 
-  // The hand: so many tunnels a tick that a round takes kHandRoundNs.
+// The hand: so many tunnels a tick that a round takes kHandRoundNs.
+void Control::move_hand(uint64_t now_ns) {
   if (open_.empty()) {
     hand_moved_ns_ = now_ns;
     return;
@@ -302,14 +320,6 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   open_.push_back(position);
   ++counters_.tunnels_opened;
 
-  TunnelReport& report = tunnels_.report(subscriber.slot);
-  for (auto* field : {&report.heard_ns, &report.heard_packet_ns, &report.sent_ns,
-                      &report.sent_packet_ns, &report.remote, &report.rx_packets,
-                      &report.rx_bytes, &report.tx_packets, &report.tx_bytes}) {
-    field->store(0, std::memory_order_relaxed);  // the slot is nobody's: the worker is not there
-  }
-  report.confirmed_index.store(0, std::memory_order_relaxed);
-
   ToWorker message;
   message.kind = ToWorker::open_tunnel;
   message.slot = subscriber.slot;
@@ -319,7 +329,6 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.router = config_.pools[subscriber.config->pool].router;
   message.limits_profile = subscriber.limits_profile;
   for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
-    if (message.prefix_count == kInnerPrefixesMax) break;
     message.prefixes[message.prefix_count++] = prefix;
   }
   tell_worker(message);
@@ -349,19 +358,26 @@ void Control::close_tunnel(Subscriber& subscriber) {
 void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
   tunnel::Peer& peer = *subscriber.peer;
   const TunnelReport& report = tunnels_.report(subscriber.slot);
-  const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
-  if (heard_ns != subscriber.seen_heard_ns) {
-    const bool carried_packet =
-        report.heard_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_heard_ns;
-    subscriber.seen_heard_ns = heard_ns;
-    peer.on_heard(heard_ns, carried_packet);
-  }
-  const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);
-  if (sent_ns != subscriber.seen_sent_ns) {
-    const bool carried_packet =
-        report.sent_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_sent_ns;
-    subscriber.seen_sent_ns = sent_ns;
-    peer.on_sent(sent_ns, carried_packet);
+  if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) {
+    const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
+    const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);
+    // In the order in which they happened: an answer that we sent before we heard again answers
+    // nothing.
+    const auto pass_on_sent = [&] {
+      if (sent_ns == subscriber.seen_sent_ns) return;
+      const bool carried_packet =
+          report.sent_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_sent_ns;
+      subscriber.seen_sent_ns = sent_ns;
+      peer.on_sent(sent_ns, carried_packet);
+    };
+    if (sent_ns < heard_ns) pass_on_sent();
+    if (heard_ns != subscriber.seen_heard_ns) {
+      const bool carried_packet =
+          report.heard_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_heard_ns;
+      subscriber.seen_heard_ns = heard_ns;
+      peer.on_heard(heard_ns, carried_packet);
+    }
+    pass_on_sent();
   }
   if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
 }
@@ -423,8 +439,11 @@ void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
                        {static_cast<uint32_t>(config.pool), config.address}, query->message);
   if (outcome.exhausted) {
     ++counters_.dhcp_exhausted;
-    spdlog::warn("no address for {}: pool {} is exhausted", config.name,
-                 config_.pools[config.pool].name);
+    if (subscriber.complained_ns == 0 || now_ns - subscriber.complained_ns > kComplainPeriodNs) {
+      subscriber.complained_ns = now_ns;
+      spdlog::warn("no address for {}: pool {} is exhausted", config.name,
+                   config_.pools[config.pool].name);
+    }
   }
   // A fixed address is the subscriber's with or without a lease.
   if (outcome.released && !config.address) set_address(subscriber, {});
@@ -440,13 +459,15 @@ void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
 }
 
 void Control::set_address(Subscriber& subscriber, Ipv4Address address) {
-  if (subscriber.address == address) return;
+  // Told again at every renewal, in case the message was lost.
+  const bool is_new = subscriber.address != address;
   subscriber.address = address;
   ToWorker message;
   message.kind = ToWorker::set_address;
   message.slot = subscriber.slot;
   message.address = address;
   tell_worker(message);
+  if (!is_new) return;
   spdlog::info("tunnel {} of {}: {}", subscriber.slot, subscriber.config->name,
                address.is_zero() ? "address released" : "address " + address.to_string());
 }
@@ -503,8 +524,22 @@ rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
   return mbuf;
 }
 
+namespace {
+
+// What may be lost at no harm but a retransmission. The rest is state.
+bool is_dispensable(ToWorker::Kind kind) {
+  return kind == ToWorker::send_udp || kind == ToWorker::send_frame ||
+         kind == ToWorker::send_inner || kind == ToWorker::heartbeat ||
+         kind == ToWorker::list_mappings || kind == ToWorker::install_session;
+}
+
+}  // namespace
+
+// Half of the ring is kept for state, which must not be lost behind a flood of answers.
 void Control::tell_worker(const ToWorker& message) {
-  if (to_worker_.push(message)) {
+  const bool is_crowded =
+      is_dispensable(message.kind) && to_worker_.size() > to_worker_.capacity() / 2;
+  if (!is_crowded && to_worker_.push(message)) {
     counters_.packets_given += message.packet != nullptr;
     return;
   }

@@ -52,6 +52,7 @@ struct Subscriber {
   Ipv4Address address;  // inner; zero until leased
   tunnel::Protection protection = tunnel::Protection::chacha20_poly1305;  // of the last session
   uint64_t opened_ns = 0;
+  uint64_t complained_ns = 0;  // when the log last said that it gets no address
   // What of the tunnel's report has been passed on to the peer.
   uint64_t seen_heard_ns = 0;
   uint64_t seen_sent_ns = 0;
@@ -67,8 +68,8 @@ class Control final : private Arp::Sink {
 
   // Announces our addresses. Call when the worker runs.
   void start(uint64_t now_ns);
-  // Everything that is due: call every millisecond or so.
-  void tick(uint64_t now_ns);
+  // Everything that is due: call every millisecond or so. True: more waits, call again at once.
+  bool tick(uint64_t now_ns);
 
   const ControlCounters& counters() const { return counters_; }
   const dhcp::Server& dhcp() const { return dhcp_; }
@@ -88,6 +89,7 @@ class Control final : private Arp::Sink {
   bool prepare_peer(Subscriber& subscriber, uint64_t now_ns);
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
   void close_tunnel(Subscriber& subscriber);
+  void move_hand(uint64_t now_ns);
   void follow(Subscriber& subscriber, uint64_t now_ns);
   void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
 
@@ -121,6 +123,7 @@ class Control final : private Arp::Sink {
   size_t hand_ = 0;                    // the next of open_ to look at
   uint32_t next_epoch_ = 1;
   uint64_t hand_moved_ns_ = 0;
+  uint64_t announce_again_ns_ = 0;
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;

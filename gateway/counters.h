@@ -20,7 +20,8 @@ namespace adit::gateway {
   X(replayed) X(not_authentic) X(unknown_inner)                    \
   /* the inner packet */                                                                  \
   X(inner_truncated) X(inner_bad_version) X(inner_bad_length) X(inner_bad_checksum)       \
-  X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(bad_destination)            \
+  X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(rogue_dhcp)                 \
+  X(bad_destination) X(tunnel_to_itself)                                                  \
   X(to_router) X(tunnel_to_tunnel) X(hairpin) X(inner_fragment)                           \
   /* forwarding */                                                                        \
   X(ttl_exceeded) X(too_big) X(needs_fragmentation)                                       \

@@ -37,7 +37,10 @@ Cores choose_cores(const EalConfig& eal) {
   const std::vector<uint32_t> allowed = cores_allowed();
   Cores cores;
   cores.workers = eal.worker_cores;
-  if (cores.workers.empty()) cores.workers = {allowed.back()};
+  if (cores.workers.empty()) {
+    const bool is_taken = allowed.back() == eal.main_core && allowed.size() > 1;
+    cores.workers = {is_taken ? allowed.front() : allowed.back()};
+  }
   if (eal.main_core) {
     cores.main = *eal.main_core;
   } else {

@@ -3,20 +3,27 @@
 
 namespace adit::gateway {
 
+bool Pipeline::is_foreign_host(Ipv4Address address) const {
+  if (address.is_multicast() || address.is_broadcast() || address.is_loopback() ||
+      address.is_zero() || nat_.is_pool_address(address)) {
+    return false;
+  }
+  for (const PortView& port : settings_.ports) {
+    if (address == port.address.address) return false;
+  }
+  return true;
+}
+
 // Nobody out there may speak from our own addresses, or from one that is no single host.
 Fate Pipeline::check_public_source(Packet& packet) {
-  const Ipv4Address from = packet.ip().source;
-  if (from.is_multicast() || from.is_broadcast() || from.is_loopback() || from.is_zero() ||
-      nat_.is_pool_address(from)) {
-    return Fate::bad_source;
-  }
-  return Fate::next;
+  return is_foreign_host(packet.ip().source) ? Fate::next : Fate::bad_source;
 }
 
 Fate Pipeline::find_mapping(Packet& packet) {
   if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
     const Ipv4Header& ip = packet.ip();
-    packet.portless = portless_.inbound(tunnels_, ip.protocol, ip.source, ip.destination, now_s_);
+    packet.portless = portless_.inbound(tunnels_, ip.protocol, ip.source, ip.destination, now_s_,
+                                        PortlessMappings::Use::refresh);
     if (packet.portless == nullptr) return Fate::no_mapping;
     packet.tunnel = &tunnels_.at(packet.portless->tunnel_slot);
     return Fate::next;
@@ -51,7 +58,7 @@ Fate Pipeline::find_mapping_of_error(Packet& packet) {
     slot = packet.mapping->tunnel_slot;
   } else {
     packet.portless = portless_.inbound(tunnels_, quoted.protocol, quoted.destination,
-                                        quoted.source, now_s_);
+                                        quoted.source, now_s_, PortlessMappings::Use::look);
     if (packet.portless == nullptr) return Fate::icmp_no_mapping;
     slot = packet.portless->tunnel_slot;
   }

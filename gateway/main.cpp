@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -84,7 +85,8 @@ PacketPool make_packet_pool(const Config& config) {
     count += port.rx_descriptors + port.tx_descriptors;
     mtu = std::max(mtu, port.mtu);
   }
-  const auto room = static_cast<uint16_t>(RTE_PKTMBUF_HEADROOM + mtu + 128);
+  // Devices receive into whole kilobytes and would split a frame that needs a part of one.
+  const auto room = static_cast<uint16_t>(RTE_PKTMBUF_HEADROOM + (mtu + 128 + 1023) / 1024 * 1024);
   PacketPool pool(rte_pktmbuf_pool_create("packets", count, kPoolCache, 0,
                                           std::max<uint16_t>(room, RTE_MBUF_DEFAULT_BUF_SIZE),
                                           static_cast<int>(rte_socket_id())));
@@ -170,17 +172,37 @@ uint64_t random64() {
   return value;
 }
 
-int run_worker(void* worker) {
-  static_cast<Worker*>(worker)->run();
-  return 0;
-}
+// The worker's thread. It ends before anything that it works on, whatever happens here.
+class WorkerThread {
+ public:
+  WorkerThread(Worker& worker, unsigned core) : worker_(worker), core_(core) {
+    if (rte_eal_remote_launch(&run, &worker, core) != 0) {
+      throw std::runtime_error("cannot start the worker");
+    }
+  }
+  ~WorkerThread() {
+    worker_.stop();
+    rte_eal_wait_lcore(core_);
+  }
+  WorkerThread(const WorkerThread&) = delete;
+  WorkerThread& operator=(const WorkerThread&) = delete;
+
+ private:
+  static int run(void* worker) {
+    static_cast<Worker*>(worker)->run();
+    return 0;
+  }
+  Worker& worker_;
+  unsigned core_;
+};
 
 // The control thread: sleeps a millisecond at a time until a stop signal comes.
 void run_control(Control& control, StatusServer& status, int stop_signals) {
   pollfd waiting{stop_signals, POLLIN, 0};
-  while (poll(&waiting, 1, 1) <= 0) {
+  bool more = false;
+  while (poll(&waiting, 1, more ? 0 : 1) <= 0) {
     const uint64_t now_ns = boottime_ns();
-    control.tick(now_ns);
+    more = control.tick(now_ns);
     status.tick(now_ns);
   }
 }
@@ -198,11 +220,11 @@ void run(const Config& config) {
   const PacketPool pool = make_packet_pool(config);
   std::vector<std::unique_ptr<Port>> ports;
   std::vector<Worker::Queue> queues;
-  bool adaptive = false;
+  bool adaptive = true;  // one port that wants to be polled is enough for all to be
   for (const PortConfig& port : config.ports) {
     ports.push_back(std::make_unique<Port>(port, pool.get()));
     queues.push_back({ports.back()->id(), 0});
-    adaptive |= port.is_adaptive();
+    adaptive &= port.is_adaptive();
     spdlog::info("{}", ports.back()->describe());
   }
 
@@ -211,7 +233,7 @@ void run(const Config& config) {
   const size_t table_bytes = nat::Nat::memory_bytes(settings);
   const TableMemory table = make_table_memory(table_bytes);
   nat::Nat nat(settings, {table.get(), table_bytes}, random64);
-  TunnelTable tunnels(config.tunnel.max_tunnels);
+  TunnelTable tunnels(std::bit_ceil(config.tunnel.max_tunnels + 1));  // slot 0 is nobody's
   Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
   Neighbours neighbours("neighbours", kNeighbours);
   PortlessMappings portless("portless", kPortlessMappings, settings.timeouts.udp_s);
@@ -236,19 +258,14 @@ void run(const Config& config) {
   std::optional<Metrics> metrics;
   if (config.metrics_listen) metrics.emplace(*config.metrics_listen, counters, nat);
 
-  const unsigned core = rte_get_next_lcore(-1, 1, 0);
-  if (rte_eal_remote_launch(run_worker, &worker, core) != 0) {
-    throw std::runtime_error("cannot start the worker");
+  {
+    const WorkerThread thread(worker, rte_get_next_lcore(-1, 1, 0));
+    control.start(boottime_ns());
+    spdlog::info("tunnels at {}, {} subscribers, worker {}", path.tunnel_endpoint.to_string(),
+                 config.subscribers.size(), adaptive ? "adaptive" : "polling");
+    run_control(control, status, stop_signals);
+    spdlog::info("stopping");
   }
-  control.start(boottime_ns());
-  spdlog::info("tunnels at {}, {} subscribers, worker {}", path.tunnel_endpoint.to_string(),
-               config.subscribers.size(), adaptive ? "adaptive" : "polling");
-
-  run_control(control, status, stop_signals);
-
-  spdlog::info("stopping");
-  worker.stop();
-  rte_eal_wait_lcore(core);
   std::fputs(counters_text(counters).c_str(), stdout);
   std::fflush(stdout);
   close(stop_signals);
@@ -279,6 +296,7 @@ int main(int argc, char** argv) {
     std::fputs(gateway::describe_check(*loaded).c_str(), stdout);
     return 0;
   }
+  std::signal(SIGPIPE, SIG_IGN);  // who reads the log may go away
   gateway::start_log(loaded->log_level);
   try {
     gateway::run(*loaded);

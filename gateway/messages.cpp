@@ -54,6 +54,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.active = true;
   tunnel.slot = message.slot;
   tunnel.epoch = message.epoch;
+  tunnels_.report(message.slot).begin(message.epoch);
   tunnel.mtu_bytes = message.mtu_bytes;
   tunnel.router = message.router;
   tunnel.prefix_count = message.prefix_count;

@@ -172,8 +172,11 @@ bool is_dhcp_port(Be16 port) {
 
 Fate Pipeline::check_inner_source(Packet& packet) {
   const ParsedIpv4& parsed = packet.parsed;
-  if (parsed.protocol == kIpUdp && is_dhcp_port(parsed.destination_port)) [[unlikely]] {
+  if (parsed.protocol == kIpUdp &&
+      (is_dhcp_port(parsed.destination_port) || is_dhcp_port(parsed.source_port))) [[unlikely]] {
     if (packet.plain) return Fate::dhcp_in_plain;  // rule 5
+    // Whoever sends to clients' port 68 plays the server, and that is us.
+    if (parsed.destination_port.host() == kDhcpClientPort) return Fate::rogue_dhcp;
     if (parsed.destination_port.host() == kDhcpServerPort && !parsed.is_fragment) {
       ToControl item;
       item.kind = ToControl::dhcp;
@@ -204,6 +207,7 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
         packet.transport<IcmpHeader>().type != kIcmpEchoRequest) {
       return Fate::to_router;
     }
+    if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
     nat::make_echo_reply(packet.span(), packet.parsed);
     ++counters_.echoes_answered;
     return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
@@ -219,6 +223,7 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
 
 // From one client to another: both addresses are ours, so nothing is translated.
 Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
+  if (&to == packet.tunnel) return Fate::tunnel_to_itself;  // it would go round until its TTL ends
   if (packet.parsed.total_bytes > to.mtu_bytes) {
     if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
     tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, to.mtu_bytes);

@@ -50,9 +50,10 @@ void Pipeline::go_inbound() {
 }
 
 namespace {
-// Every granted port is looked at once in so many sweeps: in two seconds.
+// Every granted port is looked at once in so many sweeps: in two seconds, or longer where the pool
+// is so large that this were too much at a time. Lookups expire what is idle by themselves.
 inline constexpr unsigned kSweepsARound = 2000;
-inline constexpr uint64_t kSweptEntriesMax = 256;
+inline constexpr uint64_t kSweptEntriesMax = 1024;
 }  // namespace
 
 void Pipeline::sweep(uint64_t now_ns) {
@@ -60,6 +61,7 @@ void Pipeline::sweep(uint64_t now_ns) {
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
   nat_.sweep(now_s, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
   portless_.sweep(tunnels_, now_s);
+  counters_.key_expansions = crypto_.expansions();
 }
 
 // ---- The stages that every packet begins with ----
@@ -83,9 +85,8 @@ Fate Pipeline::read_frame(Packet& packet) {
   const unsigned length = rte_pktmbuf_data_len(mbuf);
   if (length < sizeof(EthernetHeader)) return Fate::frame_truncated;
   const auto& ethernet = *reinterpret_cast<const EthernetHeader*>(packet.bytes());
-  if (ethernet.destination != port.mac && !ethernet.destination.is_group()) {
-    return Fate::not_our_mac;
-  }
+  const bool is_ours = ethernet.destination == port.mac;
+  if (!is_ours && !ethernet.destination.is_group()) return Fate::not_our_mac;
   uint16_t ether_type = ethernet.ether_type.host();
   unsigned header = sizeof(EthernetHeader);
   uint16_t vlan = 0;
@@ -101,7 +102,8 @@ Fate Pipeline::read_frame(Packet& packet) {
   if (vlan != port.vlan) return Fate::wrong_vlan;
   packet.strip(header);
   if (ether_type == kEtherTypeIpv4) [[likely]] {
-    return Fate::next;
+    // RFC 1812 §5.3.4: what came as a link-layer broadcast is not forwarded.
+    return is_ours ? Fate::next : Fate::not_our_mac;
   }
   if (ether_type != kEtherTypeArp) return Fate::not_ip;
   ToControl item;
@@ -164,6 +166,11 @@ Fate Pipeline::sort_by_journey(Packet& packet) {
     }
     if (parsed.protocol == kIpUdp && destination == settings_.tunnel_endpoint) {
       packet.from = packet.source();
+      if (!is_foreign_host(packet.from.address)) return Fate::bad_source;
+      // What stands behind the datagram is no part of it.
+      const unsigned extra = parsed.total_bytes - parsed.header_bytes -
+                             packet.transport<UdpHeader>().length_bytes.host();
+      if (extra > 0) rte_pktmbuf_trim(packet.mbuf, static_cast<uint16_t>(extra));
       packet.strip(packet.parsed.payload_offset());
       outbound_.add(packet);
       return Fate::taken;

@@ -151,6 +151,7 @@ class Pipeline {
   void list_mappings(const Tunnel& tunnel);
 
   bool is_own_network(Ipv4Address address) const;
+  bool is_foreign_host(Ipv4Address address) const;  // one host, and not ourselves
 
   const PipelineSettings settings_;
   TunnelTable& tunnels_;

@@ -136,12 +136,12 @@ void PortlessMappings::remove(Entry& entry, Tunnel& tunnel) {
 
 const nat::Mapping* PortlessMappings::inbound(const TunnelTable& tunnels, uint8_t protocol,
                                               Ipv4Address remote, Ipv4Address external,
-                                              uint32_t now_s) {
+                                              uint32_t now_s, Use use) {
   Entry* entry = find({0, external, remote, protocol, 1, {}});
   if (entry == nullptr || is_over(*entry, tunnels.at(entry->mapping.tunnel_slot), now_s)) {
     return nullptr;
   }
-  entry->mapping.last_seen_s = now_s;
+  if (use == Use::refresh) entry->mapping.last_seen_s = now_s;
   return &entry->mapping;
 }
 

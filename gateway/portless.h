@@ -37,9 +37,11 @@ class PortlessMappings {
   const nat::Mapping* outbound(Tunnel& tunnel, uint8_t protocol, Ipv4Address internal,
                                Ipv4Address remote, Ipv4Address external, uint32_t now_s,
                                Refusal& refusal);
-  // The mapping of a packet from `remote` to `external`, or nullptr. Counts as used.
+  // The mapping of a packet from `remote` to `external`, or nullptr. An ICMP error only looks
+  // (RFC 5508 REQ-6).
+  enum class Use : bool { look, refresh };
   const nat::Mapping* inbound(const TunnelTable& tunnels, uint8_t protocol, Ipv4Address remote,
-                              Ipv4Address external, uint32_t now_s);
+                              Ipv4Address external, uint32_t now_s, Use use);
   // Looks at a few more entries and ends those that are idle or whose tunnel has gone.
   void sweep(TunnelTable& tunnels, uint32_t now_s);
   unsigned live() const { return live_; }

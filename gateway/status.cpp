@@ -81,7 +81,10 @@ double seconds_since(uint64_t then_ns, uint64_t now_ns) {
 }
 
 Json tunnel_json(const Subscriber& subscriber, const TunnelReport& report, uint64_t now_ns) {
-  const auto read = [](const auto& field) { return field.load(std::memory_order_relaxed); };
+  const bool is_its_own = report.epoch.load(std::memory_order_acquire) == subscriber.epoch;
+  const auto read = [&](const auto& field) {
+    return is_its_own ? field.load(std::memory_order_relaxed) : 0;
+  };
   const uint64_t packed = read(report.remote);
   const Endpoint remote{Ipv4Address::from_host(static_cast<uint32_t>(packed >> 16)),
                         Be16::from_host(static_cast<uint16_t>(packed))};

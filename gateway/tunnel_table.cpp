@@ -5,6 +5,15 @@
 
 namespace adit::gateway {
 
+void TunnelReport::begin(uint32_t new_epoch) {
+  for (auto* field : {&heard_ns, &heard_packet_ns, &sent_ns, &sent_packet_ns, &remote, &rx_packets,
+                      &rx_bytes, &tx_packets, &tx_bytes}) {
+    field->store(0, std::memory_order_relaxed);
+  }
+  confirmed_index.store(0, std::memory_order_relaxed);
+  epoch.store(new_epoch, std::memory_order_release);
+}
+
 bool Tunnel::owns(Ipv4Address source) const {
   if (source == inner_address) return !source.is_zero();
   for (unsigned i = 0; i < prefix_count; ++i) {

@@ -20,8 +20,10 @@ namespace adit::gateway {
 inline constexpr unsigned kInnerPrefixesMax = 8;
 
 // What a worker tells the control thread about a tunnel, without a message: single relaxed
-// stores. Writer: the owning worker. Reader: the control thread.
+// stores. Writer: the owning worker. Reader: the control thread, which believes it only while
+// `epoch` is that of the tunnel it means: until then it is still the slot's last user's.
 struct alignas(64) TunnelReport {
+  std::atomic<uint32_t> epoch{0};
   std::atomic<uint64_t> heard_ns{0};         // last authenticated type 4 packet received
   std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
   std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent
@@ -32,7 +34,9 @@ struct alignas(64) TunnelReport {
   std::atomic<uint64_t> tx_packets{0};
   std::atomic<uint64_t> tx_bytes{0};
   std::atomic<uint32_t> confirmed_index{0};  // local index of the current session
-  std::atomic<uint32_t> mappings{0};         // live
+
+  // Worker: a new tunnel uses the slot.
+  void begin(uint32_t new_epoch);
 };
 
 // Adds to a report's counter: a plain load and store, since there is one writer.
@@ -50,6 +54,8 @@ struct alignas(64) Tunnel {
   Endpoint remote;                // where its packets come from; zero until a session is confirmed
   Ipv4Address inner_address;      // zero until leased
   Ipv4Address router;             // our own address inside, which speaks for us in ICMP errors
+  uint32_t icmp_errors_left = 0;  // of this second's, see kIcmpErrorsPerTunnel
+  uint32_t icmp_errors_at_s = 0;
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
   std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // a LAN behind the client
   nat::Subscriber subscriber;

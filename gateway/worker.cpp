@@ -87,7 +87,10 @@ void Worker::flush_control() {
   Pipeline::ControlOutbox& outbox = pipeline_.control_outbox();
   for (unsigned i = 0; i < outbox.count; ++i) {
     const ToControl& item = outbox.items[i];
-    const bool pushed = to_control_.push(item);
+    // A flood of handshakes fills half of the ring at most: ARP and DHCP must get through.
+    const bool is_crowded =
+        item.kind == ToControl::handshake && to_control_.size() > to_control_.capacity() / 2;
+    const bool pushed = !is_crowded && to_control_.push(item);
     if (item.packet == nullptr) {
       // A lost request for a neighbour: forget the entry, so that the next packet asks again.
       if (!pushed && item.kind == ToControl::resolve) {

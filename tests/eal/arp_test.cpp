@@ -36,7 +36,7 @@ class ArpTest : public testing::Test, private Arp::Sink {
   std::vector<Sent> sent_;
   std::vector<MacAddress> found_;
   unsigned lost_ = 0;
-  Arp arp_{{{kOurs, {kOurAddress, 24}, {kPoolAddress}}}, 4, *this};
+  Arp arp_{{{kOurs, {kOurAddress, 24}, {kPoolAddress}}}, 8, *this};
 
  private:
   void send_arp(unsigned, const MacAddress& to, const ArpPacket& packet) override {
@@ -128,10 +128,42 @@ TEST_F(ArpTest, FollowsANeighbourThatChangesItsCard) {
 
 TEST_F(ArpTest, TableIsBounded) {
   for (uint8_t host = 100; host < 110; ++host) {
+    const Ipv4Address address = Ipv4Address::from_octets(30, 1, 1, host);
+    arp_.resolve(0, address, now_ns_);
+    receive(kArpReply, kTheirs, address, kOurAddress);
+  }
+  EXPECT_EQ(arp_.entries().size(), 8u);
+  EXPECT_EQ(lost_, 2u);
+}
+
+TEST_F(ArpTest, SilentNeighboursTakeAQuarterOfTheTableAtMost) {
+  for (uint8_t host = 100; host < 110; ++host) {
     arp_.resolve(0, Ipv4Address::from_octets(30, 1, 1, host), now_ns_);
   }
-  EXPECT_EQ(arp_.entries().size(), 4u);
-  EXPECT_EQ(lost_, 6u);
+  EXPECT_EQ(arp_.entries().size(), 2u);
+  pass(5);
+  EXPECT_TRUE(arp_.entries().empty());
+  arp_.resolve(0, kNeighbour, now_ns_);
+  EXPECT_EQ(arp_.entries().size(), 1u) << "there is room again";
+}
+
+TEST_F(ArpTest, NextHopIsNeverForgotten) {
+  arp_.keep(0, kNeighbour, now_ns_);
+  pass(20);
+  EXPECT_EQ(arp_.entries().size(), 1u);
+  receive(kArpReply, kTheirs, kNeighbour, kOurAddress);
+  EXPECT_EQ(found_, std::vector<MacAddress>{kTheirs});
+}
+
+TEST_F(ArpTest, NeighbourThatAnswersIsForgottenInTimeAndComesBackWhenUsed) {
+  arp_.resolve(0, kNeighbour, now_ns_);
+  for (int i = 0; i < 20 && lost_ == 0; ++i) {
+    receive(kArpReply, kTheirs, kNeighbour, kOurAddress);
+    pass(31);
+  }
+  EXPECT_EQ(lost_, 1u);
+  arp_.resolve(0, kNeighbour, now_ns_);
+  EXPECT_EQ(arp_.entries().size(), 1u);
 }
 
 TEST_F(ArpTest, AnnouncesEveryAddressOnce) {

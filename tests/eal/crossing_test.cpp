@@ -50,6 +50,12 @@ TEST_F(Crossing, AddressThatNobodyHoldsAnyMoreIsNotReached) {
   expect_only_drop(Fate::tunnel_to_tunnel);
 }
 
+TEST_F(Crossing, PacketToTheClientsOwnLanDoesNotGoRound) {
+  FarEnd one = open_tunnel(1, Protection::aes_256_gcm);
+  receive_from(one, one.seal(udp_packet(kApplication, {kInner, Be16::from_host(7)}, kHello)));
+  expect_only_drop(Fate::tunnel_to_itself);
+}
+
 TEST_F(Crossing, TtlOneIsAnswered) {
   FarEnd one = open_tunnel(1, Protection::aes_256_gcm);
   open_tunnel(2, Protection::plain);

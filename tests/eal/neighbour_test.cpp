@@ -77,6 +77,14 @@ TEST_F(NeighbourPath, FrameForAnotherMachineIsDropped) {
   expect_only_drop(Fate::not_our_mac);
 }
 
+TEST_F(NeighbourPath, Ipv4InABroadcastFrameIsDropped) {
+  Bytes frame(60, 0xff);
+  frame[12] = 0x08;
+  frame[13] = 0x00;
+  receive_frame(0, frame);
+  expect_only_drop(Fate::not_our_mac);
+}
+
 TEST_F(NeighbourPath, ShortFrameIsDropped) {
   receive_frame(0, Bytes(13, 0xff));
   expect_only_drop(Fate::frame_truncated);

@@ -145,6 +145,16 @@ TEST_F(TunnelPath, PlainSessionEndsAsWell) {
   expect_only_drop(Fate::session_expired);
 }
 
+TEST_F(TunnelPath, BytesBehindTheDatagramAreNoPartOfIt) {
+  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
+  const Bytes datagram = udp_packet(far.outer, kTunnelEndpoint, far.seal(kGood));
+  const Bytes segment(datagram.begin() + 20, datagram.end());
+  Bytes padded = segment;
+  padded.resize(segment.size() + 5, 0xee);
+  receive(0, adit::test::ipv4_packet(far.outer.address, kGateway, kIpUdp, padded));
+  EXPECT_EQ(sent(0).size(), 1u);
+}
+
 TEST_F(TunnelPath, ProbeIsAnsweredWithItsStamp) {
   FarEnd far = open_tunnel(1, Protection::plain);
   Bytes probe(16, 0);
