@@ -76,7 +76,9 @@ void read_eal(Section section, EalConfig& eal) {
       section.fail_item("worker_cores", i, "is the main core; a worker needs a core of its own");
     }
   }
-  section.read("file_prefix", eal.file_prefix, config::name());
+  if (eal.worker_cores.size() > 1 && section.good("worker_cores")) {
+    section.fail_item("worker_cores", 1, "only one worker is supported");
+  }
   section.read_list("extra_args", eal.extra_args, config::text());
   section.reject_unknown_keys();
 }

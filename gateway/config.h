@@ -42,9 +42,8 @@ struct EalConfig {
 
   Hugepages hugepages = Hugepages::kAuto;  // use_hugepages() resolves kAuto
   uint32_t memory_mb = 512;                // EAL's -m
-  std::optional<uint32_t> main_core;       // the control thread's; EAL chooses when absent
-  std::vector<uint32_t> worker_cores;      // one worker each; EAL chooses one when empty
-  std::string file_prefix = "adit";
+  std::optional<uint32_t> main_core;       // the control thread's; we choose when absent
+  std::vector<uint32_t> worker_cores;      // one; we choose it when empty
   std::vector<std::string> extra_args;  // appended to EAL's command line as they are
 };
 

@@ -79,7 +79,7 @@ std::vector<std::string> eal_arguments(const Config& config) {
   } else {
     add({"--no-huge", "--no-shconf"});
   }
-  add({"--file-prefix", config.eal.file_prefix, "--no-telemetry"});
+  add({"--no-telemetry"});
   add({"--log-level", "*:warning"});
   bool has_pci = false;
   for (const PortConfig& port : config.ports) {

@@ -58,7 +58,7 @@ class Gateway:
         self.socket = self.lab.directory / "gateway.sock"
         self.process = None
         self.config = {
-            "eal": {"hugepages": "no", "memory": "256M", "file_prefix": self.lab.prefix},
+            "eal": {"hugepages": "no", "memory": "256M"},
             "ports": self._ports(),
             "uplink": "uplink",
             "public": "public" if world.two_ports else "uplink",

@@ -67,7 +67,6 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   const gateway::Config fresh;
   EXPECT_EQ(shown->eal.memory_mb, fresh.eal.memory_mb);
   EXPECT_EQ(shown->eal.hugepages, fresh.eal.hugepages);
-  EXPECT_EQ(shown->eal.file_prefix, fresh.eal.file_prefix);
   const gateway::PortConfig port;
   EXPECT_EQ(shown->ports[0].mtu, port.mtu);
   EXPECT_EQ(shown->ports[0].rx_descriptors, port.rx_descriptors);
