@@ -58,6 +58,8 @@ struct Subscriber {
   uint64_t seen_sent_ns = 0;
 };
 
+inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subscribers
+
 class Control final : private Arp::Sink {
  public:
   // Everything referred to outlives this. `limits_profiles[i]` is subscriber i's.

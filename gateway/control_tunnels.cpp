@@ -1,0 +1,254 @@
+// The control thread's part in tunnels: handshakes answered, tunnels opened, followed and closed.
+#include <rte_mbuf.h>
+#include <spdlog/spdlog.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "gateway/control.h"
+
+namespace adit::gateway {
+namespace {
+
+using tunnel::Action;
+using tunnel::HandshakeReject;
+
+// With so many slow packets waiting, a handshake must carry a cookie (mac2).
+inline constexpr unsigned kLoadedItems = 128;
+static_assert(kSubscriberPrefixesMax <= kInnerPrefixesMax);
+
+tunnel::Tai64n tai64n_now() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return tunnel::tai64n_from_unix(static_cast<uint64_t>(now.tv_sec),
+                                  static_cast<uint32_t>(now.tv_nsec));
+}
+
+tunnel::Protection protection_of(Protection configured) {
+  switch (configured) {
+    case Protection::kPlain:
+      return tunnel::Protection::plain;
+    case Protection::kAes256Gcm:
+      return tunnel::Protection::aes_256_gcm;
+    case Protection::kChaCha20Poly1305:
+      break;
+  }
+  return tunnel::Protection::chacha20_poly1305;
+}
+
+}  // namespace
+
+void Control::count(HandshakeReject reason) {
+  ++counters_.handshakes_rejected[static_cast<size_t>(reason)];
+}
+
+// mac1 always; under load mac2 as well, or the sender gets a cookie to come back with.
+bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns) {
+  using Verdict = tunnel::CookieChecker::Verdict;
+  const Verdict verdict = cookies_.check(message, from, now_ns, random_);
+  if (verdict == Verdict::bad_mac1) {
+    count(HandshakeReject::bad_mac);
+    return false;
+  }
+  if (verdict == Verdict::mac1_and_mac2 || from_worker_.size() < kLoadedItems) return true;
+  const auto& initiation = *reinterpret_cast<const tunnel::InitiationMessage*>(message.data());
+  const tunnel::CookieReplyMessage reply = cookies_.make_reply(
+      message, initiation.sender_index.host(), from, now_ns, random_);
+  ToWorker send;
+  send.kind = ToWorker::send_udp;
+  send.remote = from;
+  send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
+  if (send.packet != nullptr) tell_worker(send);
+  ++counters_.cookies_sent;
+  return false;
+}
+
+Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
+}
+
+void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
+  const std::span<const uint8_t> bytes{rte_pktmbuf_mtod(item.packet, const uint8_t*),
+                                       rte_pktmbuf_data_len(item.packet)};
+  if (bytes.size() != sizeof(tunnel::InitiationMessage)) {
+    return count(HandshakeReject::malformed);
+  }
+  if (!admit(bytes, item.from, now_ns)) return;
+  const auto opened = tunnel::open_initiation(
+      identity_, *reinterpret_cast<const tunnel::InitiationMessage*>(bytes.data()));
+  if (!opened) return count(HandshakeReject::not_authentic);
+  Subscriber* subscriber = subscriber_of(opened->remote_public_key);
+  if (subscriber == nullptr) return count(HandshakeReject::unknown_peer);
+  if (!prepare_peer(*subscriber, now_ns)) return;
+
+  HandshakeReject reject = HandshakeReject::none;
+  const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
+  if (reject != HandshakeReject::none) {
+    count(reject);
+    // A refused first handshake leaves nothing behind.
+    if (subscriber->epoch == 0) {
+      free_slots_.push_back(subscriber->slot);
+      subscriber->slot = 0;
+      subscriber->peer.reset();
+    }
+    return;
+  }
+  ++counters_.handshakes_accepted;
+  subscriber->last_stamp = subscriber->peer->last_received_stamp();
+  if (subscriber->epoch == 0) open_tunnel(*subscriber, now_ns);
+  act(*subscriber, actions, item.from);
+}
+
+// Gives a subscriber without a tunnel a slot and a peer. False if there is no slot, or its key is
+// no point that a handshake can use.
+bool Control::prepare_peer(Subscriber& subscriber, uint64_t) {
+  if (subscriber.peer) return true;
+  if (!subscriber.identity) {
+    subscriber.identity = tunnel::make_remote_identity(
+        identity_, tunnel::PublicKey{subscriber.config->public_key},
+        tunnel::PresharedKey{subscriber.config->preshared_key.value_or(KeyBytes{})});
+    if (!subscriber.identity) {
+      count(HandshakeReject::not_authentic);
+      return false;
+    }
+  }
+  if (free_slots_.empty()) {
+    ++counters_.tunnel_table_full;
+    return false;
+  }
+  subscriber.slot = free_slots_.back();
+  free_slots_.pop_back();
+  subscriber.epoch = 0;
+  tunnel::PeerConfig config;
+  config.initiates = false;
+  config.heartbeat_ns = config_.tunnel.heartbeat_ns;
+  config.dead_after_ns = config_.tunnel.dead_after_ns;
+  config.slot = subscriber.slot;
+  config.slot_bits = static_cast<uint8_t>(tunnels_.slot_bits());
+  size_t next = 0;
+  for (Protection protection : subscriber.config->protections) {
+    if (next == config.preference.size()) break;
+    config.preference[next++] = protection_of(protection);
+    config.allowed = config.allowed.with(protection_of(protection));
+  }
+  subscriber.peer.emplace(identity_, *subscriber.identity, config, random_);
+  subscriber.peer->restore_received_stamp(subscriber.last_stamp);
+  return true;
+}
+
+void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
+  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
+  subscriber.epoch = next_epoch_++;
+  subscriber.opened_ns = now_ns;
+  subscriber.seen_heard_ns = subscriber.seen_sent_ns = 0;
+  subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
+  by_slot_[subscriber.slot] = position;
+  open_.push_back(position);
+  ++counters_.tunnels_opened;
+
+  ToWorker message;
+  message.kind = ToWorker::open_tunnel;
+  message.slot = subscriber.slot;
+  message.epoch = subscriber.epoch;
+  message.mtu_bytes = config_.tunnel.mtu;
+  message.address = subscriber.address;
+  message.router = config_.pools[subscriber.config->pool].router;
+  message.limits_profile = subscriber.limits_profile;
+  for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
+    message.prefixes[message.prefix_count++] = prefix;
+  }
+  tell_worker(message);
+  spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);
+}
+
+void Control::close_tunnel(Subscriber& subscriber) {
+  ToWorker message;
+  message.kind = ToWorker::close_tunnel;
+  message.slot = subscriber.slot;
+  tell_worker(message);
+  dhcp_.release(subscriber.config->public_key);
+  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
+  open_.erase(std::find(open_.begin(), open_.end(), position));
+  by_slot_[subscriber.slot] = kNobody;
+  free_slots_.push_back(subscriber.slot);
+  ++counters_.tunnels_aged_out;
+  spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
+               subscriber.config->name);
+  subscriber.peer.reset();
+  subscriber.slot = 0;
+  subscriber.epoch = 0;
+  subscriber.address = {};
+}
+
+// Passes on to the peer what the worker has seen of the tunnel, and does what is due.
+void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
+  tunnel::Peer& peer = *subscriber.peer;
+  const TunnelReport& report = tunnels_.report(subscriber.slot);
+  if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) {
+    const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
+    const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);
+    // In the order in which they happened: an answer that we sent before we heard again answers
+    // nothing.
+    const auto pass_on_sent = [&] {
+      if (sent_ns == subscriber.seen_sent_ns) return;
+      const bool carried_packet =
+          report.sent_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_sent_ns;
+      subscriber.seen_sent_ns = sent_ns;
+      peer.on_sent(sent_ns, carried_packet);
+    };
+    if (sent_ns < heard_ns) pass_on_sent();
+    if (heard_ns != subscriber.seen_heard_ns) {
+      const bool carried_packet =
+          report.heard_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_heard_ns;
+      subscriber.seen_heard_ns = heard_ns;
+      peer.on_heard(heard_ns, carried_packet);
+    }
+    pass_on_sent();
+  }
+  if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
+}
+
+void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to) {
+  ToWorker answer;  // a response and its session travel together
+  bool has_session = false;
+  bool died = false;
+  for (const Action& action : actions) {
+    switch (action.kind) {
+      case Action::send_message:
+        answer.packet = packet_of(action.message_span());
+        break;
+      case Action::install_session:
+        answer.session = action.session;
+        subscriber.protection = action.session.protection;
+        has_session = true;
+        break;
+      case Action::send_heartbeat: {
+        ToWorker message;
+        message.kind = ToWorker::heartbeat;
+        message.slot = subscriber.slot;
+        tell_worker(message);
+        break;
+      }
+      case Action::drop_sessions: {
+        ToWorker message;
+        message.kind = ToWorker::drop_sessions;
+        message.slot = subscriber.slot;
+        tell_worker(message);
+        break;
+      }
+      case Action::dead:
+        died = true;
+        break;
+    }
+  }
+  if (answer.packet != nullptr) {
+    answer.kind = has_session ? ToWorker::install_session : ToWorker::send_udp;
+    answer.slot = subscriber.slot;
+    answer.remote = to;
+    tell_worker(answer);
+  }
+  if (died) close_tunnel(subscriber);
+}
+
+}  // namespace adit::gateway
