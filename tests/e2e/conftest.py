@@ -52,13 +52,13 @@ def start_gateway(world, protection="aes-256-gcm", clients=("pc",), strangers=()
     return gateway
 
 
-def start_client(gateway, namespace, name="pc", change=None, **arguments):
+def start_client(gateway, namespace, name="pc", change=None, up_within_s=15, **arguments):
     client = Client(namespace, gateway.keys, name, gateway.config["tunnel"]["protections"],
                     **arguments)
     if change:
         change(client.config)
     client.start()
-    client.wait_until_up()
+    client.wait_until_up(up_within_s)
     return client
 
 

@@ -109,12 +109,27 @@ def test_frames_and_ip_headers_that_are_wrong(world, wire):
         (edit(good, IP_AT + 10, b"\xde\xad"), "ip_bad_checksum"),
         (wire.ip() / Udp(**FROM_NATFW, len=500) / Raw(bytes(64)), "ip_bad_transport"),
         (wire.ip() / Udp(**FROM_NATFW, len=4) / Raw(bytes(64)), "ip_bad_transport"),
-        (wire.ip(flags="MF") / Udp(**FROM_NATFW) / Raw(bytes(64)), "outer_fragment"),
         (wire.ip(destination="30.1.1.99") / Udp(**FROM_NATFW), "not_our_address"),
         (edit(good, 0, b"\x02\x00\x00\x00\x00\x77"), "not_our_mac"),
         (edit(good, 12, b"\x88\xb5"), "not_ip"),
         (Ether(dst=wire.ether.dst, src=wire.ether.src) / Dot1Q(vlan=7) / bytes(good)[IP_AT:],
          "wrong_vlan"),
+    ])
+    still_works(world)
+
+
+def test_fragments_are_refused(world, wire):
+    # On net_af_packet the kernel puts fragments together before the driver sees them.
+    gateway = start_gateway(world, change=lambda config: config["ports"][0].update(
+        device="net_af_xdp0,iface=uplink"))
+    start_client(gateway, world.pc)
+    server = dict(source=topology.SERVER)
+    expect_drops(gateway, wire, [
+        (wire.ip(flags="MF") / Udp(**FROM_NATFW) / Raw(bytes(64)), "outer_fragment"),
+        (wire.ip(frag=8) / Raw(bytes(64)), "public_fragment"),
+        (wire.ip(**server, flags="MF") / Udp(sport=6600, dport=2000) / Raw(bytes(64)),
+         "public_fragment"),
+        (wire.ip(**server, frag=100, proto="tcp") / Raw(bytes(64)), "public_fragment"),
     ])
     still_works(world)
 
@@ -191,7 +206,6 @@ def test_inner_packets_that_are_wrong(world, wire):
         (inside(inner(destination="192.168.1.11") / udp), "tunnel_to_tunnel"),
         (inside(inner(destination=topology.GATEWAY) / looks_like_tunnel), "hairpin"),
         (inside(inner(flags="MF") / udp / Raw(bytes(16))), "inner_fragment"),
-        (inside(inner(proto=47) / Raw(bytes(40))), "unsupported_protocol"),
         (inside(inner(ttl=1) / udp), "ttl_exceeded"),
         (wire.tunnel(edit(header + bytes(good), 1, bytes([header[1] ^ 1]))), "bad_tag"),
         (wire.ip(source="20.1.1.66") / Udp(**FROM_NATFW) / Raw(header + bytes(good)),
@@ -223,8 +237,7 @@ def test_public_side_packets_that_are_wrong(world, wire):
         (wire.ip(source="127.0.0.1") / Udp(sport=6600, dport=50000), "bad_source"),
         (wire.ip(source="224.0.0.9") / Udp(sport=6600, dport=50000), "bad_source"),
         (wire.ip(source=topology.GATEWAY) / Udp(sport=6600, dport=50000), "bad_source"),
-        (wire.ip(**server, frag=100) / Raw(bytes(64)), "public_fragment"),
-        (wire.ip(**server, proto=47) / Raw(bytes(64)), "unsupported_protocol"),
+        (wire.ip(**server, proto=47) / Raw(bytes(64)), "no_mapping"),
         (wire.ip(**server) / ICMP(type=13), "icmp_unsupported"),
         (error / quoted, "icmp_no_mapping"),
         (error / Raw(bytes(quoted)[:12]), "icmp_bad_quote"),
@@ -298,7 +311,7 @@ def test_the_client_drops_what_its_gateway_did_not_send(world):
         {name: 1 for _, name in rows}
     inject(world.natfw, "inside",
            [to_client(generator.choice(b"\x01\x02\x03\x04\x05").to_bytes(1, "little")
-                      + generator.randbytes(generator.randrange(1400))) for _ in range(5000)])
+                      + generator.randbytes(generator.randrange(1400))) for _ in range(1000)])
     time.sleep(0.5)
     assert client.is_up()
     still_works(world)

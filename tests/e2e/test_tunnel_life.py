@@ -10,7 +10,7 @@ from conftest import (ask, download, quick_ageing, start_client, start_gateway, 
                       start_web_server)
 from lab import topology
 from lab.netns import wait_until
-from lab.programs import Client
+from lab.programs import Client, make_key
 
 
 def in_background(function, *arguments, **named):
@@ -157,3 +157,56 @@ def test_sigterm_stops_the_gateway_within_a_second_under_traffic(world):
     assert gateway.stop() == 0
     assert time.monotonic() - began < 1.0
     assert "received" in gateway.process.log()  # the counters, printed at the end
+
+
+def test_the_next_gateway_is_tried_when_the_first_is_silent(world):
+    gateway = start_gateway(world)
+
+    def silent_one_first(config):
+        silent = config["gateways"][0] | {"endpoint": f"{topology.GATEWAY}:8001"}
+        config["gateways"].insert(0, silent)  # natfw lets nothing out to that port
+
+    client = start_client(gateway, world.pc, change=silent_one_first, up_within_s=40)
+    assert client.status()["endpoint"] == f"{topology.GATEWAY}:{topology.TUNNEL_PORT}"
+    assert client.counters()["gateway_changes"] >= 1
+
+
+def test_a_lease_is_renewed_before_it_ends(world):
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(lease="60s"))
+    client = start_client(gateway, world.pc)
+    wait_until(lambda: gateway.status()["dhcp"]["ack"] == 2, 35, "the renewal, half way through")
+    assert client.address() == topology.INNER
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+
+
+def test_a_lan_behind_the_client_is_carried_too(world):
+    def with_lan(config):
+        config["subscribers"][0]["prefixes"] = ["10.50.0.0/16"]
+
+    gateway = start_gateway(world, change=with_lan)
+    start_client(gateway, world.pc, change=lambda config: config.update(lan=["10.50.0.0/16"]))
+    world.pc.address("lo", "10.50.0.7/32")
+    world.pc.address("lo", "10.51.0.7/32")
+    assert world.pc.succeeds("ping", "-c2", "-i0.2", "-W2", "-I", "10.50.0.7", topology.SERVER)
+    assert not world.pc.succeeds("ping", "-c1", "-W1", "-I", "10.51.0.7", topology.SERVER)
+    assert gateway.counters()["spoofed_source"] >= 1
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_preshared_key_must_be_the_same_at_both_ends(world, same):
+    psk = make_key(world.lab, "psk")
+    other = psk if same else make_key(world.lab, "other-psk")
+
+    def with_psk(config):
+        config["subscribers"][0]["preshared_key_file"] = str(psk.private_file)
+
+    gateway = start_gateway(world, change=with_psk)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    client.config["preshared_key_file"] = str(other.private_file)
+    client.start()
+    if same:
+        client.wait_until_up()
+    else:
+        time.sleep(3)
+        assert not client.is_up()
+        assert client.counters()["handshake_not_authentic"] >= 1

@@ -80,6 +80,39 @@ def test_ping_reaches_the_server_and_the_gateways_inner_address(world):
         assert " 0% packet loss" in done.stdout
 
 
+RAW_ECHO = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_RAW, int(sys.argv[2]))
+server.bind((sys.argv[1], 0))
+print("ready", flush=True)
+packet, sender = server.recvfrom(2000)
+server.sendto(packet[20:], sender)
+print("from", sender[0], flush=True)
+"""
+
+RAW_ASK = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_RAW, int(sys.argv[2]))
+client.bind((sys.argv[1], 0))
+client.settimeout(3)
+client.sendto(b"there and back", (sys.argv[3], 0))
+print(client.recv(2000)[20:].decode())
+"""
+
+
+@pytest.mark.parametrize("protocol", [47, 50, 99], ids=["GRE", "ESP", "number 99"])
+def test_any_ip_protocol_passes_both_ways(world, protocol):
+    gateway = start_gateway(world)
+    start_client(gateway, world.pc)
+    server = world.server.start(PYTHON, "-c", RAW_ECHO, topology.SERVER, protocol,
+                                name="raw-echo")
+    server.wait_for_log("ready")
+    answer = world.pc.run(PYTHON, "-c", RAW_ASK, topology.INNER, protocol, topology.SERVER)
+    assert answer.stdout.strip() == "there and back"
+    server.wait_for_log(f"from {world.nat_address}")
+    gateway.check_conservation()
+
+
 def test_traceroute_shows_the_gateway_the_internet_and_the_server(world):
     gateway = start_gateway(world)
     start_client(gateway, world.pc)
