@@ -14,7 +14,7 @@ import sys
 import time
 
 from lab import hops, topology
-from lab.netns import Lab, LabError
+from lab.netns import Lab, LabError, wait_until
 from lab.programs import Client, Gateway, make_keys
 from lab.topology import SERVER, SERVER_PORT, WorkedExample
 
@@ -51,6 +51,8 @@ def start_servers(world):
     sha256 = make_file(www / "file")
     world.server.start(PYTHON, "-m", "http.server", SERVER_PORT, "--bind", SERVER,
                        "--directory", www, name="http-server")
+    wait_until(lambda: world.internet.succeeds("curl", "-sf", "-o/dev/null", "-m2", f"{URL}/"), 10,
+               "the web server to answer the internet")
     world.server.start(PYTHON, UDP, "echo", SERVER, SERVER_PORT,
                        name="udp-echo").wait_for_log("ready")
     world.server.start("iperf3", "--server", "--forceflush", name="iperf3").wait_for_log("listening")
@@ -60,7 +62,7 @@ def start_servers(world):
 def show_nothing_passes(world):
     step("Without the tunnel nothing passes natfw")
     require(world.internet.succeeds("curl", "-sf", "-o/dev/null", "-m3", f"{URL}/"),
-            "the web server does not answer even from the internet")
+            "the web server does not answer the internet")
     print("the web server answers the internet")
     require(not world.pc.succeeds("ping", "-c2", "-i0.2", "-W1", SERVER), "pc can ping the server")
     print(f"pc: ping {SERVER}: no answer")
@@ -175,6 +177,7 @@ def main():
     options = parser.parse_args()
     if os.getuid() != 0:
         sys.exit("scripts/demo: run as root: it makes network namespaces")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     began = time.monotonic()

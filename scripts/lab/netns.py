@@ -6,7 +6,8 @@ ever given an address in the machine's own namespace: links are created directly
 the lab's.
 
 A program started here also dies with the Python process that started it, however that ends
-(PR_SET_PDEATHSIG), so a killed run leaves at most empty namespaces; the next run removes those.
+(PR_SET_PDEATHSIG), so a killed run leaves at most empty namespaces and a directory; the next run
+removes those.
 """
 
 import os
@@ -207,9 +208,16 @@ class Lab:
 
 
 def remove_leftovers():
-    """Removes the namespaces of runs that were killed before they could clean up."""
+    """Removes the namespaces and directories of runs that were killed before they could."""
+    def is_left_over(name):
+        match = re.match(r"adit-[a-z]+-(\d+)-", name)
+        return match and not os.path.exists(f"/proc/{match[1]}")
+
     listing = subprocess.run(["ip", "netns", "list"], text=True, capture_output=True, check=True)
     for line in listing.stdout.splitlines():
-        match = re.match(r"(adit-[a-z]+-(\d+)-\w+)\b", line)
-        if match and not os.path.exists(f"/proc/{match[2]}"):
-            subprocess.run(["ip", "netns", "delete", match[1]], capture_output=True)
+        name = line.split()[0]
+        if is_left_over(name):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+    for path in pathlib.Path(tempfile.gettempdir()).glob("adit-*"):
+        if is_left_over(path.name):
+            shutil.rmtree(path, ignore_errors=True)
