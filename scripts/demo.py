@@ -55,7 +55,8 @@ def start_servers(world):
                "the web server to answer the internet")
     world.server.start(PYTHON, UDP, "echo", SERVER, SERVER_PORT,
                        name="udp-echo").wait_for_log("ready")
-    world.server.start("iperf3", "--server", "--forceflush", name="iperf3").wait_for_log("listening")
+    iperf3 = world.server.start("iperf3", "--server", "--forceflush")
+    iperf3.wait_for_log("listening")
     return sha256
 
 
@@ -102,7 +103,8 @@ def show_udp(world, gateway, protection):
     external_port = hops.external_port(rows)
     require(rows == hops.expected(protection, world.nat_address, external_port),
             "the table differs from the worked example's")
-    internal, external = f"{topology.INNER}:{topology.INNER_PORT}", f"{topology.GATEWAY}:{external_port}"
+    internal = f"{topology.INNER}:{topology.INNER_PORT}"
+    external = f"{world.nat_address}:{external_port}"
     entry = [mapping for mapping in gateway.mappings(gateway.tunnel("pc")["index"])
              if mapping["protocol"] == "udp" and mapping["internal"] == internal]
     require([mapping["external"] for mapping in entry] == [external],
