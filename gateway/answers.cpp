@@ -21,6 +21,14 @@ Fate Pipeline::answer_ping(Packet& packet) {
   return send_ip(packet.port, packet.mbuf);
 }
 
+// An echo request from a client, to our address inside or to an external one.
+Fate Pipeline::answer_inner_ping(Packet& packet) {
+  if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
+  nat::make_echo_reply(packet.span(), packet.parsed);
+  ++counters_.echoes_answered;
+  return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
+}
+
 // To the port's own address, and neither a tunnel's packet nor a translated one's reply.
 Fate Pipeline::answer_local(Packet& packet) {
   if (!is_foreign_host(packet.ip().source)) return Fate::bad_source;
@@ -76,7 +84,8 @@ void Pipeline::tell_client(const Packet& packet, uint8_t type, uint8_t code, uin
   finish(send_into_tunnel(*packet.tunnel, error, Seal::as_session), error);
 }
 
-// An error to a host on the Internet, from the address it wrote to.
+// An error to a host on the Internet, from the address it wrote to. Who wrote from an address of
+// ours was hairpinned, and is inside.
 void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
   if (!may_answer_with_error(packet)) return;
   rte_mbuf* error = new_packet();
@@ -87,7 +96,20 @@ void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, u
                             packet.ip().source, {bytes, 576});
   rte_pktmbuf_trim(error, static_cast<uint16_t>(576 - length));
   ++counters_.icmp_errors_sent;
-  finish(send_ip(settings_.public_port, error), error);
+  const bool is_inside = nat_.is_pool_address(packet.ip().source);
+  finish(is_inside ? send_error_back_inside(error) : send_ip(settings_.public_port, error), error);
+}
+
+// An error of our own about a hairpinned packet takes the way of any that comes from outside.
+Fate Pipeline::send_error_back_inside(rte_mbuf* error) {
+  Packet packet;
+  packet.mbuf = error;
+  packet.hairpin = true;
+  for (const auto stage : {&Pipeline::read_ip, &Pipeline::find_mapping,
+                           &Pipeline::translate_inbound, &Pipeline::wrap}) {
+    if (const Fate fate = (this->*stage)(packet); fate != Fate::next) return fate;
+  }
+  return Fate::taken;
 }
 
 void Pipeline::send_heartbeat(Tunnel& tunnel) {

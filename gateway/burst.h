@@ -28,6 +28,7 @@ struct Packet {
   tunnel::SessionSet::Place place = tunnel::SessionSet::kNone;
   bool plain = false;        // came as type 5
   bool is_icmp_error = false;
+  bool hairpin = false;  // from inside to an external address of ours: goes out and comes back
   nat::Protocol protocol = nat::Protocol::udp;
   ParsedIpv4 parsed;         // of the IPv4 packet at the first byte
   nat::QuotedPacket quoted;  // of an ICMP error

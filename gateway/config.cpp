@@ -225,6 +225,7 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   blocks.reject_unknown_keys();
   read_timeouts(section.child("timeouts"), nat.timeouts);
   section.read("mss_clamp", nat.mss_clamp, config::boolean());
+  section.read("hairpin", nat.hairpin, config::boolean());
   read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }

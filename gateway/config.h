@@ -132,6 +132,7 @@ struct NatConfig {
   uint32_t blocks_per_subscriber = 4;  // 1-4
   NatTimeouts timeouts;
   bool mss_clamp = true;
+  bool hairpin = true;  // RFC 4787 REQ-9, RFC 5382 REQ-8
   LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;

@@ -56,7 +56,7 @@ const char* fate_name(Fate fate);
   X(outbound_packets) X(outbound_bytes) X(inbound_packets) X(inbound_bytes)                  \
   X(heartbeats_received) X(heartbeats_sent) X(probes_answered) X(echoes_answered)            \
   X(icmp_errors_sent) X(icmp_errors_suppressed) X(icmp_errors_translated) X(mss_clamped)     \
-  X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
+  X(hairpinned) X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
   X(loops) X(busy_loops) X(sleeps)
 
 // One worker's counters. Writer: that worker. Readers: the control thread, which may see a value

@@ -16,6 +16,7 @@ bool Pipeline::is_foreign_host(Ipv4Address address) const {
 
 // Nobody out there may speak from our own addresses, or from one that is no single host.
 Fate Pipeline::check_public_source(Packet& packet) {
+  if (packet.hairpin) return Fate::next;  // its source is one that we have just given it
   return is_foreign_host(packet.ip().source) ? Fate::next : Fate::bad_source;
 }
 
@@ -74,7 +75,8 @@ Fate Pipeline::forward_inbound(Packet& packet) {
     tell_internet(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;
   }
-  if (!nat::decrement_ttl(packet.bytes())) {
+  // A hairpinned packet lost its hop on the way out: we are one router, not two.
+  if (!packet.hairpin && !nat::decrement_ttl(packet.bytes())) {
     tell_internet(packet, kIcmpTimeExceeded, 0, 0);
     return Fate::ttl_exceeded;
   }

@@ -162,6 +162,7 @@ PipelineSettings pipeline_settings(const Config& config,
   settings.tunnel_endpoint = config.tunnel_endpoint();
   for (const PoolConfig& pool : config.pools) settings.inner_networks.push_back(pool.network);
   settings.mss_clamp = config.nat.mss_clamp;
+  settings.hairpin = config.nat.hairpin;
   return settings;
 }
 

@@ -207,17 +207,31 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
         packet.transport<IcmpHeader>().type != kIcmpEchoRequest) {
       return Fate::to_router;
     }
-    if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;
-    nat::make_echo_reply(packet.span(), packet.parsed);
-    ++counters_.echoes_answered;
-    return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
+    return answer_inner_ping(packet);
   }
   if (inner_routes_ != nullptr) {
     if (const auto slot = inner_routes_->find(to)) return cross_to_tunnel(packet, tunnels_.at(*slot));
   }
   if (is_own_network(to)) return Fate::tunnel_to_tunnel;
-  if (nat_.is_pool_address(to)) return Fate::hairpin;
+  if (nat_.is_pool_address(to)) return check_hairpin(packet);
   if (packet.parsed.is_fragment) return Fate::inner_fragment;
+  return Fate::next;
+}
+
+// To an external address of ours. Behind it are many hosts, told apart by ports: what has none
+// cannot be hairpinned, and a query to the address itself is for us (RFC 5508 REQ-7 asks for
+// hairpinned queries only where an address belongs to one host).
+Fate Pipeline::check_hairpin(Packet& packet) {
+  const ParsedIpv4& parsed = packet.parsed;
+  if (parsed.is_fragment) return Fate::inner_fragment;
+  if (parsed.protocol == kIpIcmp) {
+    const uint8_t type = packet.transport<IcmpHeader>().type;
+    if (type == kIcmpEchoRequest) return answer_inner_ping(packet);
+    if (!is_icmp_error(type)) return Fate::icmp_unsupported;
+  }
+  nat::Protocol protocol{};
+  if (!settings_.hairpin || !nat::protocol_of(parsed.protocol, protocol)) return Fate::hairpin;
+  packet.hairpin = true;
   return Fate::next;
 }
 
@@ -239,7 +253,7 @@ Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
 // What RFC 1812 asks of a router, and the MSS.
 Fate Pipeline::forward_outbound(Packet& packet) {
   const uint16_t mtu = settings_.ports[settings_.public_port].mtu_bytes;
-  if (packet.parsed.total_bytes > mtu) [[unlikely]] {
+  if (packet.parsed.total_bytes > mtu && !packet.hairpin) [[unlikely]] {
     if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
     tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;
@@ -357,7 +371,17 @@ Fate Pipeline::translate_outbound(Packet& packet) {
     nat_.on_outbound(mapping, packet.destination(), flags, now_s_);
     nat::translate_outbound(packet.bytes(), packet.parsed, mapping);
   }
+  if (packet.hairpin) return turn_round(packet);
   return send_ip(settings_.public_port, packet.mbuf);
+}
+
+// The packet has its external source now (RFC 4787 REQ-9a, RFC 5382 REQ-8a) and comes in as if it
+// had been received from outside. There is room: what leaves one burst joins the other.
+Fate Pipeline::turn_round(Packet& packet) {
+  if (!packet.is_icmp_error) packet.parsed.source_port = packet.mapping->external.port;
+  ++counters_.hairpinned;
+  inbound_.add(packet);
+  return Fate::taken;
 }
 
 }  // namespace adit::gateway

@@ -21,7 +21,7 @@ void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns)
   ADIT_STAGE(arrived_, read_ip);
   ADIT_STAGE(arrived_, sort_by_journey);  // into outbound_, inbound_, or an answer of our own
 
-  if (!outbound_.empty()) go_outbound();
+  if (!outbound_.empty()) go_outbound();  // what is hairpinned joins inbound_
   if (!inbound_.empty()) go_inbound();
 }
 
@@ -35,7 +35,7 @@ void Pipeline::go_outbound() {
   ADIT_STAGE(outbound_, check_inner_destination);  // pings to ourselves are answered here
   ADIT_STAGE(outbound_, forward_outbound);         // TTL, size, MSS
   ADIT_STAGE(outbound_, map_outbound);             // internal endpoint -> external endpoint
-  ADIT_STAGE(outbound_, translate_outbound);       // rewrite the source, send
+  ADIT_STAGE(outbound_, translate_outbound);       // rewrite the source; send, or turn round
   outbound_.clear();
 }
 

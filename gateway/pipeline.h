@@ -47,6 +47,7 @@ struct PipelineSettings {
   Endpoint tunnel_endpoint;           // our own outer address and port
   std::vector<Ipv4Prefix> inner_networks;
   bool mss_clamp = true;
+  bool hairpin = true;  // may clients reach each other by external endpoints?
   uint32_t icmp_errors_per_second = 1000;  // of our own making, all tunnels together
 };
 
@@ -107,10 +108,12 @@ class Pipeline {
   Fate check_inner_source(Packet& packet);
   Fate check_inner_destination(Packet& packet);
   Fate cross_to_tunnel(Packet& packet, Tunnel& to);
+  Fate check_hairpin(Packet& packet);
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
   Fate map_portless_outbound(Packet& packet);
   Fate translate_outbound(Packet& packet);
+  Fate turn_round(Packet& packet);
   Fate answer_control_text(Packet& packet, unsigned text_bytes);
   Fate map_error_outbound(Packet& packet);
 
@@ -135,10 +138,12 @@ class Pipeline {
 
   // answers.cpp: what the gateway itself says
   Fate answer_ping(Packet& packet);
+  Fate answer_inner_ping(Packet& packet);
   Fate answer_local(Packet& packet);
   bool may_answer_with_error(const Packet& packet);
   void tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
   void tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
+  Fate send_error_back_inside(rte_mbuf* error);
   void send_heartbeat(Tunnel& tunnel);
   void hint_new_address(Packet& packet);
   rte_mbuf* new_packet();

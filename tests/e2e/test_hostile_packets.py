@@ -204,7 +204,7 @@ def test_inner_packets_that_are_wrong(world, wire):
         (inside(inner(destination="0.0.0.0") / udp), "bad_destination"),
         (inside(inner(destination=topology.INNER_ROUTER) / udp), "to_router"),
         (inside(inner(destination="192.168.1.11") / udp), "tunnel_to_tunnel"),
-        (inside(inner(destination=topology.GATEWAY) / looks_like_tunnel), "hairpin"),
+        (inside(inner(destination=topology.GATEWAY) / looks_like_tunnel), "no_mapping"),
         (inside(inner(flags="MF") / udp / Raw(bytes(16))), "inner_fragment"),
         (inside(inner(ttl=1) / udp), "ttl_exceeded"),
         (wire.tunnel(edit(header + bytes(good), 1, bytes([header[1] ^ 1]))), "bad_tag"),

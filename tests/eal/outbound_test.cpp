@@ -204,8 +204,6 @@ INSTANTIATE_TEST_SUITE_P(
                 udp_packet(kApplication, to(192, 168, 1, 1), kHello)},
         DropRow{"to another tunnel", Fate::tunnel_to_tunnel,
                 udp_packet(kApplication, to(192, 168, 1, 11), kHello)},
-        DropRow{"to the pool's own address", Fate::hairpin,
-                udp_packet(kApplication, to(30, 1, 1, 10), kHello)},
         DropRow{"a fragment", Fate::inner_fragment,
                 udp_packet(kApplication, kService, kHello, {.fragment = 0x2000})},
         DropRow{"a later fragment", Fate::inner_fragment,

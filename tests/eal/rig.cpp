@@ -119,6 +119,7 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.tunnel_endpoint = kTunnelEndpoint;
   settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
   settings_.icmp_errors_per_second = 20;
+  settings_.hairpin = options.hairpin;
 
   nat_settings_.pool = {external_address()};
   nat_settings_.reserved = {{external_address(), 8000}};

@@ -69,6 +69,7 @@ struct RigOptions {
   uint16_t vlan = 0;
   uint16_t mtu_bytes = 1500;
   bool tunnel_to_tunnel = false;
+  bool hairpin = true;
 };
 
 class Rig : public testing::Test {
