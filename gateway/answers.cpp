@@ -39,6 +39,10 @@ Fate Pipeline::answer_local(Packet& packet) {
   return Fate::local_unhandled;
 }
 
+bool Pipeline::may_answer_with_error(const Packet& packet) {
+  return nat::may_send_icmp_error(packet.span(), packet.parsed) && take_icmp_token(packet.tunnel);
+}
+
 namespace {
 
 // Takes one of `per_second`; a second's worth is all that is ever saved up.
@@ -57,10 +61,8 @@ inline constexpr uint32_t kIcmpErrorsPerTunnel = 50;
 
 }  // namespace
 
-// RFC 1812 §4.3.2.8: ICMP errors are rate-limited, by the tunnel concerned and by worker.
-bool Pipeline::may_answer_with_error(const Packet& packet) {
-  if (!nat::may_send_icmp_error(packet.span(), packet.parsed)) return false;
-  Tunnel* tunnel = packet.tunnel;
+// RFC 1812 §4.3.2.8: ICMP errors are rate-limited, by the tunnel concerned, if any, and by worker.
+bool Pipeline::take_icmp_token(Tunnel* tunnel) {
   if ((tunnel == nullptr || take_one(tunnel->icmp_errors_left, tunnel->icmp_errors_at_s, now_s_,
                                      kIcmpErrorsPerTunnel)) &&
       take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, settings_.icmp_errors_per_second)) {
@@ -84,19 +86,24 @@ void Pipeline::tell_client(const Packet& packet, uint8_t type, uint8_t code, uin
   finish(send_into_tunnel(*packet.tunnel, error, Seal::as_session), error);
 }
 
-// An error to a host on the Internet, from the address it wrote to. Who wrote from an address of
-// ours was hairpinned, and is inside.
+// An error to a host on the Internet.
 void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
-  if (!may_answer_with_error(packet)) return;
+  if (may_answer_with_error(packet)) send_error_outside(packet.span(), type, code, rest);
+}
+
+// To the sender of `about`, a packet or its beginning, from the address it wrote to. Who wrote
+// from an address of ours was hairpinned, and is inside.
+void Pipeline::send_error_outside(std::span<const uint8_t> about, uint8_t type, uint8_t code,
+                                  uint32_t rest) {
   rte_mbuf* error = new_packet();
   if (error == nullptr) return;
+  const auto& ip = *reinterpret_cast<const Ipv4Header*>(about.data());
   uint8_t* bytes = reinterpret_cast<uint8_t*>(rte_pktmbuf_append(error, 576));
   const size_t length =
-      nat::build_icmp_error(packet.span(), type, code, rest, packet.ip().destination,
-                            packet.ip().source, {bytes, 576});
+      nat::build_icmp_error(about, type, code, rest, ip.destination, ip.source, {bytes, 576});
   rte_pktmbuf_trim(error, static_cast<uint16_t>(576 - length));
   ++counters_.icmp_errors_sent;
-  const bool is_inside = nat_.is_pool_address(packet.ip().source);
+  const bool is_inside = nat_.is_pool_address(ip.source);
   finish(is_inside ? send_error_back_inside(error) : send_ip(settings_.public_port, error), error);
 }
 
@@ -110,6 +117,16 @@ Fate Pipeline::send_error_back_inside(rte_mbuf* error) {
     if (const Fate fate = (this->*stage)(packet); fate != Fate::next) return fate;
   }
   return Fate::taken;
+}
+
+// RFC 5382 REQ-4. Few at a time, so that they find room in the transmit queue.
+void Pipeline::answer_held_syns() {
+  constexpr unsigned kAnsweredAtATime = 32;
+  for (unsigned i = 0; i < kAnsweredAtATime; ++i) {
+    const std::span<const uint8_t> syn = held_syns_->take_due(now_ns_);
+    if (syn.empty()) return;
+    if (take_icmp_token(nullptr)) send_error_outside(syn, kIcmpUnreachable, kIcmpPortUnreachable, 0);
+  }
 }
 
 void Pipeline::send_heartbeat(Tunnel& tunnel) {

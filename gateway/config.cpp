@@ -226,6 +226,7 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   read_timeouts(section.child("timeouts"), nat.timeouts);
   section.read("mss_clamp", nat.mss_clamp, config::boolean());
   section.read("hairpin", nat.hairpin, config::boolean());
+  section.read("answer_unsolicited_syn", nat.answer_unsolicited_syn, config::boolean());
   read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }

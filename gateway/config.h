@@ -133,6 +133,7 @@ struct NatConfig {
   NatTimeouts timeouts;
   bool mss_clamp = true;
   bool hairpin = true;  // RFC 4787 REQ-9, RFC 5382 REQ-8
+  bool answer_unsolicited_syn = true;  // RFC 5382 REQ-4, 4a
   LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;

@@ -39,9 +39,23 @@ Fate Pipeline::find_mapping(Packet& packet) {
   }
   packet.mapping = nat_.find_inbound(packet.ip().destination, packet.protocol,
                                      packet.parsed.destination_port, now_s_);
-  if (packet.mapping == nullptr) return Fate::no_mapping;
+  if (packet.mapping == nullptr) [[unlikely]] {
+    return refuse(packet, Fate::no_mapping);
+  }
   packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
   return Fate::next;
+}
+
+// A packet that nobody inside has asked for. If it opens a TCP connection, its sender may hear so
+// in time (held_syns.h); `reason` is why it is dropped if not.
+Fate Pipeline::refuse(const Packet& packet, Fate reason) {
+  if (packet.protocol != nat::Protocol::tcp || held_syns_ == nullptr) return reason;
+  const uint8_t flags = packet.transport<TcpHeader>().flags;
+  if ((flags & (kTcpSyn | kTcpAck | kTcpRst)) != kTcpSyn) return reason;
+  if (!nat::may_send_icmp_error(packet.span(), packet.parsed)) return reason;
+  const HeldSyns::Result result =
+      held_syns_->hold({packet.destination(), packet.source()}, packet.span(), now_ns_);
+  return result == HeldSyns::Result::table_full ? Fate::syn_table_full : Fate::unsolicited_syn;
 }
 
 // An error about a packet that we sent: its quoted source is the mapping's external endpoint

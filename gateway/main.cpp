@@ -34,6 +34,7 @@ namespace {
 inline constexpr unsigned kChannelItems = 4096;
 inline constexpr unsigned kNeighbours = 1024;
 inline constexpr unsigned kPortlessMappings = 16'384;
+inline constexpr unsigned kHeldSyns = 4096;  // a power of two
 inline constexpr unsigned kPoolCache = 256;
 inline constexpr unsigned kCachedSessionsMax = 8192;  // of expanded AES keys, 2 KiB each
 
@@ -242,11 +243,14 @@ void run(const Config& config) {
   if (config.tunnel.tunnel_to_tunnel) {
     inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
   }
+  std::optional<HeldSyns> held_syns;
+  if (config.nat.answer_unsolicited_syn) held_syns.emplace("held_syns", kHeldSyns);
   Counters counters;
   const PipelineSettings path = pipeline_settings(config, ports);
   auto pipeline = std::make_unique<Pipeline>(
       path,
-      Pipeline::Tables{tunnels, nat, portless, neighbours, inner_routes ? &*inner_routes : nullptr},
+      Pipeline::Tables{tunnels, nat, portless, neighbours, inner_routes ? &*inner_routes : nullptr,
+                       held_syns ? &*held_syns : nullptr},
       crypto, pool.get(), counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);

@@ -369,6 +369,9 @@ Fate Pipeline::translate_outbound(Packet& packet) {
     const uint8_t flags =
         packet.protocol == nat::Protocol::tcp ? packet.transport<TcpHeader>().flags : uint8_t{0};
     nat_.on_outbound(mapping, packet.destination(), flags, now_s_);
+    if ((flags & kTcpSyn) != 0 && held_syns_ != nullptr && !held_syns_->empty()) [[unlikely]] {
+      held_syns_->forget({mapping.external, packet.destination()});
+    }
     nat::translate_outbound(packet.bytes(), packet.parsed, mapping);
   }
   if (packet.hairpin) return turn_round(packet);

@@ -57,11 +57,13 @@ inline constexpr uint64_t kSweptEntriesMax = 1024;
 }  // namespace
 
 void Pipeline::sweep(uint64_t now_ns) {
-  const auto now_s = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  now_ns_ = now_ns;
+  now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
-  nat_.sweep(now_s, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
-  portless_.sweep(tunnels_, now_s);
+  nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
+  portless_.sweep(tunnels_, now_s_);
   counters_.key_expansions = crypto_.expansions();
+  if (held_syns_ != nullptr && !held_syns_->empty()) answer_held_syns();
 }
 
 // ---- The stages that every packet begins with ----
@@ -75,6 +77,7 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       crypto_(crypto),
       neighbours_(tables.neighbours),
       inner_routes_(tables.inner_routes),
+      held_syns_(tables.held_syns),
       pool_(pool),
       counters_(counters) {}
 

@@ -14,6 +14,7 @@
 #include "gateway/burst.h"
 #include "gateway/counters.h"
 #include "gateway/crypto.h"
+#include "gateway/held_syns.h"
 #include "gateway/inner_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
@@ -61,13 +62,15 @@ struct TxQueue {
 class Pipeline {
  public:
   // Everything referred to outlives the pipeline, which is its only user. `inner_routes` is null
-  // where traffic from tunnel to tunnel is not allowed.
+  // where traffic from tunnel to tunnel is not allowed, `held_syns` where policy leaves unsolicited
+  // SYNs without an answer.
   struct Tables {
     TunnelTable& tunnels;
     nat::Nat& nat;
     PortlessMappings& portless;
     Neighbours& neighbours;
     InnerRoutes* inner_routes;
+    HeldSyns* held_syns;
   };
   Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
            rte_mempool* pool, Counters& counters);
@@ -79,7 +82,8 @@ class Pipeline {
   void take(const ToWorker& message, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
   void forget_neighbour(unsigned port, Ipv4Address address);
-  // Moves the clock hands of its tables a little: call once a millisecond.
+  // Moves the clock hands of its tables a little, and answers what has waited long enough: call
+  // once a millisecond. As after run(), packets to send stand in tx() afterwards.
   void sweep(uint64_t now_ns);
   // Frees every packet still held. Call once, at the end.
   void drain();
@@ -121,6 +125,7 @@ class Pipeline {
   Fate check_public_source(Packet& packet);
   Fate find_mapping(Packet& packet);
   Fate find_mapping_of_error(Packet& packet);
+  Fate refuse(const Packet& packet, Fate reason);
   Fate forward_inbound(Packet& packet);
   Fate translate_inbound(Packet& packet);
   Fate wrap(Packet& packet);
@@ -141,9 +146,13 @@ class Pipeline {
   Fate answer_inner_ping(Packet& packet);
   Fate answer_local(Packet& packet);
   bool may_answer_with_error(const Packet& packet);
+  bool take_icmp_token(Tunnel* tunnel);
   void tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
   void tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
+  void send_error_outside(std::span<const uint8_t> about, uint8_t type, uint8_t code,
+                          uint32_t rest);
   Fate send_error_back_inside(rte_mbuf* error);
+  void answer_held_syns();
   void send_heartbeat(Tunnel& tunnel);
   void hint_new_address(Packet& packet);
   rte_mbuf* new_packet();
@@ -165,6 +174,7 @@ class Pipeline {
   Crypto& crypto_;
   Neighbours& neighbours_;
   InnerRoutes* const inner_routes_;
+  HeldSyns* const held_syns_;
   rte_mempool* pool_;
   Counters& counters_;
 

@@ -110,6 +110,7 @@ void Worker::sweep_when_due(uint64_t now_ns) {
   if (now_ns - swept_at_ns_ < kSweepPeriodNs) return;
   swept_at_ns_ = now_ns;
   pipeline_.sweep(now_ns);
+  flush();
 }
 
 void Worker::rest(bool busy) {

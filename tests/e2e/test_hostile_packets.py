@@ -232,7 +232,7 @@ def test_public_side_packets_that_are_wrong(world, wire):
     error = wire.ip(**server) / ICMP(type=3, code=1)
     expect_drops(gateway, wire, [
         (wire.ip(**server) / Udp(sport=6600, dport=50000) / Raw(b"hello"), "no_mapping"),
-        (wire.ip(**server) / TCP(sport=6600, dport=50000, flags="S"), "no_mapping"),
+        (wire.ip(**server) / TCP(sport=6600, dport=50000, flags="S"), "unsolicited_syn"),
         (wire.ip(**server) / ICMP(type=0, id=50000), "no_mapping"),
         (wire.ip(source="127.0.0.1") / Udp(sport=6600, dport=50000), "bad_source"),
         (wire.ip(source="224.0.0.9") / Udp(sport=6600, dport=50000), "bad_source"),

@@ -132,13 +132,17 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   tunnels_ = std::make_unique<TunnelTable>(16);
   crypto_ = std::make_unique<Crypto>(16);
   if (options.tunnel_to_tunnel) inner_routes_ = std::make_unique<InnerRoutes>("test-routes", 64);
+  if (options.answer_unsolicited_syn) {
+    held_syns_ = std::make_unique<HeldSyns>("test-held-syns", kRigHeldSyns);
+  }
   neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   portless_ = std::make_unique<PortlessMappings>("test-portless", 128, 300);
   pipeline_ = std::make_unique<Pipeline>(
       settings_,
-      Pipeline::Tables{*tunnels_, *nat_, *portless_, *neighbours_, inner_routes_.get()}, *crypto_,
-      pool_, counters_);
+      Pipeline::Tables{*tunnels_, *nat_, *portless_, *neighbours_, inner_routes_.get(),
+                       held_syns_.get()},
+      *crypto_, pool_, counters_);
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
     neighbour.kind = ToWorker::set_neighbour;

@@ -90,6 +90,7 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.timeouts.port_rest_ns, fresh.nat.timeouts.port_rest_ns);
   EXPECT_EQ(shown->nat.mss_clamp, fresh.nat.mss_clamp);
   EXPECT_EQ(shown->nat.hairpin, fresh.nat.hairpin);
+  EXPECT_EQ(shown->nat.answer_unsolicited_syn, fresh.nat.answer_unsolicited_syn);
   EXPECT_EQ(shown->nat.limits.mappings, fresh.nat.limits.mappings);
   EXPECT_EQ(shown->nat.limits.new_mappings_per_second, fresh.nat.limits.new_mappings_per_second);
   EXPECT_EQ(shown->nat.limits.new_mappings_burst, fresh.nat.limits.new_mappings_burst);
