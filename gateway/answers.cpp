@@ -125,7 +125,8 @@ void Pipeline::answer_held_syns() {
   for (unsigned i = 0; i < kAnsweredAtATime; ++i) {
     const std::span<const uint8_t> syn = held_syns_->take_due(now_ns_);
     if (syn.empty()) return;
-    if (take_icmp_token(nullptr)) send_error_outside(syn, kIcmpUnreachable, kIcmpPortUnreachable, 0);
+    if (!take_icmp_token(nullptr)) continue;
+    send_error_outside(syn, kIcmpUnreachable, kIcmpPortUnreachable, 0);
   }
 }
 

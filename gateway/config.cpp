@@ -205,6 +205,21 @@ void read_timeouts(Section section, NatTimeouts& timeouts) {
   section.reject_unknown_keys();
 }
 
+void read_filtering(Section section, FilteringConfig& filtering) {
+  const auto mode = config::one_of<Filtering>(
+      {{"endpoint-independent", Filtering::endpoint_independent},
+       {"address-dependent", Filtering::address_dependent},
+       {"address-and-port-dependent", Filtering::address_and_port_dependent}});
+  section.read("udp", filtering.udp, mode);
+  section.read("tcp", filtering.tcp, mode);
+  filtering.icmp = filtering.udp;
+  section.read("icmp", filtering.icmp, mode);
+  section.read("sessions", filtering.sessions, config::integer<uint32_t>(1024, 16'777'216));
+  section.read("sessions_per_subscriber", filtering.sessions_per_subscriber,
+               config::integer<uint32_t>(1, 1'048'576));
+  section.reject_unknown_keys();
+}
+
 void read_nat(ConfigPlaces& places, NatConfig& nat) {
   Section& section = places.nat;
   section.read_list("external", nat.external, config::range());
@@ -227,6 +242,8 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   section.read("mss_clamp", nat.mss_clamp, config::boolean());
   section.read("hairpin", nat.hairpin, config::boolean());
   section.read("answer_unsolicited_syn", nat.answer_unsolicited_syn, config::boolean());
+  read_filtering(section.child("filtering"), nat.filtering);
+  section.read("inbound_refresh", nat.inbound_refresh, config::boolean());
   read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "gateway/filtering.h"
 #include "lib/config/error.h"
 #include "lib/config/key_file.h"
 #include "lib/config/values.h"
@@ -122,6 +123,15 @@ struct LimitsConfig {
   uint32_t new_mappings_burst = 1000;      // the token bucket's size
 };
 
+// Who may send to a mapping (RFC 4787 REQ-8, RFC 5382 REQ-3, RFC 7857 §6).
+struct FilteringConfig {
+  Filtering udp = Filtering::endpoint_independent;
+  Filtering tcp = Filtering::endpoint_independent;
+  Filtering icmp = Filtering::endpoint_independent;  // of queries; as udp when the file says nothing
+  uint32_t sessions = 131'072;                       // remembered remotes, all subscribers together
+  uint32_t sessions_per_subscriber = 4096;
+};
+
 struct NatConfig {
   std::vector<config::Ipv4Range> external;  // sorted, disjoint, never empty
   config::PortRange ports{1024, 65535};
@@ -134,6 +144,8 @@ struct NatConfig {
   bool mss_clamp = true;
   bool hairpin = true;  // RFC 4787 REQ-9, RFC 5382 REQ-8
   bool answer_unsolicited_syn = true;  // RFC 5382 REQ-4, 4a
+  FilteringConfig filtering;
+  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7
   LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;

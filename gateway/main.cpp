@@ -138,6 +138,7 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   settings.timeouts.tcp_transitory_s = seconds(timeouts.tcp_transitory_ns);
   settings.timeouts.icmp_s = seconds(timeouts.icmp_ns);
   settings.timeouts.port_rest_s = seconds(timeouts.port_rest_ns);
+  settings.inbound_refresh = config.nat.inbound_refresh;
   settings.limits.clear();
   for (const SubscriberConfig& subscriber : config.subscribers) {
     const nat::Limits limits{subscriber.limits.mappings, subscriber.limits.new_mappings_per_second,
@@ -147,6 +148,17 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
     profiles.push_back(static_cast<uint16_t>(found - settings.limits.begin()));
   }
   if (settings.limits.empty()) settings.limits.push_back({});
+  return settings;
+}
+
+Filter::Settings filter_settings(const Config& config, const nat::Timeouts& timeouts) {
+  const FilteringConfig& filtering = config.nat.filtering;
+  Filter::Settings settings;
+  settings.modes = {filtering.udp, filtering.tcp, filtering.icmp};  // in nat::Protocol's order
+  settings.sessions = filtering.sessions;
+  settings.sessions_per_tunnel = filtering.sessions_per_subscriber;
+  settings.timeouts = timeouts;
+  settings.inbound_refresh = config.nat.inbound_refresh;
   return settings;
 }
 
@@ -245,12 +257,15 @@ void run(const Config& config) {
   }
   std::optional<HeldSyns> held_syns;
   if (config.nat.answer_unsolicited_syn) held_syns.emplace("held_syns", kHeldSyns);
+  const Filter::Settings filtering = filter_settings(config, settings.timeouts);
+  std::optional<Filter> filter;
+  if (filtering.needs_sessions()) filter.emplace("filter_sessions", filtering, tunnels);
   Counters counters;
   const PipelineSettings path = pipeline_settings(config, ports);
   auto pipeline = std::make_unique<Pipeline>(
       path,
       Pipeline::Tables{tunnels, nat, portless, neighbours, inner_routes ? &*inner_routes : nullptr,
-                       held_syns ? &*held_syns : nullptr},
+                       held_syns ? &*held_syns : nullptr, filter ? &*filter : nullptr},
       crypto, pool.get(), counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);

@@ -354,6 +354,16 @@ Fate Pipeline::map_error_outbound(Packet& packet) {
   return Fate::next;
 }
 
+// An error opens nothing: it answers what has come in already.
+Fate Pipeline::open_filter(Packet& packet) {
+  if (packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
+  const Filter::Refusal refusal = filter_->open(*packet.mapping, packet.destination(), now_s_);
+  if (refusal == Filter::Refusal::none) return Fate::next;
+  // RFC 5508 REQ-8: without room to remember the remote, its answer could not come in.
+  tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+  return refusal == Filter::Refusal::tunnel_limit ? Fate::session_limit : Fate::session_table_full;
+}
+
 Fate Pipeline::translate_outbound(Packet& packet) {
   if (packet.portless != nullptr) {
     translate_portless(packet.bytes(), packet.parsed, *packet.portless, true);

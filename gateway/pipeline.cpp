@@ -35,6 +35,9 @@ void Pipeline::go_outbound() {
   ADIT_STAGE(outbound_, check_inner_destination);  // pings to ourselves are answered here
   ADIT_STAGE(outbound_, forward_outbound);         // TTL, size, MSS
   ADIT_STAGE(outbound_, map_outbound);             // internal endpoint -> external endpoint
+  if (filter_ != nullptr) {
+    ADIT_STAGE(outbound_, open_filter);  // who is sent to may answer
+  }
   ADIT_STAGE(outbound_, translate_outbound);       // rewrite the source; send, or turn round
   outbound_.clear();
 }
@@ -43,6 +46,9 @@ void Pipeline::go_outbound() {
 void Pipeline::go_inbound() {
   ADIT_STAGE(inbound_, check_public_source);
   ADIT_STAGE(inbound_, find_mapping);       // external endpoint -> internal endpoint, tunnel
+  if (filter_ != nullptr) {
+    ADIT_STAGE(inbound_, filter_inbound);  // may this remote send to it?
+  }
   ADIT_STAGE(inbound_, forward_inbound);    // TTL, size, MSS
   ADIT_STAGE(inbound_, translate_inbound);  // rewrite the destination
   ADIT_STAGE(inbound_, wrap);               // seal or prepend, outer headers, send
@@ -63,6 +69,7 @@ void Pipeline::sweep(uint64_t now_ns) {
   nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
   portless_.sweep(tunnels_, now_s_);
   counters_.key_expansions = crypto_.expansions();
+  if (filter_ != nullptr) filter_->sweep(nat_, now_s_);
   if (held_syns_ != nullptr && !held_syns_->empty()) answer_held_syns();
 }
 
@@ -78,6 +85,7 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       neighbours_(tables.neighbours),
       inner_routes_(tables.inner_routes),
       held_syns_(tables.held_syns),
+      filter_(tables.filter),
       pool_(pool),
       counters_(counters) {}
 

@@ -14,6 +14,7 @@
 #include "gateway/burst.h"
 #include "gateway/counters.h"
 #include "gateway/crypto.h"
+#include "gateway/filter.h"
 #include "gateway/held_syns.h"
 #include "gateway/inner_routes.h"
 #include "gateway/messages.h"
@@ -63,7 +64,7 @@ class Pipeline {
  public:
   // Everything referred to outlives the pipeline, which is its only user. `inner_routes` is null
   // where traffic from tunnel to tunnel is not allowed, `held_syns` where policy leaves unsolicited
-  // SYNs without an answer.
+  // SYNs without an answer, `filter` where everything is filtered endpoint-independently.
   struct Tables {
     TunnelTable& tunnels;
     nat::Nat& nat;
@@ -71,6 +72,7 @@ class Pipeline {
     Neighbours& neighbours;
     InnerRoutes* inner_routes;
     HeldSyns* held_syns;
+    Filter* filter;
   };
   Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
            rte_mempool* pool, Counters& counters);
@@ -116,6 +118,7 @@ class Pipeline {
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
   Fate map_portless_outbound(Packet& packet);
+  Fate open_filter(Packet& packet);
   Fate translate_outbound(Packet& packet);
   Fate turn_round(Packet& packet);
   Fate answer_control_text(Packet& packet, unsigned text_bytes);
@@ -126,6 +129,7 @@ class Pipeline {
   Fate find_mapping(Packet& packet);
   Fate find_mapping_of_error(Packet& packet);
   Fate refuse(const Packet& packet, Fate reason);
+  Fate filter_inbound(Packet& packet);
   Fate forward_inbound(Packet& packet);
   Fate translate_inbound(Packet& packet);
   Fate wrap(Packet& packet);
@@ -175,6 +179,7 @@ class Pipeline {
   Neighbours& neighbours_;
   InnerRoutes* const inner_routes_;
   HeldSyns* const held_syns_;
+  Filter* const filter_;
   rte_mempool* pool_;
   Counters& counters_;
 

@@ -49,6 +49,7 @@ struct alignas(64) Tunnel {
   uint8_t prefix_count = 0;
   uint16_t portless_mappings = 0;  // how many it has in PortlessMappings
   uint16_t mtu_bytes = 0;  // of an inner packet
+  uint32_t filter_sessions = 0;  // how many it has in Filter
   uint32_t slot = 0;
   uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel
   Endpoint remote;                // where its packets come from; zero until a session is confirmed

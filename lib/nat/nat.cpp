@@ -186,7 +186,8 @@ void Nat::on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flag
 
 void Nat::on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s) {
   const bool is_tcp = mapping.protocol == index_of(Protocol::tcp);
-  if (!is_tcp || track_tcp_inbound(mapping, remote, tcp_flags)) mapping.last_seen_s = now_s;
+  const bool is_use = !is_tcp || track_tcp_inbound(mapping, remote, tcp_flags);
+  if (is_use && settings_.inbound_refresh) mapping.last_seen_s = now_s;
 }
 
 // ---- A mapping's life: free, live, resting, free ----

@@ -61,6 +61,7 @@ struct Settings {
   uint8_t blocks_per_subscriber = 4;  // 1-4
   std::vector<Limits> limits = {Limits{}};  // profiles; attach() names one by its index
   Timeouts timeouts;
+  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7: does inbound use keep alive?
 };
 
 // Why no mapping was made. One drop reason each.
@@ -135,8 +136,8 @@ class Nat {
   }
 
   // A packet used the mapping. For TCP, `tcp_flags` and `remote` drive its state (tcp_state.h);
-  // outbound always refreshes, inbound does for UDP and ICMP queries (RFC 4787 REQ-6a: inbound
-  // refresh on) and for TCP's tracked remote. Exception: a TCP reset to a remote that is not
+  // outbound always refreshes, inbound does, unless Settings::inbound_refresh is off, for UDP and
+  // ICMP queries and for TCP's tracked remote. Exception: a TCP reset to a remote that is not
   // tracked refreshes nothing, for it only refuses a stranger.
   void on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
   void on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);

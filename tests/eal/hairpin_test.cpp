@@ -24,8 +24,12 @@ class Hairpin : public Rig {
   FarEnd one_ = open_tunnel(1, Protection::aes_256_gcm);
   FarEnd two_ = open_tunnel(2, Protection::plain);
   // Each has talked to a server, so that it has an external endpoint.
-  Endpoint first_external() { return external_of(one_, udp_packet(kApplication, kService, kHello)); }
-  Endpoint second_external() { return external_of(two_, udp_packet(kSecond, kService, kHello)); }
+  Endpoint first_external() {
+    return external_of(one_, udp_packet(kApplication, kService, kHello));
+  }
+  Endpoint second_external() {
+    return external_of(two_, udp_packet(kSecond, kService, kHello));
+  }
 };
 
 TEST_F(Hairpin, Rfc4787Req9And9aUdpComesFromTheSendersExternalEndpointBothWays) {

@@ -122,6 +122,7 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.hairpin = options.hairpin;
 
   nat_settings_.pool = {external_address()};
+  nat_settings_.inbound_refresh = options.inbound_refresh;
   nat_settings_.reserved = {{external_address(), 8000}};
   const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
   memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
@@ -135,13 +136,21 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   if (options.answer_unsolicited_syn) {
     held_syns_ = std::make_unique<HeldSyns>("test-held-syns", kRigHeldSyns);
   }
+  Filter::Settings filtering;
+  filtering.modes = options.filtering;
+  filtering.sessions = kRigSessions;
+  filtering.sessions_per_tunnel = kRigSessionsPerTunnel;
+  filtering.inbound_refresh = options.inbound_refresh;
+  if (filtering.needs_sessions()) {
+    filter_ = std::make_unique<Filter>("test-filter", filtering, *tunnels_);
+  }
   neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   portless_ = std::make_unique<PortlessMappings>("test-portless", 128, 300);
   pipeline_ = std::make_unique<Pipeline>(
       settings_,
       Pipeline::Tables{*tunnels_, *nat_, *portless_, *neighbours_, inner_routes_.get(),
-                       held_syns_.get()},
+                       held_syns_.get(), filter_.get()},
       *crypto_, pool_, counters_);
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,7 +38,10 @@ inline const MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
 inline const MacAddress kNextHopMac{{2, 0, 0, 0, 0, 2}};
 // Of an ICMP error of ours: internetwork control (RFC 1812 §4.3.2.5), and the id of what it is about.
 inline const adit::test::Ipv4Options kErrorHeader{.tos = 0xc0, .id = 0x1234, .fragment = 0};
+// Small tables, so that tests can fill them.
 inline constexpr unsigned kRigHeldSyns = 8;
+inline constexpr uint32_t kRigSessions = 10;
+inline constexpr uint32_t kRigSessionsPerTunnel = 4;
 inline constexpr uint64_t kStartNs = 1'000'000 * tunnel::kSecondNs;
 
 // A row's description as the name of a test.
@@ -72,6 +76,8 @@ struct RigOptions {
   bool tunnel_to_tunnel = false;
   bool hairpin = true;
   bool answer_unsolicited_syn = true;
+  std::array<Filtering, nat::kProtocols> filtering{};  // endpoint-independent
+  bool inbound_refresh = true;
 };
 
 class Rig : public testing::Test {
@@ -127,6 +133,7 @@ class Rig : public testing::Test {
   std::unique_ptr<Neighbours> neighbours_;
   std::unique_ptr<InnerRoutes> inner_routes_;
   std::unique_ptr<HeldSyns> held_syns_;
+  std::unique_ptr<Filter> filter_;
   std::unique_ptr<Pipeline> pipeline_;
 
  private:

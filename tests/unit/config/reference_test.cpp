@@ -91,6 +91,13 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.mss_clamp, fresh.nat.mss_clamp);
   EXPECT_EQ(shown->nat.hairpin, fresh.nat.hairpin);
   EXPECT_EQ(shown->nat.answer_unsolicited_syn, fresh.nat.answer_unsolicited_syn);
+  EXPECT_EQ(shown->nat.inbound_refresh, fresh.nat.inbound_refresh);
+  EXPECT_EQ(shown->nat.filtering.udp, fresh.nat.filtering.udp);
+  EXPECT_EQ(shown->nat.filtering.tcp, fresh.nat.filtering.tcp);
+  EXPECT_EQ(shown->nat.filtering.icmp, fresh.nat.filtering.icmp);
+  EXPECT_EQ(shown->nat.filtering.sessions, fresh.nat.filtering.sessions);
+  EXPECT_EQ(shown->nat.filtering.sessions_per_subscriber,
+            fresh.nat.filtering.sessions_per_subscriber);
   EXPECT_EQ(shown->nat.limits.mappings, fresh.nat.limits.mappings);
   EXPECT_EQ(shown->nat.limits.new_mappings_per_second, fresh.nat.limits.new_mappings_per_second);
   EXPECT_EQ(shown->nat.limits.new_mappings_burst, fresh.nat.limits.new_mappings_burst);

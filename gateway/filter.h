@@ -1,0 +1,85 @@
+// The filter of address-dependent modes (RFC 4787 REQ-8, RFC 5382 REQ-3): which remotes a mapping
+// has sent to, and who may therefore send to it. Each pair is a session. Where every protocol is
+// filtered endpoint-independently, which is the default, there is no filter at all.
+//
+// A session lives while it is used within its protocol's timeout, and no longer than its mapping:
+// it remembers when that was made, so the next user of the same external endpoint inherits
+// nothing. For TCP the timeout is the established one, since which connection of a mapping is at
+// what stage is known for one remote only; the mapping's own timer is the shorter one after a
+// close.
+//
+// Writer and reader: the worker.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "gateway/filtering.h"
+#include "gateway/tunnel_table.h"
+#include "lib/nat/nat.h"
+
+struct rte_hash;
+
+namespace adit::gateway {
+
+class Filter {
+ public:
+  struct Settings {
+    std::array<Filtering, nat::kProtocols> modes{};  // by nat::Protocol
+    uint32_t sessions = 1 << 17;            // all tunnels together
+    uint32_t sessions_per_tunnel = 4096;
+    nat::Timeouts timeouts;
+    bool inbound_refresh = true;  // RFC 4787 REQ-6a
+
+    bool needs_sessions() const;  // any protocol is not filtered endpoint-independently
+  };
+  enum class Refusal : uint8_t { none, tunnel_limit, table_full };
+
+  // Throws std::runtime_error without memory. `name` is unique in the process.
+  Filter(const char* name, const Settings& settings, TunnelTable& tunnels);
+  ~Filter();
+  Filter(const Filter&) = delete;
+  Filter& operator=(const Filter&) = delete;
+
+  // The mapping sends to `remote`: from now on that one may answer. Says why if there is no room
+  // to remember it.
+  Refusal open(const nat::Mapping& mapping, const Endpoint& remote, uint32_t now_s);
+  // May `remote` send to the mapping? Counts as use.
+  bool admits(const nat::Mapping& mapping, const Endpoint& remote, uint32_t now_s);
+  // Looks at a few more entries and ends sessions that are idle or whose mapping has gone.
+  void sweep(nat::Nat& nat, uint32_t now_s);
+  uint32_t live() const { return live_; }
+
+ private:
+  struct Key {
+    Endpoint external;
+    Endpoint remote;  // port 0 where the mode does not look at it
+    uint8_t protocol = 0;
+    uint8_t zero[3] = {};
+  };
+  struct Entry {
+    Key key;
+    uint32_t last_seen_s = 0;
+    uint32_t mapping_created_s = 0;
+    uint32_t tunnel_slot = 0;
+    uint32_t tunnel_epoch = 0;
+    bool used = false;
+  };
+
+  Filtering mode_of(const nat::Mapping& mapping) const { return settings_.modes[mapping.protocol]; }
+  Key key_of(const nat::Mapping& mapping, const Endpoint& remote) const;
+  Entry* find(const Key& key);
+  bool is_idle(const Entry& entry, uint32_t now_s) const;
+  void remove(Entry& entry);
+
+  const Settings settings_;
+  TunnelTable& tunnels_;
+  rte_hash* index_ = nullptr;     // Key -> position in entries_
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> free_;    // positions
+  uint32_t live_ = 0;
+  size_t hand_ = 0;
+};
+
+}  // namespace adit::gateway
