@@ -40,6 +40,7 @@ struct Packet {
   Header& transport() const {
     return *reinterpret_cast<Header*>(bytes() + parsed.header_bytes);
   }
+  bool has_dont_fragment() const { return (ip().fragment.host() & kIpDontFragment) != 0; }
   Endpoint source() const { return {ip().source, parsed.source_port}; }
   Endpoint destination() const { return {ip().destination, parsed.destination_port}; }
   // Cuts `count` bytes off the front: a header that has been dealt with.

@@ -12,7 +12,7 @@ namespace adit::gateway {
   /* the link and the outer or public IPv4 header */                                      \
   X(frame_truncated) X(multi_segment) X(wrong_vlan) X(not_our_mac) X(not_ip)              \
   X(ip_truncated) X(ip_bad_version) X(ip_bad_length) X(ip_bad_checksum)                   \
-  X(ip_bad_transport) X(not_our_address) X(outer_fragment) X(public_fragment)             \
+  X(ip_bad_transport) X(not_our_address) X(outer_fragment) X(outer_too_big)               \
   X(bad_source) X(local_unhandled)                                                        \
   /* the tunnel header */                                                                 \
   X(tunnel_truncated) X(unknown_type) X(unexpected_message) X(unknown_index)              \
@@ -22,9 +22,11 @@ namespace adit::gateway {
   X(inner_truncated) X(inner_bad_version) X(inner_bad_length) X(inner_bad_checksum)       \
   X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(rogue_dhcp)                 \
   X(bad_destination) X(tunnel_to_itself)                                                  \
-  X(to_router) X(tunnel_to_tunnel) X(hairpin) X(inner_fragment)                           \
+  X(to_router) X(tunnel_to_tunnel) X(hairpin)                                             \
   /* forwarding */                                                                        \
-  X(ttl_exceeded) X(too_big) X(needs_fragmentation)                                       \
+  X(ttl_exceeded) X(too_big)                                                              \
+  X(fragment_tiny) X(fragment_malformed) X(fragment_overlap) X(fragment_table_full)       \
+  X(fragment_hold_full) X(fragment_timeout) X(local_fragment)                             \
   X(icmp_bad_checksum) X(icmp_bad_quote) X(icmp_no_mapping) X(icmp_unsupported)           \
   /* translation */                                                                       \
   X(portless_clash) X(portless_limit) X(portless_table_full)                              \
@@ -58,7 +60,8 @@ const char* fate_name(Fate fate);
   X(outbound_packets) X(outbound_bytes) X(inbound_packets) X(inbound_bytes)                  \
   X(heartbeats_received) X(heartbeats_sent) X(probes_answered) X(echoes_answered)            \
   X(icmp_errors_sent) X(icmp_errors_suppressed) X(icmp_errors_translated) X(mss_clamped)     \
-  X(hairpinned) X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
+  X(packets_fragmented) X(hairpinned)                                                        \
+  X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
   X(loops) X(busy_loops) X(sleeps)
 
 // One worker's counters. Writer: that worker. Readers: the control thread, which may see a value

@@ -31,6 +31,9 @@ Fate Pipeline::find_mapping(Packet& packet) {
   }
   if (packet.protocol == nat::Protocol::icmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
+    if (packet.parsed.is_fragment && (is_icmp_error(type) || type == kIcmpEchoRequest)) {
+      return Fate::local_fragment;
+    }
     if (is_icmp_error(type)) return find_mapping_of_error(packet);
     // RFC 5508 REQ-10, RFC 1812: our own addresses answer pings.
     if (type == kIcmpEchoRequest) return answer_ping(packet);
@@ -92,8 +95,7 @@ Fate Pipeline::filter_inbound(Packet& packet) {
 
 Fate Pipeline::forward_inbound(Packet& packet) {
   const uint16_t mtu = packet.tunnel->mtu_bytes;
-  if (packet.parsed.total_bytes > mtu) [[unlikely]] {
-    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+  if (packet.parsed.total_bytes > mtu && packet.has_dont_fragment()) [[unlikely]] {
     tell_internet(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;
   }
@@ -110,6 +112,10 @@ Fate Pipeline::forward_inbound(Packet& packet) {
 }
 
 Fate Pipeline::translate_inbound(Packet& packet) {
+  if (packet.parsed.is_fragment && packet.portless == nullptr) [[unlikely]] {
+    const Fate fate = begin_fragments(packet, FragmentRoute::to_tunnel);
+    if (fate != Fate::next) return fate;
+  }
   if (packet.portless != nullptr && !packet.is_icmp_error) {
     translate_portless(packet.bytes(), packet.parsed, *packet.portless, false);
   } else if (packet.is_icmp_error) {
@@ -130,7 +136,14 @@ Fate Pipeline::translate_inbound(Packet& packet) {
 }
 
 Fate Pipeline::wrap(Packet& packet) {
-  return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::as_session);
+  if (!packet.parsed.is_fragment || packet.portless != nullptr) [[likely]] {
+    return send_to_client(*packet.tunnel, packet.mbuf);
+  }
+  Fragments::Key key = fragment_key(packet, FragmentRoute::to_tunnel);
+  key.destination = packet.mapping->external.address;  // as it came
+  const Fate fate = send_to_client(*packet.tunnel, packet.mbuf);
+  release_fragments(key);
+  return fate;
 }
 
 }  // namespace adit::gateway

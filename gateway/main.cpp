@@ -35,6 +35,9 @@ inline constexpr unsigned kChannelItems = 4096;
 inline constexpr unsigned kNeighbours = 1024;
 inline constexpr unsigned kPortlessMappings = 16'384;
 inline constexpr unsigned kHeldSyns = 4096;  // a power of two
+inline constexpr unsigned kFragmentedDatagrams = 4096;
+inline constexpr unsigned kHeldFragments = 1024;
+inline constexpr unsigned kOuterReassemblies = 256;  // of up to 8 buffers
 inline constexpr unsigned kPoolCache = 256;
 inline constexpr unsigned kCachedSessionsMax = 8192;  // of expanded AES keys, 2 KiB each
 
@@ -80,7 +83,7 @@ using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
 
 // Buffers for all descriptors to be full at once, and what the pipeline and the rings hold besides.
 PacketPool make_packet_pool(const Config& config) {
-  unsigned count = 2 * kChannelItems;
+  unsigned count = 2 * kChannelItems + kHeldFragments + 8 * kOuterReassemblies;
   uint16_t mtu = 1500;
   for (const PortConfig& port : config.ports) {
     count += port.rx_descriptors + port.tx_descriptors;
@@ -251,6 +254,8 @@ void run(const Config& config) {
   Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
   Neighbours neighbours("neighbours", kNeighbours);
   PortlessMappings portless("portless", kPortlessMappings, settings.timeouts.udp_s);
+  Fragments fragments("fragments", {kFragmentedDatagrams, kHeldFragments, tunnels.slots()});
+  Reassembly reassembly(kOuterReassemblies);
   std::optional<InnerRoutes> inner_routes;
   if (config.tunnel.tunnel_to_tunnel) {
     inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
@@ -264,7 +269,8 @@ void run(const Config& config) {
   const PipelineSettings path = pipeline_settings(config, ports);
   auto pipeline = std::make_unique<Pipeline>(
       path,
-      Pipeline::Tables{tunnels, nat, portless, neighbours, inner_routes ? &*inner_routes : nullptr,
+      Pipeline::Tables{tunnels, nat, portless, fragments, reassembly, neighbours,
+                       inner_routes ? &*inner_routes : nullptr,
                        held_syns ? &*held_syns : nullptr, filter ? &*filter : nullptr},
       crypto, pool.get(), counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);

@@ -141,6 +141,8 @@ void Pipeline::drain() {
       finish(Fate::neighbour_unresolved, waiting);
     }
   });
+  counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.clear();
+  reassembly_.clear(counters_);
   for (TxQueue& queue : tx_) {
     for (unsigned i = 0; i < queue.count; ++i) finish(Fate::tx_full, queue.packets[i]);
     queue.count = 0;

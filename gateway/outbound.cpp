@@ -138,7 +138,9 @@ Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
 
 // The packet begins at the inner IPv4 header.
 Fate Pipeline::read_inner(Packet& packet) {
-  switch (parse_ipv4(packet.span(), HeaderChecksum::verify, packet.parsed)) {
+  const ParseError error = parse_ipv4(packet.span(), HeaderChecksum::verify, packet.parsed);
+  if (error != ParseError::none && packet.parsed.is_fragment) return Fate::fragment_tiny;
+  switch (error) {
     case ParseError::none:
       break;
     case ParseError::truncated:
@@ -177,7 +179,8 @@ Fate Pipeline::check_inner_source(Packet& packet) {
     if (packet.plain) return Fate::dhcp_in_plain;  // rule 5
     // Whoever sends to clients' port 68 plays the server, and that is us.
     if (parsed.destination_port.host() == kDhcpClientPort) return Fate::rogue_dhcp;
-    if (parsed.destination_port.host() == kDhcpServerPort && !parsed.is_fragment) {
+    if (parsed.destination_port.host() == kDhcpServerPort) {
+      if (parsed.is_fragment) return Fate::local_fragment;
       ToControl item;
       item.kind = ToControl::dhcp;
       item.slot = packet.tunnel->slot;
@@ -214,7 +217,10 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
   }
   if (is_own_network(to)) return Fate::tunnel_to_tunnel;
   if (nat_.is_pool_address(to)) return check_hairpin(packet);
-  if (packet.parsed.is_fragment) return Fate::inner_fragment;
+  if (must_follow(packet)) [[unlikely]] {
+    followers_.add(packet);
+    return Fate::taken;
+  }
   return Fate::next;
 }
 
@@ -223,7 +229,7 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
 // hairpinned queries only where an address belongs to one host).
 Fate Pipeline::check_hairpin(Packet& packet) {
   const ParsedIpv4& parsed = packet.parsed;
-  if (parsed.is_fragment) return Fate::inner_fragment;
+  if (parsed.is_fragment) return Fate::hairpin;
   if (parsed.protocol == kIpIcmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
     if (type == kIcmpEchoRequest) return answer_inner_ping(packet);
@@ -238,8 +244,7 @@ Fate Pipeline::check_hairpin(Packet& packet) {
 // From one client to another: both addresses are ours, so nothing is translated.
 Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
   if (&to == packet.tunnel) return Fate::tunnel_to_itself;  // it would go round until its TTL ends
-  if (packet.parsed.total_bytes > to.mtu_bytes) {
-    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+  if (packet.parsed.total_bytes > to.mtu_bytes && packet.has_dont_fragment()) {
     tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, to.mtu_bytes);
     return Fate::too_big;
   }
@@ -247,14 +252,14 @@ Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
     tell_client(packet, kIcmpTimeExceeded, 0, 0);
     return Fate::ttl_exceeded;
   }
-  return send_into_tunnel(to, packet.mbuf, Seal::as_session);
+  return send_to_client(to, packet.mbuf);
 }
 
 // What RFC 1812 asks of a router, and the MSS.
 Fate Pipeline::forward_outbound(Packet& packet) {
   const uint16_t mtu = settings_.ports[settings_.public_port].mtu_bytes;
-  if (packet.parsed.total_bytes > mtu && !packet.hairpin) [[unlikely]] {
-    if ((packet.ip().fragment.host() & kIpDontFragment) == 0) return Fate::needs_fragmentation;
+  if (packet.parsed.total_bytes > mtu && packet.has_dont_fragment() && !packet.hairpin)
+      [[unlikely]] {
     tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;
   }
@@ -301,7 +306,9 @@ Fate Pipeline::map_outbound(Packet& packet) {
   }
   if (packet.protocol == nat::Protocol::icmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
-    if (is_icmp_error(type)) return map_error_outbound(packet);
+    if (is_icmp_error(type)) {
+      return packet.parsed.is_fragment ? Fate::local_fragment : map_error_outbound(packet);
+    }
     if (!opens_icmp_mapping(type)) return Fate::icmp_unsupported;
   }
   nat::Subscriber& subscriber = packet.tunnel->subscriber;
@@ -367,8 +374,21 @@ Fate Pipeline::open_filter(Packet& packet) {
 Fate Pipeline::translate_outbound(Packet& packet) {
   if (packet.portless != nullptr) {
     translate_portless(packet.bytes(), packet.parsed, *packet.portless, true);
-    return send_ip(settings_.public_port, packet.mbuf);
+    return send_to_internet(packet.mbuf);
   }
+  if (!packet.parsed.is_fragment) [[likely]] {
+    return rewrite_outbound(packet);
+  }
+  const Fragments::Key key = fragment_key(packet, FragmentRoute::to_internet);
+  if (const Fate fate = begin_fragments(packet, FragmentRoute::to_internet); fate != Fate::next) {
+    return fate;
+  }
+  const Fate fate = rewrite_outbound(packet);
+  release_fragments(key);
+  return fate;
+}
+
+Fate Pipeline::rewrite_outbound(Packet& packet) {
   nat::Mapping& mapping = *packet.mapping;
   if (packet.is_icmp_error) {
     // Neither refreshes nor deletes (RFC 5508 REQ-6).
@@ -385,7 +405,7 @@ Fate Pipeline::translate_outbound(Packet& packet) {
     nat::translate_outbound(packet.bytes(), packet.parsed, mapping);
   }
   if (packet.hairpin) return turn_round(packet);
-  return send_ip(settings_.public_port, packet.mbuf);
+  return send_to_internet(packet.mbuf);
 }
 
 // The packet has its external source now (RFC 4787 REQ-9a, RFC 5382 REQ-8a) and comes in as if it

@@ -21,8 +21,11 @@ void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns)
   ADIT_STAGE(arrived_, read_ip);
   ADIT_STAGE(arrived_, sort_by_journey);  // into outbound_, inbound_, or an answer of our own
 
-  if (!outbound_.empty()) go_outbound();  // what is hairpinned joins inbound_
-  if (!inbound_.empty()) go_inbound();
+  do {
+    if (!outbound_.empty()) go_outbound();  // what is hairpinned joins inbound_
+    if (!inbound_.empty()) go_inbound();
+    if (!followers_.empty()) [[unlikely]] go_after_firsts();
+  } while (!outbound_.empty());  // a fragment has completed a tunnel packet
 }
 
 // From a tunnel to the Internet.
@@ -55,6 +58,12 @@ void Pipeline::go_inbound() {
   inbound_.clear();
 }
 
+// Fragments of either direction that are not their datagrams' first.
+void Pipeline::go_after_firsts() {
+  ADIT_STAGE(followers_, follow);  // as the first fragment did, or wait for it
+  followers_.clear();
+}
+
 namespace {
 // Every granted port is looked at once in so many sweeps: in two seconds, or longer where the pool
 // is so large that this were too much at a time. Lookups expire what is idle by themselves.
@@ -71,6 +80,8 @@ void Pipeline::sweep(uint64_t now_ns) {
   counters_.key_expansions = crypto_.expansions();
   if (filter_ != nullptr) filter_->sweep(nat_, now_s_);
   if (held_syns_ != nullptr && !held_syns_->empty()) answer_held_syns();
+  counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.sweep(now_ns);
+  reassembly_.expire(now_ns, counters_);
 }
 
 // ---- The stages that every packet begins with ----
@@ -81,6 +92,8 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       tunnels_(tables.tunnels),
       nat_(tables.nat),
       portless_(tables.portless),
+      fragments_(tables.fragments),
+      reassembly_(tables.reassembly),
       crypto_(crypto),
       neighbours_(tables.neighbours),
       inner_routes_(tables.inner_routes),
@@ -157,10 +170,24 @@ Fate Pipeline::read_ip(Packet& packet) {
   const ParseError error =
       parse_ipv4(packet.span(), checksum_to_do(packet.mbuf), packet.parsed);
   if (error != ParseError::none) [[unlikely]] {
-    return fate_of(error);
+    return packet.parsed.is_fragment ? Fate::fragment_tiny : fate_of(error);
   }
   packet.trim();
   return Fate::next;
+}
+
+// A whole UDP packet to our tunnel endpoint.
+Fate Pipeline::enter_outbound(Packet& packet) {
+  packet.from = packet.source();
+  if (!is_foreign_host(packet.from.address)) return Fate::bad_source;
+  // What stands behind the datagram is no part of it.
+  const ParsedIpv4& parsed = packet.parsed;
+  const unsigned extra = parsed.total_bytes - parsed.header_bytes -
+                         packet.transport<UdpHeader>().length_bytes.host();
+  if (extra > 0) rte_pktmbuf_trim(packet.mbuf, static_cast<uint16_t>(extra));
+  packet.strip(parsed.payload_offset());
+  outbound_.add(packet);
+  return Fate::taken;
 }
 
 // An uplink packet to our tunnel endpoint is a tunnel's; any other to an address of the pool comes
@@ -168,27 +195,14 @@ Fate Pipeline::read_ip(Packet& packet) {
 Fate Pipeline::sort_by_journey(Packet& packet) {
   const PortView& port = settings_.ports[packet.port];
   const Endpoint destination = packet.destination();
-  const ParsedIpv4& parsed = packet.parsed;
-  if (port.is_uplink && destination.address == settings_.tunnel_endpoint.address) {
-    // Outer fragments have no port to go by; none of ours are ever sent.
-    if (parsed.is_fragment && parsed.protocol == kIpUdp &&
-        (!parsed.is_first_fragment || destination == settings_.tunnel_endpoint)) {
-      return Fate::outer_fragment;
-    }
-    if (parsed.protocol == kIpUdp && destination == settings_.tunnel_endpoint) {
-      packet.from = packet.source();
-      if (!is_foreign_host(packet.from.address)) return Fate::bad_source;
-      // What stands behind the datagram is no part of it.
-      const unsigned extra = parsed.total_bytes - parsed.header_bytes -
-                             packet.transport<UdpHeader>().length_bytes.host();
-      if (extra > 0) rte_pktmbuf_trim(packet.mbuf, static_cast<uint16_t>(extra));
-      packet.strip(packet.parsed.payload_offset());
-      outbound_.add(packet);
-      return Fate::taken;
-    }
+  if (packet.parsed.is_fragment) [[unlikely]] {
+    return sort_fragment(packet);
+  }
+  if (port.is_uplink && packet.parsed.protocol == kIpUdp &&
+      destination == settings_.tunnel_endpoint) {
+    return enter_outbound(packet);
   }
   if (port.is_public && nat_.is_pool_address(destination.address)) {
-    if (parsed.is_fragment) return Fate::public_fragment;
     inbound_.add(packet);
     return Fate::taken;
   }

@@ -1,6 +1,6 @@
 // The way of a packet through one worker. pipeline.cpp tells it top to bottom; outbound.cpp and
-// inbound.cpp hold the stages of the two journeys, send.cpp what both end with, and answers.cpp
-// the packets that the gateway itself has to say.
+// inbound.cpp hold the stages of the two journeys, follow.cpp what is different for fragments,
+// send.cpp what all end with, and answers.cpp the packets that the gateway itself has to say.
 //
 // Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
 // logs, waits or makes a system call.
@@ -16,10 +16,12 @@
 #include "gateway/crypto.h"
 #include "gateway/filter.h"
 #include "gateway/held_syns.h"
+#include "gateway/fragments.h"
 #include "gateway/inner_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
 #include "gateway/portless.h"
+#include "gateway/reassembly.h"
 #include "gateway/tunnel_table.h"
 #include "lib/nat/nat.h"
 
@@ -69,6 +71,8 @@ class Pipeline {
     TunnelTable& tunnels;
     nat::Nat& nat;
     PortlessMappings& portless;
+    Fragments& fragments;
+    Reassembly& reassembly;
     Neighbours& neighbours;
     InnerRoutes* inner_routes;
     HeldSyns* held_syns;
@@ -102,8 +106,10 @@ class Pipeline {
   Fate read_frame(Packet& packet);
   Fate read_ip(Packet& packet);
   Fate sort_by_journey(Packet& packet);
+  Fate enter_outbound(Packet& packet);
   void go_outbound();
   void go_inbound();
+  void go_after_firsts();
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
@@ -121,6 +127,7 @@ class Pipeline {
   Fate open_filter(Packet& packet);
   Fate translate_outbound(Packet& packet);
   Fate turn_round(Packet& packet);
+  Fate rewrite_outbound(Packet& packet);
   Fate answer_control_text(Packet& packet, unsigned text_bytes);
   Fate map_error_outbound(Packet& packet);
 
@@ -133,6 +140,21 @@ class Pipeline {
   Fate forward_inbound(Packet& packet);
   Fate translate_inbound(Packet& packet);
   Fate wrap(Packet& packet);
+
+  // follow.cpp: fragments
+  Fate sort_fragment(Packet& packet);
+  Fate begin_outer(Packet& packet);
+  Fate reassemble_outer(rte_mbuf* mbuf);
+  Fate begin_fragments(const Packet& packet, FragmentRoute::Way way);
+  void release_fragments(const Fragments::Key& key);
+  Fate follow(Packet& packet);
+  Fate follow_route(const FragmentRoute& route, rte_mbuf* mbuf);
+  static Fragments::Key fragment_key(const Packet& packet, FragmentRoute::Way way);
+  static bool must_follow(const Packet& packet);
+  template <typename Send>
+  Fate send_in_pieces(rte_mbuf* packet, unsigned mtu_bytes, Send send);
+  Fate send_to_internet(rte_mbuf* packet);
+  Fate send_to_client(Tunnel& tunnel, rte_mbuf* packet);
 
   // send.cpp: the way out, shared
   enum class Seal : bool { as_session, always };  // always: DHCP, heartbeats, probes (rule 5)
@@ -175,6 +197,8 @@ class Pipeline {
   TunnelTable& tunnels_;
   nat::Nat& nat_;
   PortlessMappings& portless_;
+  Fragments& fragments_;
+  Reassembly& reassembly_;
   Crypto& crypto_;
   Neighbours& neighbours_;
   InnerRoutes* const inner_routes_;
@@ -194,6 +218,7 @@ class Pipeline {
   Burst arrived_;
   Burst outbound_;
   Burst inbound_;
+  Burst followers_;  // fragments of datagrams with ports, but for the first
 };
 
 }  // namespace adit::gateway

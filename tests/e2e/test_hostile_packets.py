@@ -118,18 +118,20 @@ def test_frames_and_ip_headers_that_are_wrong(world, wire):
     still_works(world)
 
 
-def test_fragments_are_refused(world, wire):
+def test_fragments_that_are_wrong(world, wire):
     # On net_af_packet the kernel puts fragments together before the driver sees them.
     gateway = start_gateway(world, change=lambda config: config["ports"][0].update(
         device="net_af_xdp0,iface=uplink"))
     start_client(gateway, world.pc)
     server = dict(source=topology.SERVER)
     expect_drops(gateway, wire, [
-        (wire.ip(flags="MF") / Udp(**FROM_NATFW) / Raw(bytes(64)), "outer_fragment"),
-        (wire.ip(frag=8) / Raw(bytes(64)), "public_fragment"),
-        (wire.ip(**server, flags="MF") / Udp(sport=6600, dport=2000) / Raw(bytes(64)),
-         "public_fragment"),
-        (wire.ip(**server, frag=100, proto="tcp") / Raw(bytes(64)), "public_fragment"),
+        (wire.ip(flags="MF") / Udp(**FROM_NATFW) / Raw(bytes(63)), "fragment_malformed"),
+        (wire.ip(frag=8191, proto="udp") / Raw(bytes(64)), "fragment_malformed"),
+        (wire.ip(**server, frag=1, proto="tcp") / Raw(bytes(64)), "fragment_overlap"),
+        (wire.ip(**server, flags="MF", proto="tcp") / Raw(bytes(16)), "fragment_tiny"),
+        (wire.ip(**server, flags="MF") / Udp(sport=6600, dport=50000) / Raw(bytes(64)),
+         "no_mapping"),
+        (wire.ip(**server, flags="MF") / ICMP(type=8) / Raw(bytes(64)), "local_fragment"),
     ])
     still_works(world)
 
@@ -205,7 +207,7 @@ def test_inner_packets_that_are_wrong(world, wire):
         (inside(inner(destination=topology.INNER_ROUTER) / udp), "to_router"),
         (inside(inner(destination="192.168.1.11") / udp), "tunnel_to_tunnel"),
         (inside(inner(destination=topology.GATEWAY) / looks_like_tunnel), "no_mapping"),
-        (inside(inner(flags="MF") / udp / Raw(bytes(16))), "inner_fragment"),
+        (inside(inner(flags="MF", proto=6) / Raw(bytes(16))), "fragment_tiny"),
         (inside(inner(ttl=1) / udp), "ttl_exceeded"),
         (wire.tunnel(edit(header + bytes(good), 1, bytes([header[1] ^ 1]))), "bad_tag"),
         (wire.ip(source="20.1.1.66") / Udp(**FROM_NATFW) / Raw(header + bytes(good)),

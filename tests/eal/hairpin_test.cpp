@@ -227,7 +227,7 @@ INSTANTIATE_TEST_SUITE_P(
                    icmp_query(kInner, kGateway, 0, 1, 1, kHello)},
         HairpinRow{"ping with a wrong checksum", Fate::icmp_bad_checksum,
                    with_byte(icmp_query(kInner, kGateway, 8, 1, 1, kHello), 22, 1)},
-        HairpinRow{"fragment", Fate::inner_fragment,
+        HairpinRow{"fragment", Fate::hairpin,
                    udp_packet(kApplication, {kGateway, kService.port}, kHello,
                               {.fragment = 0x2000})}),
     [](const auto& row) { return row_name(row.param.description); });

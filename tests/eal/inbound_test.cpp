@@ -88,13 +88,6 @@ TEST_F(Inbound, TooBigWithDfIsAnsweredWithTheTunnelsMtu) {
   EXPECT_EQ(drops(Fate::too_big), 1u);
 }
 
-TEST_F(Inbound, TooBigWithoutDfIsDroppedUnderItsName) {
-  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
-  const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
-  receive(0, udp_packet(kService, external, payload_bytes(1441 - 28), {.fragment = 0}));
-  expect_only_drop(Fate::needs_fragmentation);
-}
-
 TEST_F(Inbound, TtlOneIsAnsweredWithTimeExceeded) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
@@ -201,12 +194,8 @@ INSTANTIATE_TEST_SUITE_P(
         DropRow{"from loopback", Fate::bad_source, udp_packet(from(127, 0, 0, 1), kNobody, kHello)},
         DropRow{"to an address that is not ours", Fate::not_our_address,
                 udp_packet(kService, from(30, 1, 1, 11), kHello)},
-        DropRow{"a fragment", Fate::public_fragment,
+        DropRow{"a first fragment to a port nobody has", Fate::no_mapping,
                 tcp_packet(kService, kNobody, kHello, {}, {.fragment = 0x2000})},
-        DropRow{"a fragment to the tunnel port", Fate::outer_fragment,
-                udp_packet(kClientOuter, kTunnelEndpoint, kHello, {.fragment = 0x2000})},
-        DropRow{"a later fragment of UDP", Fate::outer_fragment,
-                udp_packet(kClientOuter, kTunnelEndpoint, kHello, {.fragment = 0x0003})},
         DropRow{"cut short", Fate::ip_truncated, Bytes(kUnwanted.begin(), kUnwanted.end() - 1)},
         DropRow{"version 6", Fate::ip_bad_version, with_byte(kUnwanted, 0, 0x65)},
         DropRow{"header of 16 bytes", Fate::ip_bad_length, with_byte(kUnwanted, 0, 0x44)},

@@ -204,10 +204,6 @@ INSTANTIATE_TEST_SUITE_P(
                 udp_packet(kApplication, to(192, 168, 1, 1), kHello)},
         DropRow{"to another tunnel", Fate::tunnel_to_tunnel,
                 udp_packet(kApplication, to(192, 168, 1, 11), kHello)},
-        DropRow{"a fragment", Fate::inner_fragment,
-                udp_packet(kApplication, kService, kHello, {.fragment = 0x2000})},
-        DropRow{"a later fragment", Fate::inner_fragment,
-                udp_packet(kApplication, kService, kHello, {.fragment = 0x0005})},
         DropRow{"an echo reply nobody asked for", Fate::icmp_unsupported,
                 icmp_query(kInner, kServer, 0, 1, 1, kHello)},
         DropRow{"an error about nothing we delivered", Fate::icmp_no_mapping,
@@ -232,13 +228,6 @@ TEST_F(OutboundNarrow, TooBigWithDfIsAnsweredWithThePortsMtu) {
   EXPECT_EQ(far.open(sent_to_tunnel(far.outer)),
             icmp_packet(kRouter, kInner, 3, 4, 1000, quoted, kErrorHeader));
   EXPECT_EQ(drops(Fate::too_big), 1u);
-}
-
-TEST_F(OutboundNarrow, TooBigWithoutDfIsDroppedUnderItsName) {
-  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
-  receive_from(far,
-               far.seal(udp_packet(kApplication, kService, payload_bytes(1001 - 28), {.fragment = 0})));
-  expect_only_drop(Fate::needs_fragmentation);
 }
 
 class OutboundVlan : public Rig {

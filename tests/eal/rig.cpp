@@ -147,10 +147,13 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   portless_ = std::make_unique<PortlessMappings>("test-portless", 128, 300);
+  fragments_ = std::make_unique<Fragments>(
+      "test-fragments", Fragments::Sizes{.datagrams = 64, .held = 128, .tunnel_slots = 16});
+  reassembly_ = std::make_unique<Reassembly>(16);
   pipeline_ = std::make_unique<Pipeline>(
       settings_,
-      Pipeline::Tables{*tunnels_, *nat_, *portless_, *neighbours_, inner_routes_.get(),
-                       held_syns_.get(), filter_.get()},
+      Pipeline::Tables{*tunnels_, *nat_, *portless_, *fragments_, *reassembly_, *neighbours_,
+                       inner_routes_.get(), held_syns_.get(), filter_.get()},
       *crypto_, pool_, counters_);
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
@@ -240,6 +243,14 @@ void Rig::receive_burst(unsigned port, const std::vector<Bytes>& frames) {
 
 void Rig::receive(unsigned port, const Bytes& ip_packet) {
   receive_frame(port, frame_of(ip_packet, kEtherTypeIpv4, settings_.ports[port].vlan));
+}
+
+void Rig::receive_packets(unsigned port, const std::vector<Bytes>& ip_packets) {
+  std::vector<Bytes> frames;
+  for (const Bytes& packet : ip_packets) {
+    frames.push_back(frame_of(packet, kEtherTypeIpv4, settings_.ports[port].vlan));
+  }
+  receive_burst(port, frames);
 }
 
 void Rig::receive_from(const FarEnd& far, const Bytes& payload) {

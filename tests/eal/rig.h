@@ -98,6 +98,7 @@ class Rig : public testing::Test {
   void receive_frame(unsigned port, const Bytes& frame);
   void receive_burst(unsigned port, const std::vector<Bytes>& frames);
   void receive(unsigned port, const Bytes& ip_packet);
+  void receive_packets(unsigned port, const std::vector<Bytes>& ip_packets);  // in one burst
   // From a far end, at its outer address, or from another one.
   void receive_from(const FarEnd& far, const Bytes& payload);
   void receive_from(const Endpoint& outer, const Bytes& payload);
@@ -118,6 +119,7 @@ class Rig : public testing::Test {
   uint64_t drops(Fate reason) const { return counters_.drops(reason); }
   void expect_only_drop(Fate reason);  // exactly one drop, for this reason, and nothing sent
 
+  rte_mempool* pool() { return pool_; }
   unsigned public_port() const { return settings_.public_port; }
   Ipv4Address external_address() const { return two_ports_ ? kPublic : kGateway; }
 
@@ -130,6 +132,8 @@ class Rig : public testing::Test {
   std::unique_ptr<nat::Nat> nat_;
   std::unique_ptr<Crypto> crypto_;
   std::unique_ptr<PortlessMappings> portless_;
+  std::unique_ptr<Fragments> fragments_;
+  std::unique_ptr<Reassembly> reassembly_;
   std::unique_ptr<Neighbours> neighbours_;
   std::unique_ptr<InnerRoutes> inner_routes_;
   std::unique_ptr<HeldSyns> held_syns_;
