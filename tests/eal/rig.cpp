@@ -121,9 +121,10 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.icmp_errors_per_second = 20;
   settings_.hairpin = options.hairpin;
 
-  nat_settings_.pool = {external_address()};
+  nat_settings_ = options.nat;
   nat_settings_.inbound_refresh = options.inbound_refresh;
-  nat_settings_.reserved = {{external_address(), 8000}};
+  if (nat_settings_.pool.empty()) nat_settings_.pool = {external_address()};
+  nat_settings_.reserved.push_back({external_address(), 8000});
   const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
   memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
   nat_ = std::make_unique<nat::Nat>(nat_settings_, std::span{memory_.get(), bytes},

@@ -78,6 +78,7 @@ struct RigOptions {
   bool answer_unsolicited_syn = true;
   std::array<Filtering, nat::kProtocols> filtering{};  // endpoint-independent
   bool inbound_refresh = true;
+  nat::Settings nat = {};  // where the pool is empty, it is the public port's address
 };
 
 class Rig : public testing::Test {

@@ -1,0 +1,232 @@
+// RFC 5508: queries, and errors that quote what they are about.
+#include "tests/conformance/lab.h"
+
+namespace adit::gateway::test {
+namespace {
+
+using adit::test::icmp_packet;
+using adit::test::icmp_query;
+using adit::test::payload_bytes;
+using adit::test::udp_packet;
+
+const Bytes kHello = payload_bytes(33);
+
+class Icmp : public Lab {};
+
+Bytes with_byte(Bytes packet, size_t where, uint8_t value) {
+  packet[where] = value;
+  return packet;
+}
+
+// ---- Queries ----
+
+TEST_F(Icmp, R5508_1_EchoAndTimestampCrossBothWays) {
+  struct Query {
+    uint8_t request, reply;
+  };
+  for (const auto& [request, reply] : {Query{8, 0}, Query{13, 14}}) {
+    const Endpoint external = map(Kind::icmp, at(kInner, 0x77));
+    const uint16_t id = external.port.host();
+    play({{"request", 1, inside(icmp_query(kInner, kServer, request, 0x77, 5, kHello)),
+           {internet(icmp_query(kGateway, kServer, request, id, 5, kHello, kForwarded))}},
+          {"reply", 1, internet(icmp_query(kServer, kGateway, reply, id, 5, kHello)),
+           {inside(icmp_query(kServer, kInner, reply, 0x77, 5, kHello, kForwarded))}}});
+  }
+}
+
+// ---- Errors: what stands in them ----
+
+// An error about a UDP packet of kApplication's to kService, as it comes from outside, and as it
+// has to arrive; parts of the quote to be chosen.
+class Quoted : public Icmp {
+ protected:
+  Endpoint external_;
+  void SetUp() override { external_ = map(Kind::udp, kApplication); }
+  Bytes from_outside(const Bytes& quote, uint8_t type = 3, uint8_t code = 1, uint32_t rest = 0) {
+    return icmp_packet(kSomeRouter, kGateway, type, code, rest, quote);
+  }
+  Bytes arrived(const Bytes& quote, uint8_t type = 3, uint8_t code = 1, uint32_t rest = 0) {
+    return icmp_packet(kSomeRouter, kInner, type, code, rest, quote, kForwarded);
+  }
+  Bytes sent_out() { return udp_packet(external_, kService, kHello, kForwarded); }
+  Bytes by_host() { return udp_packet(kApplication, kService, kHello, kForwarded); }
+  Bytes delivered() { return udp_packet(kService, kApplication, kHello, kForwarded); }
+};
+
+TEST_F(Quoted, R5508_3_WrongChecksumIsDropped) {
+  play({{"from outside", 1, internet(with_byte(from_outside(sent_out()), 22, 1)), {},
+         Fate::icmp_bad_checksum},
+        {"from inside", 1,
+         inside(with_byte(icmp_packet(kInner, kServer, 3, 1, 0, delivered()), 22, 1)), {},
+         Fate::icmp_bad_checksum}});
+}
+
+TEST_F(Quoted, R5508_3a_WrongChecksumOfTheQuotedHeaderIsDropped) {
+  play({{"from outside", 1, internet(from_outside(with_byte(sent_out(), 8, 9))), {},
+         Fate::icmp_bad_quote},
+        {"from inside", 1,
+         inside(icmp_packet(kInner, kServer, 3, 1, 0, with_byte(delivered(), 8, 9))), {},
+         Fate::icmp_bad_quote}});
+}
+
+TEST_F(Quoted, R5508_3b_OptionsOfEveryLengthAreSkipped) {
+  for (size_t length = 4; length <= 40; length += 4) {
+    const adit::test::Ipv4Options ip{.ttl = 63, .options = Bytes(length, 1)};
+    play({{"from outside", 1, internet(from_outside(udp_packet(external_, kService, kHello, ip))),
+           {inside(arrived(udp_packet(kApplication, kService, kHello, ip)))}},
+          {"from inside", 1,
+           inside(icmp_packet(kInner, kServer, 3, 1, 0,
+                              udp_packet(kService, kApplication, kHello, ip))),
+           {internet(icmp_packet(kGateway, kServer, 3, 1, 0,
+                                 udp_packet(kService, external_, kHello, ip), kForwarded))}}});
+  }
+}
+
+TEST_F(Quoted, R5508_3c_QuotedTransportChecksumNeedNotBeRight) {
+  // Wrong by as much before as behind: what is incremental keeps an error, and repairs none. The
+  // quote's last byte is under that checksum, and changed in both.
+  const size_t last = sent_out().size() - 1;
+  play({"from outside", 1, internet(from_outside(with_byte(sent_out(), last, 0x5a))),
+        {inside(arrived(with_byte(by_host(), last, 0x5a)))}});
+}
+
+TEST_F(Quoted, R5508_3d_ExtensionsPassUnharmed) {
+  // RFC 4884 §4: the quote padded to 128 bytes, its length in words, then the extensions: here
+  // an MPLS label (RFC 4950) with the structure's own checksum.
+  const uint32_t rest = 32u << 16;
+  Bytes extension = {0x20, 0, 0, 0, 0, 8, 1, 1, 0, 0x40, 0x11, 0xff};
+  const uint16_t sum = adit::test::plain_checksum(extension);
+  extension[2] = static_cast<uint8_t>(sum >> 8);
+  extension[3] = static_cast<uint8_t>(sum);
+  const auto extended = [&](Bytes quote) {
+    quote.resize(128);
+    quote.insert(quote.end(), extension.begin(), extension.end());
+    return quote;
+  };
+  play({"time exceeded", 1, internet(from_outside(extended(sent_out()), 11, 0, rest)),
+        {inside(arrived(extended(by_host()), 11, 0, rest))}});
+}
+
+TEST_F(Quoted, R5508_4_FromOutsideTypeAndCodeAreKept) {
+  struct Error {
+    uint8_t type, code;
+    uint32_t rest;
+  };
+  for (const auto& [type, code, rest] :
+       {Error{3, 0, 0}, Error{3, 4, 1300}, Error{3, 13, 0}, Error{11, 0, 0}, Error{11, 1, 0},
+        Error{12, 0, 0x14000000}}) {
+    play({"an error", 1, internet(from_outside(sent_out(), type, code, rest)),
+          {inside(arrived(by_host(), type, code, rest))}});
+  }
+}
+
+TEST_F(Quoted, R5508_4_FromOutsideWithoutMappingIsDropped) {
+  const Bytes of_nobody =
+      udp_packet(at(kGateway, external_.port.host() ^ 1u), kService, kHello, kForwarded);
+  play({{"a port of nobody", 1, internet(from_outside(of_nobody)), {}, Fate::icmp_no_mapping},
+        {"not about a packet of the address it is sent to", 1,
+         internet(from_outside(udp_packet(at(kServer, 9), kService, kHello))), {},
+         Fate::icmp_no_mapping},
+        {"the mapping has ended", 301, internet(from_outside(sent_out())), {},
+         Fate::icmp_no_mapping}});
+}
+
+TEST_F(Quoted, R5508_4_R5508_5_AboutQueriesToo) {
+  const Endpoint echo = map(Kind::icmp, at(kInner, 0x77));
+  const Bytes sent = request(Kind::icmp, echo, kService, kForwarded);
+  play({{"from outside", 1, internet(from_outside(sent)),
+         {inside(arrived(request(Kind::icmp, at(kInner, 0x77), kService, kForwarded)))}},
+        {"from inside", 1,
+         inside(icmp_packet(kInner, kServer, 3, 1, 0,
+                            reply(Kind::icmp, kService, at(kInner, 0x77), kForwarded))),
+         {internet(icmp_packet(kGateway, kServer, 3, 1, 0,
+                               reply(Kind::icmp, kService, echo, kForwarded), kForwarded))}}});
+}
+
+TEST_F(Quoted, R5508_5_FromInsideSourceAndQuoteAreRewritten) {
+  const Bytes as_sent = udp_packet(kService, external_, kHello, kForwarded);
+  const Bytes of_nobody = udp_packet(kService, at(kInner, 9), kHello, kForwarded);
+  play({{"port unreachable", 1, inside(icmp_packet(kInner, kServer, 3, 3, 0, delivered())),
+         {internet(icmp_packet(kGateway, kServer, 3, 3, 0, as_sent, kForwarded))}},
+        {"time exceeded", 1, inside(icmp_packet(kInner, kServer, 11, 0, 0, delivered())),
+         {internet(icmp_packet(kGateway, kServer, 11, 0, 0, as_sent, kForwarded))}},
+        {"about a packet that nobody delivered", 1,
+         inside(icmp_packet(kInner, kServer, 3, 3, 0, of_nobody)), {}, Fate::icmp_no_mapping}});
+}
+
+// A router on the client's LAN has no mapping; the error is about a host that has.
+TEST_F(Icmp, R5508_5c_RouterInsideSpeaksWithTheGatewaysAddress) {
+  const Endpoint host = at(Ipv4Address::from_octets(10, 20, 3, 4), 1025);
+  const Ipv4Address router = Ipv4Address::from_octets(10, 20, 0, 1);
+  far(1);
+  Tunnel& tunnel = tunnels_->at(1);
+  tunnel.prefix_count = 1;
+  tunnel.prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
+  const Endpoint external = map(Kind::udp, host);
+  const uint64_t mappings = nat_->counts().mappings_created;
+  play({"host unreachable", 1,
+        inside(icmp_packet(router, kServer, 3, 1, 0,
+                           udp_packet(kService, host, kHello, kForwarded))),
+        {internet(icmp_packet(kGateway, kServer, 3, 1, 0,
+                              udp_packet(kService, external, kHello, kForwarded), kForwarded))}});
+  EXPECT_EQ(nat_->counts().mappings_created, mappings) << "it makes no mapping either";
+}
+
+TEST_F(Quoted, R5508_6_ErrorsFromInsideRefreshNothing) {
+  const Bytes as_sent = udp_packet(kService, external_, kHello, kForwarded);
+  play({{"late", 300, inside(icmp_packet(kInner, kServer, 3, 3, 0, delivered())),
+         {internet(icmp_packet(kGateway, kServer, 3, 3, 0, as_sent, kForwarded))}},
+        {"too late", 301, internet(reply(Kind::udp, kService, external_)), {}, Fate::no_mapping}});
+}
+
+// ---- The gateway's own messages ----
+
+class OneMapping : public Lab {
+ protected:
+  OneMapping() : Lab({.nat = {.limits = {{.mappings = 1}}}}) {}
+};
+
+TEST_F(OneMapping, R5508_8_PacketForWhichNoStateMayBeMadeIsAnswered) {
+  map(Kind::udp, kApplication);
+  for (const Kind kind : kKinds) {
+    play({"no mapping for it", 1, inside(request(kind, at(kInner, 4000), kService)),
+          {inside(icmp_packet(kRouter, kInner, 3, 13, 0,
+                              request(kind, at(kInner, 4000), kService, kForwarded),
+                              kErrorHeader))},
+          Fate::mapping_limit});
+  }
+}
+
+TEST_F(Icmp, R5508_10_TimeExceededBothWays) {
+  const Endpoint external = map(Kind::udp, kApplication);
+  const Bytes out = udp_packet(kApplication, kService, kHello, {.ttl = 1});
+  const Bytes in = udp_packet(kService, external, kHello, {.ttl = 1});
+  play({{"outbound", 1, inside(out),
+         {inside(icmp_packet(kRouter, kInner, 11, 0, 0, out, kErrorHeader))}, Fate::ttl_exceeded},
+        {"inbound", 1, internet(in),
+         {internet(icmp_packet(kGateway, kServer, 11, 0, 0, in, kErrorHeader))},
+         Fate::ttl_exceeded}});
+}
+
+TEST_F(Icmp, R5508_10_OwnAddressesAnswerEchoRequests) {
+  play({{"from outside", 1, internet(icmp_query(kServer, kGateway, 8, 7, 8, kHello)),
+         {internet(icmp_query(kGateway, kServer, 0, 7, 8, kHello))}},
+        {"from inside", 1, inside(icmp_query(kInner, kRouter, 8, 7, 8, kHello)),
+         {inside(icmp_query(kRouter, kInner, 0, 7, 8, kHello))}}});
+}
+
+TEST_F(Icmp, R5508_11_OtherMessagesAreDroppedAndMakeNoState) {
+  for (const uint8_t type : {uint8_t{1}, uint8_t{9}, uint8_t{10}, uint8_t{15}, uint8_t{17},
+                             uint8_t{18}, uint8_t{30}, uint8_t{40}, uint8_t{255}}) {
+    play({{"from inside", 1, inside(icmp_packet(kInner, kServer, type, 0, 1, kHello)), {},
+           Fate::icmp_unsupported},
+          {"from outside", 1, internet(icmp_packet(kServer, kGateway, type, 0, 1, kHello)), {},
+           Fate::icmp_unsupported}});
+  }
+  play({"a reply to nothing, from inside", 1,
+        inside(icmp_query(kInner, kServer, 0, 1, 1, kHello)), {}, Fate::icmp_unsupported});
+  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+}
+
+}  // namespace
+}  // namespace adit::gateway::test

@@ -1,0 +1,148 @@
+#include "tests/conformance/lab.h"
+
+#include <cstring>
+#include <iomanip>
+#include <ostream>
+
+#include "lib/net/parse.h"
+
+namespace adit::gateway::test {
+namespace {
+
+using adit::test::icmp_query;
+using adit::test::Ipv4Options;
+using adit::test::payload_bytes;
+using adit::test::tcp_packet;
+using adit::test::udp_packet;
+
+const Bytes kHello = payload_bytes(33);
+constexpr uint64_t kYearNs = 365 * 86400 * tunnel::kSecondNs;
+constexpr size_t kPrintedBytesMax = 96;
+
+}  // namespace
+
+void PrintTo(const Hop& hop, std::ostream* out) {
+  *out << (hop.place == kInternet ? "to the Internet: " : "into tunnel ");
+  if (hop.place != kInternet) *out << hop.place << ": ";
+  *out << hop.packet.size() << " bytes" << std::hex << std::setfill('0');
+  for (size_t i = 0; i < std::min(hop.packet.size(), kPrintedBytesMax); ++i) {
+    *out << (i % 4 == 0 ? " " : "") << std::setw(2) << unsigned{hop.packet[i]};
+  }
+  *out << std::dec;
+}
+
+nat::Protocol protocol_of(Kind kind) { return static_cast<nat::Protocol>(kind); }
+
+std::string kind_name(const testing::TestParamInfo<Kind>& info) {
+  return info.param == Kind::udp ? "Udp" : info.param == Kind::tcp ? "Tcp" : "Icmp";
+}
+
+Bytes request(Kind kind, const Endpoint& from, const Endpoint& to, const Ipv4Options& ip) {
+  if (kind == Kind::udp) return udp_packet(from, to, kHello, ip);
+  if (kind == Kind::tcp) return tcp_packet(from, to, kHello, {}, ip);
+  return icmp_query(from.address, to.address, kIcmpEchoRequest, from.port.host(), 1, kHello, ip);
+}
+
+Bytes reply(Kind kind, const Endpoint& from, const Endpoint& to, const Ipv4Options& ip) {
+  if (kind == Kind::udp) return udp_packet(from, to, kHello, ip);
+  if (kind == Kind::tcp) return tcp_packet(from, to, kHello, {}, ip);
+  return icmp_query(from.address, to.address, kIcmpEchoReply, to.port.host(), 1, kHello, ip);
+}
+
+Ipv4Address Lab::inner(uint32_t slot) {
+  return Ipv4Address::from_octets(192, 168, 1, static_cast<uint8_t>(9 + slot));
+}
+
+// The first session that open_tunnel() makes ends after three minutes; tests here take hours.
+FarEnd& Lab::far(uint32_t slot) {
+  if (const auto known = far_ends_.find(slot); known != far_ends_.end()) return known->second;
+  const std::vector<Hop> before = come_out();
+  EXPECT_TRUE(before.empty()) << "a tunnel opened while packets were on their way";
+  const FarEnd first = open_tunnel(slot, Protection::plain);
+  tunnel::Session lasting = make_session(slot, Protection::plain, 2);
+  lasting.established_ns += kYearNs;
+  install(slot, lasting);
+  FarEnd far(lasting, 1440);
+  far.outer = first.outer;
+  receive_from(far, far.seal({}));
+  sent_frames(0);
+  return far_ends_.emplace(slot, std::move(far)).first->second;
+}
+
+void Lab::close(uint32_t slot) {
+  ToWorker message;
+  message.kind = ToWorker::close_tunnel;
+  message.slot = slot;
+  pipeline_->take(message, now_ns_);
+  far_ends_.erase(slot);
+}
+
+void Lab::give_in(const Hop& in) {
+  if (in.place == kInternet) return receive(public_port(), in.packet);
+  FarEnd& from = far(in.place);
+  receive_from(from, from.plain(in.packet));
+}
+
+std::vector<Hop> Lab::come_out() {
+  std::vector<Hop> out;
+  for (unsigned port = 0; port < settings_.ports.size(); ++port) {
+    for (Bytes& packet : sent(port)) {
+      ParsedIpv4 parsed;
+      EXPECT_EQ(parse_ipv4(packet, HeaderChecksum::verify, parsed), ParseError::none);
+      Ipv4Header ip;
+      std::memcpy(&ip, packet.data(), sizeof ip);
+      Hop hop = internet(std::move(packet));
+      const Bytes payload(hop.packet.begin() + parsed.payload_offset(), hop.packet.end());
+      for (auto& [slot, far] : far_ends_) {
+        if (Endpoint{ip.source, parsed.source_port} != kTunnelEndpoint ||
+            Endpoint{ip.destination, parsed.destination_port} != far.outer) {
+          continue;
+        }
+        if (auto opened = far.open(payload)) hop = inside(std::move(*opened), slot);
+        break;
+      }
+      out.push_back(std::move(hop));
+    }
+  }
+  return out;
+}
+
+void Lab::play(const std::vector<Row>& rows) {
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.description);
+    set_time(row.at_s);
+    if (row.in.place != kInternet) far(row.in.place);
+    const std::array<uint64_t, kFates> before = counters_.fates;
+    give_in(row.in);
+    EXPECT_EQ(come_out(), row.out);
+    for (unsigned fate = kFirstDrop; fate < kFates; ++fate) {
+      const bool wanted = row.drop == static_cast<Fate>(fate);
+      EXPECT_EQ(counters_.fates[fate] - before[fate], wanted ? 1u : 0u)
+          << fate_name(static_cast<Fate>(fate));
+    }
+  }
+}
+
+Endpoint Lab::map(Kind kind, const Endpoint& internal, const Endpoint& to, uint32_t slot) {
+  far(slot);
+  give_in(inside(request(kind, internal, to), slot));
+  const std::vector<Hop> out = come_out();
+  if (out.size() != 1 || out[0].place != kInternet) {
+    ADD_FAILURE() << "a request made " << out.size() << " packets";
+    return {};
+  }
+  ParsedIpv4 parsed;
+  EXPECT_EQ(parse_ipv4(out[0].packet, HeaderChecksum::verify, parsed), ParseError::none);
+  Ipv4Header ip;
+  std::memcpy(&ip, out[0].packet.data(), sizeof ip);
+  const Endpoint external{ip.source, parsed.source_port};
+  EXPECT_EQ(out[0], internet(request(kind, external, to, kForwarded)));
+  return external;
+}
+
+void Lab::sweep_all() {
+  const uint64_t rounds = 2 * nat_->granted_entries() + 2;
+  for (uint64_t i = 0; i < rounds && nat_->granted_entries() > 0; i += 48) pipeline_->sweep(now_ns_);
+}
+
+}  // namespace adit::gateway::test
