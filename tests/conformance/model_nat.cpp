@@ -1,0 +1,227 @@
+#include "tests/conformance/model_nat.h"
+
+#include <algorithm>
+
+namespace adit::gateway::test {
+
+ModelNat::InternalKey ModelNat::internal_key(Kind kind, uint32_t slot, const Endpoint& internal) {
+  return {kind, slot, internal.address.host(), internal.port.host()};
+}
+
+ModelNat::ExternalKey ModelNat::external_key(Kind kind, const Endpoint& external) {
+  return {kind, external.address.host(), external.port.host()};
+}
+
+// ---- Time ----
+
+uint32_t ModelNat::last_second(Kind kind, const Mapping& mapping) const {
+  const nat::Timeouts& timeouts = settings_.timeouts;
+  if (kind == Kind::udp) return mapping.last_use_s + timeouts.udp_s;
+  if (kind == Kind::icmp) return mapping.last_use_s + timeouts.icmp_s;
+  const bool may_idle = mapping.has_many_remotes || mapping.phase == Phase::open ||
+                        mapping.phase == Phase::fin_inside || mapping.phase == Phase::fin_outside;
+  return mapping.last_use_s + (may_idle ? timeouts.tcp_established_s : timeouts.tcp_transitory_s);
+}
+
+bool ModelNat::is_live(Kind kind, const Mapping& mapping, uint32_t now_s) const {
+  return now_s <= last_second(kind, mapping);
+}
+
+// A mapping is released in the second after its last, and rests from then on.
+void ModelNat::forget_what_is_over(uint32_t now_s) {
+  std::erase_if(mappings_, [&](const auto& entry) {
+    const auto& [key, mapping] = entry;
+    const Kind kind = std::get<Kind>(key);
+    const uint32_t rests_until = last_second(kind, mapping) + 1 + settings_.timeouts.port_rest_s;
+    if (now_s <= rests_until) return false;
+    by_external_.erase(external_key(kind, mapping.external));
+    return true;
+  });
+  std::erase_if(of_closed_tunnels_, [&](const auto& entry) { return now_s > entry.second; });
+}
+
+// ---- Tunnels ----
+
+void ModelNat::open(uint32_t slot, uint32_t now_s) {
+  buckets_[slot] = {settings_.limits[0].new_mappings_burst, now_s};
+}
+
+void ModelNat::close(uint32_t slot, uint32_t now_s) {
+  std::erase_if(mappings_, [&](const auto& entry) {
+    const auto& [key, mapping] = entry;
+    if (mapping.slot != slot) return false;
+    const Kind kind = std::get<Kind>(key);
+    const uint32_t released_s = std::min(now_s, last_second(kind, mapping) + 1);
+    const ExternalKey external = external_key(kind, mapping.external);
+    of_closed_tunnels_[external] = released_s + settings_.timeouts.port_rest_s;
+    by_external_.erase(external);
+    return true;
+  });
+}
+
+// ---- TCP ----
+
+ModelNat::Phase ModelNat::next(Phase phase, bool is_out, uint8_t flags) {
+  const bool is_over =
+      phase == Phase::nothing || phase == Phase::closed || phase == Phase::reset;
+  if ((flags & kTcpRst) != 0) {
+    return phase == Phase::nothing || phase == Phase::closed ? phase : Phase::reset;
+  }
+  if ((flags & kTcpSyn) != 0) {
+    if (is_over) return is_out ? Phase::opening : Phase::opening_from_outside;
+    const bool answers_inside = phase == Phase::opening && !is_out;
+    const bool answers_outside = phase == Phase::opening_from_outside && is_out;
+    return answers_inside || answers_outside ? Phase::open : phase;
+  }
+  if ((flags & kTcpFin) != 0) {
+    if (phase == Phase::open || phase == Phase::reset) {
+      return is_out ? Phase::fin_inside : Phase::fin_outside;
+    }
+    const bool is_second = (phase == Phase::fin_inside && !is_out) ||
+                           (phase == Phase::fin_outside && is_out);
+    return is_second ? Phase::closed : phase;
+  }
+  const bool shows_life = (phase == Phase::nothing && !is_out) ||
+                          (phase == Phase::opening_from_outside && is_out) ||
+                          phase == Phase::reset;
+  return shows_life ? Phase::open : phase;
+}
+
+void ModelNat::use_out(Mapping& mapping, const Use& use) {
+  if (use.kind != Kind::tcp) {
+    mapping.last_use_s = use.now_s;
+    return;
+  }
+  const bool is_syn = (use.tcp_flags & kTcpSyn) != 0;
+  const bool is_reset = (use.tcp_flags & kTcpRst) != 0;
+  const bool is_over = mapping.phase == Phase::nothing || mapping.phase == Phase::closed ||
+                       mapping.phase == Phase::reset;
+  if (mapping.tracked == use.remote) {
+    mapping.phase = next(mapping.phase, true, use.tcp_flags);
+  } else if (is_reset) {
+    return;  // it refuses a stranger
+  } else if (mapping.tracked.is_zero() || (is_syn && is_over && !mapping.has_many_remotes)) {
+    const bool answers_a_syn = is_syn && (use.tcp_flags & kTcpAck) != 0;
+    mapping.tracked = use.remote;
+    mapping.phase = next(answers_a_syn ? Phase::opening_from_outside : Phase::nothing, true,
+                         use.tcp_flags);
+  } else {
+    mapping.has_many_remotes = true;
+  }
+  mapping.last_use_s = use.now_s;
+}
+
+void ModelNat::use_in(Mapping& mapping, const Use& use) {
+  if (use.kind == Kind::tcp) {
+    const bool is_plain_syn = (use.tcp_flags & (kTcpSyn | kTcpRst)) == kTcpSyn;
+    if (mapping.tracked.is_zero() && is_plain_syn) mapping.tracked = use.remote;
+    if (mapping.tracked != use.remote) return;  // a stranger changes nothing
+    mapping.phase = next(mapping.phase, false, use.tcp_flags);
+  }
+  mapping.last_use_s = use.now_s;
+}
+
+// ---- Packets ----
+
+bool ModelNat::take_token(uint32_t slot, uint32_t now_s) {
+  const nat::Limits& limits = settings_.limits[0];
+  Bucket& bucket = buckets_[slot];
+  const uint64_t filled =
+      bucket.tokens + uint64_t{now_s - bucket.filled_s} * limits.new_mappings_per_second;
+  bucket = {static_cast<uint32_t>(std::min<uint64_t>(filled, limits.new_mappings_burst)), now_s};
+  if (bucket.tokens == 0) return false;
+  --bucket.tokens;
+  return true;
+}
+
+ModelNat::Verdict ModelNat::outbound(uint32_t slot, const Endpoint& internal, const Use& use,
+                                     Endpoint& external) {
+  const auto known = mappings_.find(internal_key(use.kind, slot, internal));
+  if (known == mappings_.end() || !is_live(use.kind, known->second, use.now_s)) {
+    const auto live = std::ranges::count_if(mappings_, [&](const auto& entry) {
+      return entry.second.slot == slot &&
+             is_live(std::get<Kind>(entry.first), entry.second, use.now_s);
+    });
+    if (live >= settings_.limits[0].mappings) return Verdict::mapping_limit;
+    if (!take_token(slot, use.now_s)) return Verdict::rate_limited;
+    if (known == mappings_.end()) return Verdict::make_new;
+    // Its own port is at rest: it gets that one back, and starts anew.
+    const Endpoint kept = known->second.external;
+    known->second = {.slot = slot, .internal = internal, .external = kept,
+                     .last_use_s = use.now_s};
+  }
+  use_out(known->second, use);
+  external = known->second.external;
+  return Verdict::forward;
+}
+
+std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpoint& external,
+                            const Use& use) {
+  const unsigned port = external.port.host();
+  if (port < settings_.first_port || port > settings_.last_port) return "a port out of range";
+  if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
+    return "an address that is not the pool's";
+  }
+  for (const nat::ReservedPort& reserved : settings_.reserved) {
+    if (reserved.address == external.address && reserved.port == port) return "a reserved port";
+  }
+  const ExternalKey key = external_key(use.kind, external);
+  if (by_external_.contains(key)) return "a port that another endpoint has, or that rests";
+  if (of_closed_tunnels_.contains(key)) return "a port that rests after its tunnel's end";
+  for (const auto& [other_key, other] : mappings_) {
+    const bool same_address = other.external.address == external.address;
+    if (other.slot == slot && !same_address) return "a second address for one subscriber";
+    const bool same_window = other.external.port.host() / 16 == port / 16;
+    if (other.slot != slot && same_address && same_window) return "a port of another's block";
+  }
+  Mapping made{.slot = slot, .internal = internal, .external = external,
+               .last_use_s = use.now_s};
+  use_out(made, use);
+  mappings_[internal_key(use.kind, slot, internal)] = made;
+  by_external_[key] = internal_key(use.kind, slot, internal);
+  return "";
+}
+
+// Which endpoints a block still has room for is the gateway's own affair; that it is not refused
+// while there is plenty is ours.
+std::string ModelNat::learn_refusal(uint32_t slot, Kind kind, Fate reason) const {
+  constexpr int kWindowPorts = 15;  // the least that must be full; one of 16 may be reserved
+  const auto held = [&](auto&& wanted) {
+    return std::ranges::count_if(mappings_, [&](const auto& entry) {
+      return entry.second.slot == slot && wanted(std::get<Kind>(entry.first));
+    });
+  };
+  if (reason == Fate::port_limit) {
+    const bool is_full = held([&](Kind other) { return other == kind; }) >= kWindowPorts;
+    return is_full ? "" : "refused for want of ports, with a window free";
+  }
+  if (reason == Fate::pool_exhausted) {
+    const bool has_block = held([](Kind) { return true; }) > 0;
+    return has_block ? "the pool cannot be what is full: it has a block" : "";
+  }
+  return "no mapping, and no reason that fits";
+}
+
+std::optional<ModelNat::Owner> ModelNat::owner_of(Kind kind, const Endpoint& external,
+                                                  uint32_t now_s) const {
+  const auto key = by_external_.find(external_key(kind, external));
+  if (key == by_external_.end()) return std::nullopt;
+  const Mapping& mapping = mappings_.at(key->second);
+  if (!is_live(kind, mapping, now_s)) return std::nullopt;
+  return Owner{mapping.slot, mapping.internal};
+}
+
+std::optional<ModelNat::Owner> ModelNat::inbound(const Endpoint& external, const Use& use) {
+  const std::optional<Owner> owner = owner_of(use.kind, external, use.now_s);
+  if (owner) use_in(mappings_.at(by_external_.at(external_key(use.kind, external))), use);
+  return owner;
+}
+
+std::optional<Endpoint> ModelNat::external_of(Kind kind, uint32_t slot, const Endpoint& internal,
+                                              uint32_t now_s) const {
+  const auto known = mappings_.find(internal_key(kind, slot, internal));
+  if (known == mappings_.end() || !is_live(kind, known->second, now_s)) return std::nullopt;
+  return known->second.external;
+}
+
+}  // namespace adit::gateway::test
