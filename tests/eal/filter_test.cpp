@@ -53,7 +53,7 @@ class FilterIndependent : public FilterRig {
   FilterIndependent() : FilterRig({}) {}
 };
 
-TEST_F(FilterIndependent, Rfc4787Req8AndRfc6888Req7AdmitsAnybodyByDefaultAndKeepsNoSessions) {
+TEST_F(FilterIndependent, R4787_8_R6888_7_AdmitsAnybodyByDefaultAndKeepsNoSessions) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   EXPECT_TRUE(udp_passes(kSamePlace, external));
@@ -68,7 +68,7 @@ class FilterAddress : public FilterRig {
   FilterAddress() : FilterRig({.filtering = {kAddress, kAddress, kAddress}}) {}
 };
 
-TEST_F(FilterAddress, Rfc4787Req8AdmitsEveryPortOfAnAddressThatWasSentTo) {
+TEST_F(FilterAddress, R4787_8_R4787_8a_AdmitsEveryPortOfAnAddressThatWasSentTo) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   EXPECT_TRUE(udp_passes(kService, external));
@@ -82,7 +82,7 @@ TEST_F(FilterAddress, Rfc4787Req8AdmitsEveryPortOfAnAddressThatWasSentTo) {
   EXPECT_TRUE(udp_passes(kStranger, external));
 }
 
-TEST_F(FilterAddress, Rfc5382Req3FiltersTcpAsUdp) {
+TEST_F(FilterAddress, R5382_3_R5382_3a_FiltersTcpAsUdp) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, tcp_packet(kApplication, kService, {}, kSyn));
   EXPECT_TRUE(tcp_passes(kService, external));
@@ -99,7 +99,7 @@ TEST_F(FilterAddress, Rfc5508RepliesComeFromWhoWasAskedOnly) {
   EXPECT_EQ(drops(Fate::filtered), 1u);
 }
 
-TEST_F(FilterAddress, Rfc4787Req12aErrorsAreNotFilteredAndOpenNothing) {
+TEST_F(FilterAddress, R4787_12a_ErrorsAreNotFilteredAndOpenNothing) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   const Bytes about = udp_packet(external, kService, kHello);
@@ -119,7 +119,7 @@ class FilterAddressAndPort : public FilterRig {
       : FilterRig({.filtering = {kAddressAndPort, kAddressAndPort, kAddressAndPort}}) {}
 };
 
-TEST_F(FilterAddressAndPort, Rfc4787Req8AdmitsTheEndpointsThatWereSentTo) {
+TEST_F(FilterAddressAndPort, R4787_8_R4787_8a_AdmitsTheEndpointsThatWereSentTo) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   EXPECT_TRUE(udp_passes(kService, external));
@@ -136,7 +136,7 @@ TEST_F(FilterAddressAndPort, Rfc5508QueriesHaveNoRemotePortAndPass) {
   EXPECT_TRUE(passes(icmp_query(kServer, kGateway, 0, echo.port.host(), 1, kHello)));
 }
 
-TEST_F(FilterAddressAndPort, Rfc4787Req9HairpinnedPacketsAreFilteredByTheirExternalSource) {
+TEST_F(FilterAddressAndPort, R4787_9_HairpinnedPacketsAreFilteredByTheirExternalSource) {
   FarEnd one = open_tunnel(1, Protection::plain);
   FarEnd two = open_tunnel(2, Protection::plain);
   const Endpoint first = external_of(one, udp_packet(kApplication, kService, kHello));
@@ -150,7 +150,7 @@ TEST_F(FilterAddressAndPort, Rfc4787Req9HairpinnedPacketsAreFilteredByTheirExter
   EXPECT_TRUE(one.open(sent_to_tunnel(one.outer)));
 }
 
-TEST_F(FilterAddressAndPort, Rfc5382Req4RefusedSynIsHeldAndForgottenWhenTheInnerHostConnects) {
+TEST_F(FilterAddressAndPort, R5382_4_RefusedSynIsHeldAndForgottenWhenTheInnerHostConnects) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, tcp_packet(kApplication, kService, {}, kSyn));
   const Bytes syn = tcp_packet(kStranger, external, {}, kSyn);
@@ -182,7 +182,7 @@ TEST_F(FilterAddressAndPort, SessionEndsWhenIdleThoughItsMappingIsInUse) {
   EXPECT_EQ(filter_->live(), 1u) << "the idle one has made room";
 }
 
-TEST_F(FilterAddressAndPort, Rfc4787Req6aInboundTrafficRefreshesTheSession) {
+TEST_F(FilterAddressAndPort, R4787_6a_InboundTrafficRefreshesTheSession) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   far = after(200, 2);
@@ -214,7 +214,7 @@ TEST_F(FilterAddressAndPort, SessionsEndWithTheirMapping) {
   EXPECT_EQ(filter_->live(), 0u);
 }
 
-TEST_F(FilterAddressAndPort, Rfc6888Req5SubscriberAtItsLimitIsToldAndGoesOnWithWhatItHas) {
+TEST_F(FilterAddressAndPort, R6888_5_SubscriberAtItsLimitIsToldAndGoesOnWithWhatItHas) {
   FarEnd far = open_tunnel(1, Protection::plain);
   Endpoint remote = kService;
   for (uint16_t i = 0; i < kRigSessionsPerTunnel; ++i) {
@@ -230,7 +230,7 @@ TEST_F(FilterAddressAndPort, Rfc6888Req5SubscriberAtItsLimitIsToldAndGoesOnWithW
   EXPECT_TRUE(udp_passes(remote, external));
 }
 
-TEST_F(FilterAddressAndPort, Rfc5508Req8FullTableIsANamedDropAndLiveSessionsGoOn) {
+TEST_F(FilterAddressAndPort, R5508_8_FullTableIsANamedDropAndLiveSessionsGoOn) {
   Endpoint remote = kService;
   Endpoint external;
   unsigned opened = 0;
@@ -260,7 +260,7 @@ class FilterUdpOnly : public FilterRig {
                    .inbound_refresh = false}) {}
 };
 
-TEST_F(FilterUdpOnly, Rfc4787Req8aRfc5382Req3aAndRfc7857S6ModeIsChosenPerProtocol) {
+TEST_F(FilterUdpOnly, R4787_8a_R5382_3a_R7857_6_ModeIsChosenPerProtocol) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint udp = external_of(far, udp_packet(kApplication, kService, kHello));
   const Endpoint tcp = external_of(far, tcp_packet(kApplication, kService, {}, kSyn));
@@ -269,7 +269,7 @@ TEST_F(FilterUdpOnly, Rfc4787Req8aRfc5382Req3aAndRfc7857S6ModeIsChosenPerProtoco
   EXPECT_EQ(filter_->live(), 1u);
 }
 
-TEST_F(FilterUdpOnly, Rfc4787Req6aAndRfc7857S7InboundTrafficRefreshesNothingWhereSwitchedOff) {
+TEST_F(FilterUdpOnly, R4787_6a_R7857_7_InboundTrafficRefreshesNothingWhereSwitchedOff) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   far = after(200, 2);
@@ -279,7 +279,7 @@ TEST_F(FilterUdpOnly, Rfc4787Req6aAndRfc7857S7InboundTrafficRefreshesNothingWher
   EXPECT_EQ(drops(Fate::no_mapping), 1u);
 }
 
-TEST_F(FilterUdpOnly, Rfc4787Req6OutboundTrafficAlwaysRefreshes) {
+TEST_F(FilterUdpOnly, R4787_6_OutboundTrafficAlwaysRefreshes) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, udp_packet(kApplication, kService, kHello));
   far = after(200, 2);

@@ -91,7 +91,7 @@ class Fragment : public Rig {
 
 // ---- Inner fragments ----
 
-TEST_F(Fragment, UdpLeavesInOrder) {
+TEST_F(Fragment, R4787_14_UdpLeavesInOrder) {
   FarEnd far = open_with_mapping();
   for (const Bytes& piece : pieces_of(udp_packet(kApplication, kService, kBody), 128)) {
     receive_from(far, far.seal(piece));
@@ -100,7 +100,7 @@ TEST_F(Fragment, UdpLeavesInOrder) {
   EXPECT_EQ(fragments_->datagrams(), 0u) << "a whole datagram leaves no state";
 }
 
-TEST_F(Fragment, UdpLeavesInOrderFromOneBurst) {
+TEST_F(Fragment, R4787_14_UdpLeavesInOrderFromOneBurst) {
   FarEnd far = open_with_mapping();
   std::vector<Bytes> sealed;
   for (const Bytes& piece : pieces_of(udp_packet(kApplication, kService, kBody), 128)) {
@@ -110,7 +110,7 @@ TEST_F(Fragment, UdpLeavesInOrderFromOneBurst) {
   expect_left(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128), sent(0));
 }
 
-TEST_F(Fragment, UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
+TEST_F(Fragment, R4787_14_UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
   FarEnd far = open_with_mapping();
   std::vector<Bytes> pieces = pieces_of(udp_packet(kApplication, kService, kBody), 128);
   std::reverse(pieces.begin(), pieces.end());
@@ -127,7 +127,7 @@ TEST_F(Fragment, UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
   EXPECT_EQ(fragments_->datagrams(), 0u);
 }
 
-TEST_F(Fragment, UdpArrivesInOrderAndOutOfOrder) {
+TEST_F(Fragment, R4787_14_UdpArrivesInOrderAndOutOfOrder) {
   FarEnd far = open_with_mapping();
   const Bytes reply = udp_packet(kService, external(), kBody);
   const Bytes wanted = udp_packet(kService, kApplication, kBody, {.ttl = 63});
@@ -146,7 +146,7 @@ TEST_F(Fragment, UdpArrivesInOrderAndOutOfOrder) {
   EXPECT_EQ(counters_.drops_total(), 0u);
 }
 
-TEST_F(Fragment, TcpCrossesBothWays) {
+TEST_F(Fragment, R4787_14_TcpCrossesBothWays) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external =
       external_of(far, tcp_packet(kApplication, kService, {}, {.flags = kTcpSyn}));
@@ -161,7 +161,7 @@ TEST_F(Fragment, TcpCrossesBothWays) {
               opened(far));
 }
 
-TEST_F(Fragment, PingsCrossBothWays) {
+TEST_F(Fragment, R4787_14_PingsCrossBothWays) {
   FarEnd far = open_tunnel(1, Protection::plain);
   for (const Bytes& piece : pieces_of(icmp_query(kInner, kServer, 8, 77, 1, kBody), 256)) {
     receive_from(far, far.plain(piece));
@@ -327,7 +327,7 @@ TEST_F(Fragment, WhatTheGatewayWouldReadItselfMustBeWhole) {
 }
 
 // The rig's table has room for 64 datagrams and 128 packets.
-TEST_F(Fragment, FloodFromOutsideStaysInsideItsHalfAndDisturbsNobody) {
+TEST_F(Fragment, R4787_14a_FloodFromOutsideStaysInsideItsHalfAndDisturbsNobody) {
   FarEnd far = open_with_mapping();
   for (uint16_t id = 0; id < 1000; ++id) {
     receive(0, ipv4_packet(kServer, kGateway, kIpUdp, payload_bytes(64),
@@ -344,7 +344,7 @@ TEST_F(Fragment, FloodFromOutsideStaysInsideItsHalfAndDisturbsNobody) {
   EXPECT_EQ(opened(far).size(), 2u) << "fragments in order";
 }
 
-TEST_F(Fragment, FloodFromATunnelStaysInsideItsShare) {
+TEST_F(Fragment, R4787_14a_FloodFromATunnelStaysInsideItsShare) {
   FarEnd one = open_tunnel(1, Protection::plain);
   FarEnd two = open_tunnel(2, Protection::plain);
   for (uint16_t id = 0; id < 100; ++id) {
@@ -360,7 +360,7 @@ TEST_F(Fragment, FloodFromATunnelStaysInsideItsShare) {
   EXPECT_EQ(sent(0).size(), 2u);
 }
 
-TEST_F(Fragment, OneDatagramMayNotHoldTooMany) {
+TEST_F(Fragment, R4787_14a_OneDatagramMayNotHoldTooMany) {
   open_tunnel(1, Protection::plain);
   const auto piece = [](uint16_t at) {
     return ipv4_packet(kServer, kGateway, kIpUdp, payload_bytes(8),
@@ -371,7 +371,7 @@ TEST_F(Fragment, OneDatagramMayNotHoldTooMany) {
   EXPECT_EQ(drops(Fate::fragment_hold_full), 100u - Fragments::kHeldPerDatagramMax);
 }
 
-TEST_F(Fragment, ScatteredPiecesAreBoundedToo) {
+TEST_F(Fragment, R4787_14a_ScatteredPiecesAreBoundedToo) {
   open_tunnel(1, Protection::plain);
   for (uint16_t at = 1; at <= 100; at = static_cast<uint16_t>(at + 2)) {
     receive(0, ipv4_packet(kServer, kGateway, kIpUdp, payload_bytes(8),
@@ -383,7 +383,7 @@ TEST_F(Fragment, ScatteredPiecesAreBoundedToo) {
 
 // ---- Cutting ----
 
-TEST_F(Fragment, TooBigForTheTunnelWithoutDfIsCut) {
+TEST_F(Fragment, R4787_13a_TooBigForTheTunnelWithoutDfIsCut) {
   FarEnd far = open_with_mapping();
   const Bytes body = payload_bytes(1441 - 28);
   receive(0, udp_packet(kService, external(), body, {.fragment = 0}));
@@ -393,7 +393,7 @@ TEST_F(Fragment, TooBigForTheTunnelWithoutDfIsCut) {
   EXPECT_EQ(counters_.drops_total(), 0u);
 }
 
-TEST_F(Fragment, FragmentTooBigForTheTunnelIsCutFurther) {
+TEST_F(Fragment, R4787_13a_FragmentTooBigForTheTunnelIsCutFurther) {
   FarEnd far = open_with_mapping();
   const Bytes body = payload_bytes(2000);
   const Bytes reply = udp_packet(kService, external(), body, {.fragment = 0});
@@ -419,7 +419,7 @@ class FragmentNarrow : public Fragment {
   FragmentNarrow() : Fragment({.mtu_bytes = 1000}) {}
 };
 
-TEST_F(FragmentNarrow, TooBigForThePublicPortWithoutDfIsCut) {
+TEST_F(FragmentNarrow, R4787_13a_TooBigForThePublicPortWithoutDfIsCut) {
   FarEnd far = open_with_mapping();
   const Bytes body = payload_bytes(1400);
   receive_from(far, far.seal(udp_packet(kApplication, kService, body, {.fragment = 0})));

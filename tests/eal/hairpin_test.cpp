@@ -32,7 +32,7 @@ class Hairpin : public Rig {
   }
 };
 
-TEST_F(Hairpin, Rfc4787Req9And9aUdpComesFromTheSendersExternalEndpointBothWays) {
+TEST_F(Hairpin, R4787_9_R4787_9a_UdpComesFromTheSendersExternalEndpointBothWays) {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
   receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
@@ -43,7 +43,7 @@ TEST_F(Hairpin, Rfc4787Req9And9aUdpComesFromTheSendersExternalEndpointBothWays) 
   EXPECT_EQ(counters_.hairpinned, 2u);
 }
 
-TEST_F(Hairpin, Rfc4787Req9FirstPacketOfASenderMakesItsMapping) {
+TEST_F(Hairpin, R4787_9_FirstPacketOfASenderMakesItsMapping) {
   const Endpoint second = second_external();
   receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
   const auto inner = two_.open(sent_to_tunnel(two_.outer));
@@ -51,7 +51,7 @@ TEST_F(Hairpin, Rfc4787Req9FirstPacketOfASenderMakesItsMapping) {
   EXPECT_EQ(inner, udp_packet(first_external(), kSecond, kHello, kHopLess));
 }
 
-TEST_F(Hairpin, Rfc4787Req9WithinOneTunnelAndToTheSenderItself) {
+TEST_F(Hairpin, R4787_9_WithinOneTunnelAndToTheSenderItself) {
   const Endpoint first = first_external();
   Endpoint other = kApplication;
   other.port = Be16::from_host(4000);
@@ -64,7 +64,7 @@ TEST_F(Hairpin, Rfc4787Req9WithinOneTunnelAndToTheSenderItself) {
             udp_packet(first, kApplication, kHello, kHopLess));
 }
 
-TEST_F(Hairpin, Rfc4787Req9AbsentUdpChecksumStaysAbsent) {
+TEST_F(Hairpin, R4787_9_AbsentUdpChecksumStaysAbsent) {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
   const auto absent = adit::test::UdpChecksum::absent;
@@ -73,7 +73,7 @@ TEST_F(Hairpin, Rfc4787Req9AbsentUdpChecksumStaysAbsent) {
             udp_packet(first, kSecond, kHello, kHopLess, absent));
 }
 
-TEST_F(Hairpin, Rfc5382Req8And8aTcpConnectsAndIsTrackedAtBothEnds) {
+TEST_F(Hairpin, R5382_8_R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
   const Endpoint second = external_of(two_, tcp_packet(kSecond, kService, {}, kSyn));
   receive(0, tcp_packet(kService, second, {}, {.flags = kTcpRst | kTcpAck}));
   two_.open(sent_to_tunnel(two_.outer));
@@ -98,7 +98,7 @@ TEST_F(Hairpin, Rfc5382Req8And8aTcpConnectsAndIsTrackedAtBothEnds) {
   EXPECT_TRUE(nat_->find_inbound(second.address, nat::Protocol::tcp, second.port, later_s));
 }
 
-TEST_F(Hairpin, Rfc5508Req7AndRfc7857S12ErrorAboutAHairpinnedPacketReachesItsSender) {
+TEST_F(Hairpin, R5508_7_R7857_12_ErrorAboutAHairpinnedPacketReachesItsSender) {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
   receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
@@ -111,7 +111,7 @@ TEST_F(Hairpin, Rfc5508Req7AndRfc7857S12ErrorAboutAHairpinnedPacketReachesItsSen
                         udp_packet(kApplication, second, kHello, kHopLess), kHopLess));
 }
 
-TEST_F(Hairpin, Rfc5508Req7ErrorAboutAPacketThatNobodySentGoesNowhere) {
+TEST_F(Hairpin, R5508_7_ErrorAboutAPacketThatNobodySentGoesNowhere) {
   first_external();
   second_external();
   const Bytes quoted = udp_packet({kGateway, Be16::from_host(1)}, kSecond, kHello);
@@ -119,7 +119,7 @@ TEST_F(Hairpin, Rfc5508Req7ErrorAboutAPacketThatNobodySentGoesNowhere) {
   expect_only_drop(Fate::icmp_no_mapping);
 }
 
-TEST_F(Hairpin, Rfc4787Req13TooBigForTheReceiverIsAnsweredToTheInnerSender) {
+TEST_F(Hairpin, R4787_13_TooBigForTheReceiverIsAnsweredToTheInnerSender) {
   first_external();
   const Endpoint second = second_external();
   tunnels_->at(2).mtu_bytes = 1000;
@@ -183,7 +183,7 @@ class HairpinOff : public Rig {
   HairpinOff() : Rig({.hairpin = false}) {}
 };
 
-TEST_F(HairpinOff, Rfc4787Req9IsRefusedUnderItsNameWhereSwitchedOff) {
+TEST_F(HairpinOff, R4787_9_IsRefusedUnderItsNameWhereSwitchedOff) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive_from(far, far.seal(udp_packet(kApplication, {kGateway, kService.port}, kHello)));
   expect_only_drop(Fate::hairpin);

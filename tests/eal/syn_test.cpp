@@ -43,7 +43,7 @@ class Syn : public Rig {
   }
 };
 
-TEST_F(Syn, Rfc5382Req4IsMetWithSilenceForSixSecondsThenPortUnreachable) {
+TEST_F(Syn, R5382_4_IsMetWithSilenceForSixSecondsThenPortUnreachable) {
   const Bytes syn = tcp_packet(kService, kClosed, {}, kSyn);
   receive(0, syn);
   expect_only_drop(Fate::unsolicited_syn);
@@ -55,7 +55,7 @@ TEST_F(Syn, Rfc5382Req4IsMetWithSilenceForSixSecondsThenPortUnreachable) {
   EXPECT_TRUE(sent_frames(0).empty()) << "answered once";
 }
 
-TEST_F(Syn, Rfc5382Req4RetransmissionsGetOneAnswer) {
+TEST_F(Syn, R5382_4_RetransmissionsGetOneAnswer) {
   const Bytes syn = tcp_packet(kService, kClosed, {}, kSyn);
   for (const unsigned pause_s : {0, 1, 2}) {
     wait(pause_s * tunnel::kSecondNs);
@@ -66,7 +66,7 @@ TEST_F(Syn, Rfc5382Req4RetransmissionsGetOneAnswer) {
   EXPECT_EQ(sent(0).size(), 1u);
 }
 
-TEST_F(Syn, Rfc5382Req4IsForgottenWhenAnOutboundSynFollows) {
+TEST_F(Syn, R5382_4_IsForgottenWhenAnOutboundSynFollows) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = ended_mapping(far);
   renew(far, 1);
@@ -83,7 +83,7 @@ TEST_F(Syn, Rfc5382Req4IsForgottenWhenAnOutboundSynFollows) {
             tcp_packet(kService, kApplication, {}, kSynAck, {.ttl = 63}));
 }
 
-TEST_F(Syn, Rfc5382Req4IsNotForgottenForASynToAnotherRemoteOrASegmentThatIsNone) {
+TEST_F(Syn, R5382_4_IsNotForgottenForASynToAnotherRemoteOrASegmentThatIsNone) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = ended_mapping(far);
   renew(far, 1);
@@ -95,7 +95,7 @@ TEST_F(Syn, Rfc5382Req4IsNotForgottenForASynToAnotherRemoteOrASegmentThatIsNone)
   EXPECT_EQ(sent_one(0), icmp_packet(kGateway, kServer, 3, 3, 0, syn, kErrorHeader));
 }
 
-TEST_F(Syn, Rfc5382Req4AnswerQuotesWhatIsKeptOfALongSyn) {
+TEST_F(Syn, R5382_4_AnswerQuotesWhatIsKeptOfALongSyn) {
   const Bytes syn = tcp_packet(kService, kClosed, payload_bytes(500), kSyn);
   receive(0, syn);
   wait(6 * tunnel::kSecondNs);
@@ -103,7 +103,7 @@ TEST_F(Syn, Rfc5382Req4AnswerQuotesWhatIsKeptOfALongSyn) {
   EXPECT_EQ(sent_one(0), icmp_packet(kGateway, kServer, 3, 3, 0, quoted, kErrorHeader));
 }
 
-TEST_F(Syn, Rfc5382Req4AnswersAreRateLimitedAsAnyError) {
+TEST_F(Syn, R5382_4_AnswersAreRateLimitedAsAnyError) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive(0, tcp_packet(kService, kClosed, {}, kSyn));
   now_ns_ += 6 * tunnel::kSecondNs;
@@ -116,7 +116,7 @@ TEST_F(Syn, Rfc5382Req4AnswersAreRateLimitedAsAnyError) {
   EXPECT_EQ(counters_.icmp_errors_suppressed, 1u);
 }
 
-TEST_F(Syn, Rfc5382Req4FullTableDropsUnderItsNameAndRecovers) {
+TEST_F(Syn, R5382_4_FullTableDropsUnderItsNameAndRecovers) {
   Endpoint remote = kService;
   for (unsigned i = 0; i < kRigHeldSyns + 1; ++i) {
     remote.port = Be16::from_host(static_cast<uint16_t>(1000 + i));
@@ -147,7 +147,7 @@ TEST_F(Syn, Rfc1812SourceThatIsNoSingleHostIsNotAnswered) {
   EXPECT_TRUE(held_syns_->empty());
 }
 
-TEST_F(Syn, Rfc5382Req4And8FromInsideToAClosedExternalEndpointIsAnsweredInside) {
+TEST_F(Syn, R5382_4_R5382_8_FromInsideToAClosedExternalEndpointIsAnsweredInside) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive_from(far, far.seal(tcp_packet(kApplication, kClosed, {}, kSyn)));
   expect_only_drop(Fate::unsolicited_syn);
@@ -162,14 +162,14 @@ class SilentSyn : public Syn {
   SilentSyn() : Syn({.answer_unsolicited_syn = false}) {}
 };
 
-TEST_F(SilentSyn, Rfc5382Req4aPolicyMaySilenceTheAnswer) {
+TEST_F(SilentSyn, R5382_4a_PolicyMaySilenceTheAnswer) {
   receive(0, tcp_packet(kService, kClosed, {}, kSyn));
   expect_only_drop(Fate::no_mapping);
   wait(20 * tunnel::kSecondNs);
   EXPECT_TRUE(sent_frames(0).empty());
 }
 
-TEST_F(Syn, Rfc5382Req2aSimultaneousOpenConnects) {
+TEST_F(Syn, R5382_2a_SimultaneousOpenConnects) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = external_of(far, tcp_packet(kApplication, kService, {}, kSyn));
   receive(0, tcp_packet(kService, external, {}, kSyn));
