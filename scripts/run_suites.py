@@ -18,7 +18,7 @@ import conformance
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
-PROGRAM_TIMEOUT_S = 300
+PROGRAM_TIMEOUT_S = 600
 E2E_TIMEOUT_S = 900
 
 
