@@ -360,6 +360,23 @@ TEST_F(Fragment, R4787_14a_FloodFromATunnelStaysInsideItsShare) {
   EXPECT_EQ(sent(0).size(), 2u);
 }
 
+TEST_F(Fragment, SharesComeBackHoweverOftenTheLastComesFirst) {
+  FarEnd far = open_with_mapping();
+  for (uint16_t id = 0; id < 200; ++id) {
+    const std::vector<Bytes> in =
+        pieces_of(udp_packet(kService, external(), kBody, {.id = id}), 256);
+    receive(0, in[1]);
+    receive(0, in[0]);
+    EXPECT_EQ(opened(far).size(), 2u);
+    const std::vector<Bytes> out =
+        pieces_of(udp_packet(kApplication, kService, kBody, {.id = id}), 256);
+    receive_from(far, far.seal(out[1]));
+    receive_from(far, far.seal(out[0]));
+    EXPECT_EQ(sent(0).size(), 2u);
+  }
+  EXPECT_EQ(counters_.drops_total(), 0u);
+}
+
 TEST_F(Fragment, R4787_14a_OneDatagramMayNotHoldTooMany) {
   open_tunnel(1, Protection::plain);
   const auto piece = [](uint16_t at) {
