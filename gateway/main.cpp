@@ -8,11 +8,12 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <csignal>
 #include <cstdio>
@@ -56,15 +57,23 @@ void start_log(config::LogLevel level) {
   }
 }
 
-// SIGTERM and SIGINT become readable; no thread is interrupted by them. Call before EAL starts
-// its threads, which inherit the mask.
-int block_stop_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+// An eventfd that becomes readable at SIGTERM or SIGINT; -1 while there is nothing to take down yet.
+// A signal handler can know it by no other way than a global.
+std::atomic<int> stop_event{-1};
+
+// While the gateway starts, a device may wait for its peer without end: then a signal just ends it.
+void on_stop_signal(int) {
+  const int event = stop_event.load();
+  if (event < 0) _exit(0);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(event, &one, sizeof one);
+}
+
+void take_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
 }
 
 // net_tap raises SIGIO for every packet; a thread that sleeps must not be woken by it. The workers
@@ -96,7 +105,7 @@ PacketPool make_packet_pool(const Config& config) {
                                           static_cast<int>(rte_socket_id())));
   if (!pool) {
     throw std::runtime_error(fmt::format(
-        "no memory for {} packet buffers: raise eal.memory_mb", count));
+        "no memory for {} packet buffers: raise eal.memory", count));
   }
   return pool;
 }
@@ -110,7 +119,7 @@ TableMemory make_table_memory(size_t bytes) {
   TableMemory memory(static_cast<std::byte*>(rte_zmalloc("mappings", bytes, 64)));
   if (!memory) {
     throw std::runtime_error(fmt::format(
-        "no memory for the mapping table, {} MiB: raise eal.memory_mb", bytes >> 20));
+        "no memory for the mapping table, {} MiB: raise eal.memory", bytes >> 20));
   }
   return memory;
 }
@@ -214,8 +223,8 @@ class WorkerThread {
 };
 
 // The control thread: sleeps a millisecond at a time until a stop signal comes.
-void run_control(Control& control, StatusServer& status, int stop_signals) {
-  pollfd waiting{stop_signals, POLLIN, 0};
+void run_control(Control& control, StatusServer& status, int stop) {
+  pollfd waiting{stop, POLLIN, 0};
   bool more = false;
   while (poll(&waiting, 1, more ? 0 : 1) <= 0) {
     const uint64_t now_ns = boottime_ns();
@@ -230,7 +239,7 @@ void run(const Config& config) {
   for (const std::string& name : missing_capabilities()) {
     spdlog::warn("running without {}: a device may not start", name);
   }
-  const int stop_signals = block_stop_signals();
+  take_stop_signals();
   const Eal eal(eal_arguments(config));
   block_sigio();
 
@@ -289,12 +298,12 @@ void run(const Config& config) {
     control.start(boottime_ns());
     spdlog::info("tunnels at {}, {} subscribers, worker {}", path.tunnel_endpoint.to_string(),
                  config.subscribers.size(), adaptive ? "adaptive" : "polling");
-    run_control(control, status, stop_signals);
+    stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    run_control(control, status, stop_event);
     spdlog::info("stopping");
   }
   std::fputs(counters_text(counters).c_str(), stdout);
   std::fflush(stdout);
-  close(stop_signals);
 }
 
 }  // namespace

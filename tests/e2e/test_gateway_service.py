@@ -4,6 +4,7 @@ import signal
 import time
 
 from conftest import start_client, start_gateway
+from lab.netns import wait_until
 from lab.programs import GATEWAY_PROGRAM, write_config
 
 
@@ -49,3 +50,18 @@ def test_idle_it_leaves_the_processor_alone(world):
     time.sleep(3)
     used = (cpu_ticks() - before) / 100 / 3  # clock ticks are 1/100 s
     assert used < 0.5, f"{used:.0%} of a core without traffic"
+
+
+def test_sigterm_ends_it_while_a_device_still_waits_for_its_peer(world):
+    gateway = start_gateway(world)
+    waiting = world.lab.directory / "nobody.sock"
+    config = gateway.config | {"control": {"socket": str(world.lab.directory / "second.sock")}}
+    config["eal"] = config["eal"] | {"extra_args": ["--single-file-segments"]}
+    config["ports"] = [config["ports"][0] | {
+        "device": f"virtio_user0,path={waiting},server=1"}]
+    path = write_config(world.lab, "second", config)
+    process = world.gateway.start(GATEWAY_PROGRAM, "--config", path, name="waiting-gateway")
+    wait_until(waiting.exists, 10, "the device to wait for its peer")
+    began = time.monotonic()
+    process.stop(signal.SIGTERM)
+    assert time.monotonic() - began < 1.0
