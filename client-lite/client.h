@@ -5,8 +5,8 @@
 //        ▲            └────────────┴── gives up ────┴──────────┘
 //
 // `addressing` is left out when the address is fixed. The tunnel's own heartbeat runs here and not
-// in Peer, because it is a probe, goes out even while packets flow (docs/protocol.md, rule 9), and its
-// interval comes with the lease.
+// in Peer, because it is a probe, goes out even while packets flow (docs/protocol.md, rule 9), and
+// its interval comes with the lease.
 //
 // A gateway is given up when a handshake is not answered, or when nothing authenticated was heard
 // for three heartbeats. A tunnel that was up is first tried again with the same gateway, then with

@@ -1,6 +1,6 @@
 // What happens to a packet between the TUN device and the UDP socket, without either: bytes and
-// `now_ns` in, bytes and a verdict out. All of docs/protocol.md's rules about data packets live here, so
-// that they are tested with sessions in memory.
+// `now_ns` in, bytes and a verdict out. All of docs/protocol.md's rules about data packets live
+// here, so that they are tested with sessions in memory.
 //
 //   outbound: admit() looks at a packet from the TUN device, wrap() puts it in a type 4 or type 5
 //             datagram in place, using the room in front of it and behind it;

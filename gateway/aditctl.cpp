@@ -41,7 +41,8 @@ std::string ask(const std::string& path, const std::string& request) {
 
 void print_counts(const char* title, const Json& counts) {
   for (const auto& [name, value] : counts.items()) {
-    if (value.is_number() && value != 0) fmt::print("{:<10}{:<24}{:>16}\n", title, name, value.get<int64_t>());
+    if (value.is_number() && value != 0)
+      fmt::print("{:<10}{:<24}{:>16}\n", title, name, value.get<int64_t>());
   }
 }
 

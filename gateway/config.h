@@ -127,7 +127,8 @@ struct LimitsConfig {
 struct FilteringConfig {
   Filtering udp = Filtering::endpoint_independent;
   Filtering tcp = Filtering::endpoint_independent;
-  Filtering icmp = Filtering::endpoint_independent;  // of queries; as udp when the file says nothing
+  Filtering icmp =
+      Filtering::endpoint_independent;  // of queries; as udp when the file says nothing
   uint32_t sessions = 131'072;                       // remembered remotes, all subscribers together
   uint32_t sessions_per_subscriber = 4096;
 };

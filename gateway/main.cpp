@@ -57,8 +57,8 @@ void start_log(config::LogLevel level) {
   }
 }
 
-// An eventfd that becomes readable at SIGTERM or SIGINT; -1 while there is nothing to take down yet.
-// A signal handler can know it by no other way than a global.
+// An eventfd that becomes readable at SIGTERM or SIGINT; -1 while there is nothing to take down
+// yet. A signal handler can know it by no other way than a global.
 std::atomic<int> stop_event{-1};
 
 // While the gateway starts, a device may wait for its peer without end: then a signal just ends it.

@@ -102,7 +102,8 @@ Fate Pipeline::open_encrypted(Packet& packet) {
 
 // A plain packet proves its session by a 24-bit tag, and must come from where the tunnel is. It
 // makes translator state and nothing else (rules 6, 8, 12): in a session that is not confirmed yet
-// it is carried, but the session stays so, and nothing is lost if the heartbeat that confirms it is.
+// it is carried, but the session stays so, and nothing is lost if the heartbeat that confirms it
+// is.
 Fate Pipeline::open_plain(Packet& packet) {
   if (!packet.plain) return Fate::next;
   if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
@@ -213,7 +214,8 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     return answer_inner_ping(packet);
   }
   if (inner_routes_ != nullptr) {
-    if (const auto slot = inner_routes_->find(to)) return cross_to_tunnel(packet, tunnels_.at(*slot));
+    if (const auto slot = inner_routes_->find(to))
+      return cross_to_tunnel(packet, tunnels_.at(*slot));
   }
   if (is_own_network(to)) return Fate::tunnel_to_tunnel;
   if (nat_.is_pool_address(to)) return check_hairpin(packet);

@@ -31,9 +31,9 @@ Port::Port(const PortConfig& config, rte_mempool* pool) : name_(config.name) {
   driver_ = device.driver_name;
 
   rte_eth_conf ethernet{};
-  ethernet.rxmode.offloads =
-      available(RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP * (config.vlan ? 1 : 0),
-                device.rx_offload_capa);
+  ethernet.rxmode.offloads = available(
+      RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP * (config.vlan ? 1 : 0),
+      device.rx_offload_capa);
   ethernet.txmode.offloads =
       available(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
                     RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,

@@ -52,9 +52,12 @@ Json control_json(const ControlCounters& counters) {
 }
 
 Json nat_json(const nat::Nat::Counts& counts) {
-  return {{"mappings_live", counts.mappings_live},       {"mappings_resting", counts.mappings_resting},
-          {"mappings_created", counts.mappings_created}, {"mappings_revived", counts.mappings_revived},
-          {"mappings_expired", counts.mappings_expired}, {"blocks_granted", counts.blocks_granted},
+  return {{"mappings_live", counts.mappings_live},
+          {"mappings_resting", counts.mappings_resting},
+          {"mappings_created", counts.mappings_created},
+          {"mappings_revived", counts.mappings_revived},
+          {"mappings_expired", counts.mappings_expired},
+          {"blocks_granted", counts.blocks_granted},
           {"spilled", counts.spilled}};
 }
 
@@ -76,8 +79,9 @@ Json dhcp_json(const dhcp::Server& server) {
 }
 
 double seconds_since(uint64_t then_ns, uint64_t now_ns) {
-  return then_ns == 0 || then_ns > now_ns ? 0.0
-                                          : static_cast<double>((now_ns - then_ns) / 1'000'000) / 1e3;
+  return then_ns == 0 || then_ns > now_ns
+             ? 0.0
+             : static_cast<double>((now_ns - then_ns) / 1'000'000) / 1e3;
 }
 
 Json tunnel_json(const Subscriber& subscriber, const TunnelReport& report, uint64_t now_ns) {

@@ -186,7 +186,9 @@ class Client:
 
     def start(self):
         path = write_config(self.lab, self.name, self.config)
-        search = ["env", f"PATH={self._path_first}:{os.environ['PATH']}"] if self._path_first else []
+        search = []
+        if self._path_first:
+            search = ["env", f"PATH={self._path_first}:{os.environ['PATH']}"]
         self.process = self.namespace.start(*search, CLIENT_PROGRAM, "--config", path,
                                             name=f"adit-client-{self.name}")
 

@@ -142,7 +142,8 @@ Endpoint Lab::map(Kind kind, const Endpoint& internal, const Endpoint& to, uint3
 
 void Lab::sweep_all() {
   const uint64_t rounds = 2 * nat_->granted_entries() + 2;
-  for (uint64_t i = 0; i < rounds && nat_->granted_entries() > 0; i += 48) pipeline_->sweep(now_ns_);
+  for (uint64_t i = 0; i < rounds && nat_->granted_entries() > 0; i += 48)
+    pipeline_->sweep(now_ns_);
 }
 
 }  // namespace adit::gateway::test

@@ -49,8 +49,16 @@ class ModelNat {
                                       uint32_t now_s) const;
 
  private:
-  enum class Phase : uint8_t { nothing, opening, opening_from_outside, open, fin_inside, fin_outside,
-                               closed, reset };
+  enum class Phase : uint8_t {
+    nothing,
+    opening,
+    opening_from_outside,
+    open,
+    fin_inside,
+    fin_outside,
+    closed,
+    reset
+  };
   struct Mapping {
     uint32_t slot = 0;
     Endpoint internal = {};

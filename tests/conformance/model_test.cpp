@@ -387,9 +387,9 @@ uint64_t from_environment(const char* name, uint64_t otherwise) {
 }
 
 TEST(Model, R4787_11_RandomPacketsBothWaysAgreeWithAPlainMap) {
-  const uint64_t seed =
-      from_environment("ADIT_SEED", static_cast<uint64_t>(
-                                        std::chrono::system_clock::now().time_since_epoch().count()));
+  const uint64_t seed = from_environment(
+      "ADIT_SEED",
+      static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()));
   const uint64_t packets = from_environment("ADIT_PACKETS", kPacketsDefault);
   std::cout << "ADIT_SEED=" << seed << " ADIT_PACKETS=" << packets << std::endl;
 

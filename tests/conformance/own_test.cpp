@@ -139,11 +139,13 @@ TEST_F(Lab, Ours_h_MappingSurvivesRoaming) {
 class FullTable : public Lab {
  protected:
   FullTable()
-      : Lab({.nat = {.first_port = 2048,
-                     .last_port = 2079,
-                     .first_block_ports = 16,
-                     .blocks_per_subscriber = 1,
-                     .limits = {{.mappings = 20, .new_mappings_per_second = 1, .new_mappings_burst = 25}}}}) {}
+      : Lab({.nat = {
+                 .first_port = 2048,
+                 .last_port = 2079,
+                 .first_block_ports = 16,
+                 .blocks_per_subscriber = 1,
+                 .limits = {
+                     {.mappings = 20, .new_mappings_per_second = 1, .new_mappings_burst = 25}}}}) {}
 };
 
 TEST_F(FullTable, Ours_i_LiveMappingsStayAndTheDropNamesTheLimit) {

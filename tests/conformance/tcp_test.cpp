@@ -214,9 +214,13 @@ TEST_F(Tcp, R5382_9_UnreachableIsTranslatedBothWaysHoweverShortItsQuote) {
     const auto cut = [&](const Bytes& packet) {
       return Bytes(packet.begin(), packet.begin() + static_cast<long>(quoted));
     };
-    play({{"from outside", 1, internet(icmp_packet(kSomeRouter, kGateway, 3, 4, 1300, cut(sent_out))),
+    play({{"from outside",
+           1,
+           internet(icmp_packet(kSomeRouter, kGateway, 3, 4, 1300, cut(sent_out))),
            {inside(icmp_packet(kSomeRouter, kInner, 3, 4, 1300, cut(sent_by_host), kForwarded))}},
-          {"from inside", 1, inside(icmp_packet(kInner, kServer, 3, 2, 0, cut(delivered))),
+          {"from inside",
+           1,
+           inside(icmp_packet(kInner, kServer, 3, 2, 0, cut(delivered))),
            {internet(icmp_packet(kGateway, kServer, 3, 2, 0, cut(as_sent), kForwarded))}}});
   }
 }

@@ -1,4 +1,4 @@
-"""The conformance matrix itself: what scripts/conformance.py makes of a checklist and of results."""
+"""The conformance matrix: what scripts/conformance.py makes of a checklist and of results."""
 
 import sys
 import pathlib

@@ -2,7 +2,11 @@
 
 import os
 
+import pytest
+
 from conftest import download, start_client, start_gateway, start_web_server
+from lab.netns import wait_until
+from lab.programs import Gateway, make_keys
 
 
 def browse(world, gateway):
@@ -33,3 +37,35 @@ def test_net_tap(world):
     world.internet.ip("link", "set", "tap0", "up")
     world.internet.address("tap0", "30.1.1.1/24")
     browse(world, gateway)
+
+
+@pytest.mark.parametrize("devices", [
+    ("net_memif0,role=server,socket={},socket-abstract=no",
+     "net_memif0,role=client,socket={},socket-abstract=no"),
+    ("net_vhost0,iface={}", "virtio_user0,path={}"),
+], ids=["memif", "virtio_user"])
+def test_two_gateways_hear_each_other(world, devices):
+    """Devices whose other end is a process too: each asks for the other's address by ARP."""
+    keys = make_keys(world.lab, ["gateway"])
+    addresses = ("30.1.1.10", "30.1.1.20")
+    gateways = []
+    for index, device in enumerate(devices):
+        gateway = Gateway(world, keys, [], ["aes-256-gcm"])
+        gateway.socket = world.lab.directory / f"gateway{index}.sock"
+        gateway.config["control"]["socket"] = str(gateway.socket)
+        gateway.config["eal"]["extra_args"] = ["--single-file-segments"]
+        gateway.config["ports"] = [{
+            "name": "uplink",
+            "device": device.format(world.lab.directory / "wire.sock"),
+            "address": f"{addresses[index]}/24",
+            "next_hop": addresses[1 - index],
+        }]
+        gateway.start()
+        gateways.append(gateway)
+
+    def neighbours(gateway):
+        return {n["address"]: n["mac"] for n in gateway.status()["neighbours"]}
+
+    for gateway, other in zip(gateways, reversed(addresses)):
+        wait_until(lambda: neighbours(gateway)[other], 10, f"an answer of {other}")
+    assert [gateway.stop() for gateway in gateways] == [0, 0]

@@ -23,7 +23,8 @@ class ArpTest : public testing::Test, private Arp::Sink {
   };
 
   std::vector<Sent> take_sent() { return std::exchange(sent_, {}); }
-  void receive(uint16_t operation, const MacAddress& from_mac, Ipv4Address from, Ipv4Address target) {
+  void receive(uint16_t operation, const MacAddress& from_mac, Ipv4Address from,
+               Ipv4Address target) {
     const ArpPacket packet{Be16::from_host(1), Be16::from_host(kEtherTypeIpv4), 6, 4,
                            Be16::from_host(operation), from_mac, from, {}, target};
     arp_.on_packet(0, {reinterpret_cast<const uint8_t*>(&packet), sizeof packet}, now_ns_);

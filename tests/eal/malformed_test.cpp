@@ -37,7 +37,8 @@ TEST_F(Malformed, MutatedPacketsFromBothSidesLeaveTheTunnelWorking) {
   FarEnd sealed = open_tunnel(1, Protection::aes_256_gcm);
   FarEnd plain = open_tunnel(2, Protection::plain);
   const Endpoint second{Ipv4Address::from_octets(192, 168, 1, 11), Be16::from_host(1025)};
-  const Endpoint external = external_of(sealed, udp_packet(kApplication, kService, payload_bytes(9)));
+  const Endpoint external =
+      external_of(sealed, udp_packet(kApplication, kService, payload_bytes(9)));
   const Bytes syn_options = {2, 4, 5, 0xb4, 1, 3, 3, 7};
   for (int round = 0; round < 100'000; ++round) {
     const Bytes body = payload_bytes(random_() % 200, static_cast<uint8_t>(round));
@@ -72,7 +73,8 @@ TEST_F(Malformed, MutatedPacketsFromBothSidesLeaveTheTunnelWorking) {
         receive_mutated(udp_packet(kService, external, body));
         break;
       default:
-        receive_mutated(icmp_packet(kServer, kGateway, 3, 1, 0, udp_packet(external, kService, body)));
+        receive_mutated(
+            icmp_packet(kServer, kGateway, 3, 1, 0, udp_packet(external, kService, body)));
         break;
     }
     if (round % 5000 == 0) now_ns_ += tunnel::kSecondNs;

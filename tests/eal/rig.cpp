@@ -127,10 +127,10 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   nat_settings_.reserved.push_back({external_address(), 8000});
   const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
   memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
-  nat_ = std::make_unique<nat::Nat>(nat_settings_, std::span{memory_.get(), bytes},
-                                    [state = uint64_t{1}]() mutable {
-                                      return state = state * 6364136223846793005u + 1442695040888963407u;
-                                    });
+  nat_ = std::make_unique<nat::Nat>(
+      nat_settings_, std::span{memory_.get(), bytes}, [state = uint64_t{1}]() mutable {
+        return state = state * 6364136223846793005u + 1442695040888963407u;
+      });
   tunnels_ = std::make_unique<TunnelTable>(16);
   crypto_ = std::make_unique<Crypto>(16);
   if (options.tunnel_to_tunnel) inner_routes_ = std::make_unique<InnerRoutes>("test-routes", 64);

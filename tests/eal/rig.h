@@ -36,7 +36,8 @@ inline const Endpoint kApplication{kInner, Be16::from_host(1025)};
 inline const Endpoint kService{kServer, Be16::from_host(6600)};
 inline const MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
 inline const MacAddress kNextHopMac{{2, 0, 0, 0, 0, 2}};
-// Of an ICMP error of ours: internetwork control (RFC 1812 §4.3.2.5), and the id of what it is about.
+// Of an ICMP error of ours: internetwork control (RFC 1812 §4.3.2.5), and the id of what it is
+// about.
 inline const adit::test::Ipv4Options kErrorHeader{.tos = 0xc0, .id = 0x1234, .fragment = 0};
 // Small tables, so that tests can fill them.
 inline constexpr unsigned kRigHeldSyns = 8;
@@ -105,7 +106,8 @@ class Rig : public testing::Test {
   void receive_from(const Endpoint& outer, const Bytes& payload);
   void receive_together(const FarEnd& far, const std::vector<Bytes>& payloads);  // in one burst
 
-  // Frames sent on a port since the last call; `sent` strips the Ethernet header, after checking it.
+  // Frames sent on a port since the last call; `sent` strips the Ethernet header, after checking
+  // it.
   std::vector<Bytes> sent_frames(unsigned port);
   std::vector<Bytes> sent(unsigned port);
   Bytes sent_one(unsigned port);  // exactly one, else the test fails

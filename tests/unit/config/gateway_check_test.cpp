@@ -189,12 +189,12 @@ std::vector<Row> subscriber_rows() {
   const std::string lan = "prefixes: [10.0.0.0/24]";
   return {
       {"TooManyPrefixes",
-       with(subscriber("a", 2,
-                       "prefixes: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, "
-                       "10.6.0.0/16, 10.7.0.0/16, 10.8.0.0/16, 10.9.0.0/16]")),
+       with(
+           subscriber("a", 2,
+                      "prefixes: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, "
+                      "10.6.0.0/16, 10.7.0.0/16, 10.8.0.0/16, 10.9.0.0/16]")),
        "gw.yaml:5:16: subscribers[0].prefixes: 9 entries are more than the 8 that are supported\n"},
-      {"TwoWorkers",
-       with("  []\neal: {worker_cores: [1, 2]}\n"),
+      {"TwoWorkers", with("  []\neal: {worker_cores: [1, 2]}\n"),
        "gw.yaml:6:25: eal.worker_cores[1]: only one worker is supported\n"},
       {"NameAndKeyTwice", with(subscriber("a", 2) + subscriber("a", 2)),
        "gw.yaml:6:12: subscribers[1].name: \"a\" is already used at gw.yaml:5\n"
