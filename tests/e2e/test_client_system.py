@@ -1,6 +1,9 @@
 """What adit-client changes on its machine, and that it puts everything back."""
 
+import pathlib
 import signal
+
+import pytest
 
 from conftest import start_client, start_gateway
 from lab.netns import wait_until
@@ -70,25 +73,54 @@ def test_what_sigkill_left_is_undone_at_the_next_start(world):
     assert routes(world.pc) == before
 
 
-def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
-    log = world.lab.directory / "resolvconf.log"
+def recording_tool(world, name):
+    """A stand-in for `name` that writes down how it is called; its directory and its log."""
+    log = world.lab.directory / f"{name}.log"
     tools = world.lab.directory / "bin"
     tools.mkdir()
-    resolvconf = tools / "resolvconf"
-    resolvconf.write_text(f'#!/bin/sh\n{{ echo "$@"; [ "$1" != -a ] || cat; }} >>{log}\n')
-    resolvconf.chmod(0o755)
+    tool = tools / name
+    tool.write_text(f'#!/bin/sh\n{{ echo "$@"; [ "$1" != -a ] || cat; }} >>{log}\n')
+    tool.chmod(0o755)
+    return tools, log
 
+
+def start_client_with_dns(world, tools):
     def with_dns(config):
         config["pools"][0]["dns"] = ["9.9.9.9"]
 
     gateway = start_gateway(world, change=with_dns)
-    client = start_client(gateway, world.pc, change=lambda config: config.update(dns="auto"),
-                          path_first=tools)
+    return start_client(gateway, world.pc, change=lambda config: config.update(dns="auto"),
+                        path_first=tools)
+
+
+def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
+    tools, log = recording_tool(world, "resolvconf")
+    client = start_client_with_dns(world, tools)
     wait_until(lambda: log.exists() and "nameserver 9.9.9.9" in log.read_text(), 5,
                "resolvconf to be told")
     assert "-a adit0" in log.read_text()
     assert client.stop() == 0
     assert "-d adit0" in log.read_text()
+
+
+@pytest.fixture
+def resolved_seems_to_run():
+    """The directory by which systemd-resolved is known, made for the test where it is absent."""
+    made = [path for path in (pathlib.Path("/run/systemd/resolve"), pathlib.Path("/run/systemd"))
+            if not path.exists()]
+    pathlib.Path("/run/systemd/resolve").mkdir(parents=True, exist_ok=True)
+    yield
+    for path in made:
+        path.rmdir()
+
+
+def test_dns_servers_go_to_systemd_resolved_and_are_taken_back(world, resolved_seems_to_run):
+    tools, log = recording_tool(world, "resolvectl")
+    client = start_client_with_dns(world, tools)
+    wait_until(lambda: log.exists() and "dns adit0 9.9.9.9" in log.read_text(), 5,
+               "resolvectl to be told")
+    assert client.stop() == 0
+    assert log.read_text().splitlines() == ["dns adit0 9.9.9.9", "revert adit0"]
 
 
 def test_status_says_state_addresses_bytes_and_round_trip_time(world):
