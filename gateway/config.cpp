@@ -198,9 +198,13 @@ void read_timeouts(Section section, NatTimeouts& timeouts) {
   section.read("udp", timeouts.udp_ns, config::duration_ns(120 * kSecond_ns, kDay_ns));
   section.read("tcp_established", timeouts.tcp_established_ns,
                config::duration_ns(7440 * kSecond_ns, 7 * kDay_ns));
-  section.read("tcp_transitory", timeouts.tcp_transitory_ns,
+  section.read("tcp_opening", timeouts.tcp_opening_ns,
+               config::duration_ns(10 * kSecond_ns, kDay_ns));
+  section.read("tcp_closing", timeouts.tcp_closing_ns,
                config::duration_ns(240 * kSecond_ns, kDay_ns));
   section.read("icmp", timeouts.icmp_ns, config::duration_ns(60 * kSecond_ns, kDay_ns));
+  section.read("dns", timeouts.dns_ns,
+               config::or_word("off", config::duration_ns(kSecond_ns, 120 * kSecond_ns)));
   section.read("port_rest", timeouts.port_rest_ns, config::duration_ns(0, kHour_ns));
   section.reject_unknown_keys();
 }

@@ -111,8 +111,10 @@ struct ReservedPort {
 struct NatTimeouts {
   uint64_t udp_ns = 300 * kSecond_ns;               // RFC 4787 REQ-5: at least 2 minutes
   uint64_t tcp_established_ns = 7440 * kSecond_ns;  // RFC 5382 REQ-5: at least 2 h 4 min
-  uint64_t tcp_transitory_ns = 240 * kSecond_ns;    // RFC 5382 REQ-5: at least 4 minutes
+  uint64_t tcp_opening_ns = 240 * kSecond_ns;       // RFC 7857 §2.2: 4 minutes, may be less
+  uint64_t tcp_closing_ns = 240 * kSecond_ns;       // RFC 5382 REQ-5: at least 4 minutes
   uint64_t icmp_ns = 60 * kSecond_ns;               // RFC 5508 REQ-1: at least 60 seconds
+  std::optional<uint64_t> dns_ns;            // of UDP mappings used with port 53 only; as udp_ns
   uint64_t port_rest_ns = 120 * kSecond_ns;         // RFC 6888 REQ-8: 120 seconds
 };
 

@@ -147,8 +147,10 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   const NatTimeouts& timeouts = config.nat.timeouts;
   settings.timeouts.udp_s = seconds(timeouts.udp_ns);
   settings.timeouts.tcp_established_s = seconds(timeouts.tcp_established_ns);
-  settings.timeouts.tcp_transitory_s = seconds(timeouts.tcp_transitory_ns);
+  settings.timeouts.tcp_opening_s = seconds(timeouts.tcp_opening_ns);
+  settings.timeouts.tcp_closing_s = seconds(timeouts.tcp_closing_ns);
   settings.timeouts.icmp_s = seconds(timeouts.icmp_ns);
+  settings.timeouts.dns_s = seconds(timeouts.dns_ns.value_or(0));
   settings.timeouts.port_rest_s = seconds(timeouts.port_rest_ns);
   settings.inbound_refresh = config.nat.inbound_refresh;
   settings.limits.clear();

@@ -37,7 +37,7 @@ enum class TcpState : uint8_t {
   external_fin,  // FIN seen from the external side
   internal_fin,
   both_fin,
-  transitory,  // RST seen: held for the transitory time
+  transitory,  // RST seen: held for the closing time
 };
 
 // One entry of the table. Writer and reader: the worker that owns the port's block.
@@ -58,7 +58,7 @@ struct alignas(64) Mapping {
   bool tcp_many_remotes = false;  // a second remote is in use: keep the established timer
   uint8_t protocol = 0;           // nat::Protocol
   uint8_t tag = 0;                // as in the window's line; never 0 while the entry is in use
-  uint8_t unused = 0;
+  bool is_dns_only = false;  // has sent to no port but 53 in this life: may have a shorter timer
   uint16_t home_window = 0;  // in its block: where it is counted as spilled if it is not there
   uint16_t port_delta = 0;   // ICMP: rewriting the identifier alone
   uint16_t pool_index = 0;   // of external.address

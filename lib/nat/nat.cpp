@@ -10,6 +10,7 @@ namespace adit::nat {
 namespace {
 
 constexpr uint32_t kNoTunnel = ~uint32_t{0};
+constexpr Be16 kDnsPort = Be16::from_host(53);  // RFC 1035 §4.2.1
 constexpr unsigned kRandomAddressTries = 4;  // 16 bits of one random number each
 
 // Wrap-safe: the clock may pass 2^32 between the two.
@@ -181,6 +182,7 @@ bool Nat::is_pool_address(Ipv4Address address) const {
 
 void Nat::on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s) {
   const bool is_tcp = mapping.protocol == index_of(Protocol::tcp);
+  mapping.is_dns_only &= remote.port == kDnsPort;
   if (!is_tcp || track_tcp_outbound(mapping, remote, tcp_flags)) mapping.last_seen_s = now_s;
 }
 
@@ -304,6 +306,7 @@ void Nat::revive(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
 
 void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
   mapping.state = MappingState::live;
+  mapping.is_dns_only = true;  // until its first packet says otherwise
   mapping.tunnel_slot = subscriber.tunnel_slot;
   mapping.created_s = now_s;
   mapping.last_seen_s = now_s;
@@ -329,14 +332,21 @@ uint32_t Nat::timeout_s(const Mapping& mapping) const {
   const Timeouts& timeouts = settings_.timeouts;
   switch (static_cast<Protocol>(mapping.protocol)) {
     case Protocol::udp:
-      return timeouts.udp_s;
+      return mapping.is_dns_only && timeouts.dns_s != 0 ? timeouts.dns_s : timeouts.udp_s;
     case Protocol::icmp:
       return timeouts.icmp_s;
     case Protocol::tcp:
       break;
   }
-  const bool established = mapping.tcp_many_remotes || has_established_timer(mapping.tcp_state);
-  return established ? timeouts.tcp_established_s : timeouts.tcp_transitory_s;
+  switch (mapping.tcp_many_remotes ? TcpPhase::established : phase_of(mapping.tcp_state)) {
+    case TcpPhase::opening:
+      return timeouts.tcp_opening_s;
+    case TcpPhase::established:
+      return timeouts.tcp_established_s;
+    case TcpPhase::closing:
+      break;
+  }
+  return timeouts.tcp_closing_s;
 }
 
 void Nat::rest(Mapping& mapping, uint32_t released_s) {

@@ -33,8 +33,10 @@ namespace adit::nat {
 struct Timeouts {
   uint32_t udp_s = 300;               // RFC 4787 REQ-5: at least 120, 300 recommended
   uint32_t tcp_established_s = 7440;  // RFC 5382 REQ-5: at least 2 h 4 min
-  uint32_t tcp_transitory_s = 240;    // RFC 5382 REQ-5: at least 4 min
+  uint32_t tcp_opening_s = 240;       // RFC 7857 §2.2: 4 min, may be less where that is too long
+  uint32_t tcp_closing_s = 240;       // RFC 5382 REQ-5, RFC 7857 §2.2: at least 4 min
   uint32_t icmp_s = 60;               // RFC 5508 REQ-2: at least 60
+  uint32_t dns_s = 0;                 // of UDP mappings used with port 53 only; 0: as udp_s
   uint32_t port_rest_s = 120;         // RFC 6888 REQ-8
 };
 

@@ -126,8 +126,21 @@ TcpState next_tcp_state(TcpState state, Direction direction, uint8_t tcp_flags) 
   return out ? row.plain_out : row.plain_in;
 }
 
-bool has_established_timer(TcpState state) {
-  return state == established || state == external_fin || state == internal_fin;
+TcpPhase phase_of(TcpState state) {
+  switch (state) {
+    case closed:
+    case init:
+    case external_init:
+      return TcpPhase::opening;
+    case established:
+    case external_fin:
+    case internal_fin:
+      return TcpPhase::established;
+    case both_fin:
+    case transitory:
+      break;
+  }
+  return TcpPhase::closing;
 }
 
 bool track_tcp_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags) {

@@ -1,7 +1,7 @@
 // What the translator believes about the one TCP connection that a mapping tracks, so that it
 // knows which timer the mapping runs on: RFC 7857 §2.1 (after RFC 6146 §3.5.2), RFC 5382 REQ-5.
 // The state machine is the table in tcp_state.cpp. Sequence numbers are not followed: a forged
-// reset can only start the transitory timer, and the next segment of a live connection undoes it.
+// reset can only start the closing timer, and the next segment of a live connection undoes it.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,11 @@ namespace adit::nat {
 // The state after a segment with `tcp_flags` in `direction`.
 TcpState next_tcp_state(TcpState state, Direction direction, uint8_t tcp_flags);
 
-// Whether a connection in this state may be idle for the established time. Half-closed ones may:
-// the side that is still open can be silent for as long as before (RFC 7857 §2.1).
-bool has_established_timer(TcpState state);
+// Which timer a connection runs on. Half-closed ones have the established one: the side that is
+// still open can be silent for as long as before (RFC 7857 §2.1). Opening and closing have one
+// each (RFC 7857 §2.2).
+enum class TcpPhase : uint8_t { opening, established, closing };
+TcpPhase phase_of(TcpState state);
 
 // A segment between the mapping's internal endpoint and `remote`: moves the state of the tracked
 // connection, chooses which one is tracked. Returns whether the segment keeps the mapping alive.

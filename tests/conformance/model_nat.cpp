@@ -16,11 +16,16 @@ ModelNat::ExternalKey ModelNat::external_key(Kind kind, const Endpoint& external
 
 uint32_t ModelNat::last_second(Kind kind, const Mapping& mapping) const {
   const nat::Timeouts& timeouts = settings_.timeouts;
-  if (kind == Kind::udp) return mapping.last_use_s + timeouts.udp_s;
+  if (kind == Kind::udp) {
+    const bool is_short = timeouts.dns_s != 0 && !mapping.has_left_dns;
+    return mapping.last_use_s + (is_short ? timeouts.dns_s : timeouts.udp_s);
+  }
   if (kind == Kind::icmp) return mapping.last_use_s + timeouts.icmp_s;
   const bool may_idle = mapping.has_many_remotes || mapping.phase == Phase::open ||
                         mapping.phase == Phase::fin_inside || mapping.phase == Phase::fin_outside;
-  return mapping.last_use_s + (may_idle ? timeouts.tcp_established_s : timeouts.tcp_transitory_s);
+  if (may_idle) return mapping.last_use_s + timeouts.tcp_established_s;
+  const bool is_ending = mapping.phase == Phase::closed || mapping.phase == Phase::reset;
+  return mapping.last_use_s + (is_ending ? timeouts.tcp_closing_s : timeouts.tcp_opening_s);
 }
 
 bool ModelNat::is_live(Kind kind, const Mapping& mapping, uint32_t now_s) const {
@@ -89,6 +94,7 @@ ModelNat::Phase ModelNat::next(Phase phase, bool is_out, uint8_t flags) {
 
 void ModelNat::use_out(Mapping& mapping, const Use& use) {
   if (use.kind != Kind::tcp) {
+    if (use.remote.port.host() != 53) mapping.has_left_dns = true;
     mapping.last_use_s = use.now_s;
     return;
   }

@@ -67,6 +67,7 @@ class ModelNat {
     Phase phase = Phase::nothing;
     Endpoint tracked = {};
     bool has_many_remotes = false;
+    bool has_left_dns = false;  // has sent to another port than 53
   };
   using InternalKey = std::tuple<Kind, uint32_t, uint32_t, uint16_t>;
   using ExternalKey = std::tuple<Kind, uint32_t, uint16_t>;

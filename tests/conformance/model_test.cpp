@@ -87,6 +87,8 @@ nat::Settings crowded(uint64_t seed) {
   constexpr uint16_t kPorts[] = {32, 128, 512};
   constexpr uint8_t kBlocks[] = {1, 2, 4};
   constexpr uint32_t kMappings[] = {30, 60, 200};
+  constexpr uint32_t kOpening[] = {60, 240};
+  constexpr uint32_t kDns[] = {0, 10};
   std::mt19937_64 random(seed);
   const auto one_of = [&](const auto& values) { return values[random() % std::size(values)]; };
   nat::Settings settings;
@@ -97,6 +99,8 @@ nat::Settings crowded(uint64_t seed) {
   settings.blocks_per_subscriber = one_of(kBlocks);
   settings.limits = {{.mappings = one_of(kMappings), .new_mappings_per_second = 4,
                       .new_mappings_burst = 60}};
+  settings.timeouts.tcp_opening_s = one_of(kOpening);
+  settings.timeouts.dns_s = one_of(kDns);
   return settings;
 }
 

@@ -156,7 +156,7 @@ TEST_F(Tcp, R5382_5_TrafficKeepsAConnection) {
 
 class LongTimers : public Tcp {
  protected:
-  LongTimers() : Tcp({.tcp_established_s = 9000, .tcp_transitory_s = 300}) {}
+  LongTimers() : Tcp({.tcp_established_s = 9000, .tcp_opening_s = 75, .tcp_closing_s = 300}) {}
 };
 
 TEST_F(LongTimers, R5382_5a_EstablishedAsConfigured) {
@@ -165,12 +165,31 @@ TEST_F(LongTimers, R5382_5a_EstablishedAsConfigured) {
 }
 TEST_F(LongTimers, R5382_5a_R7857_2_2_OpeningAsConfigured) {
   pass(0, {Way::out, kTcpSyn});
-  expect_life(0, 300);
+  expect_life(0, 75);
+}
+TEST_F(LongTimers, R5382_5a_R7857_2_2_OpeningFromOutsideAsConfigured) {
+  pass(0, {{Way::out, kTcpSyn}, {Way::in, kTcpRst | kTcpAck}});
+  pass(1, {Way::in, kTcpSyn});
+  expect_life(1, 75);
 }
 TEST_F(LongTimers, R5382_5a_R7857_2_2_ClosingAsConfigured) {
   pass(0, kOpen);
   pass(1, {{Way::out, kFinAck}, {Way::in, kFinAck}});
   expect_life(1, 300);
+}
+TEST_F(LongTimers, R5382_5a_R7857_2_2_ResetHeldAsConfiguredForClosing) {
+  pass(0, {{Way::out, kTcpSyn}, {Way::in, kTcpRst | kTcpAck}});
+  expect_life(0, 300);
+}
+
+TEST_F(Tcp, R7857_2_2_OpeningLastsFourMinutes) {
+  pass(0, {Way::out, kTcpSyn});
+  expect_life(0, 240);
+}
+TEST_F(Tcp, R7857_2_2_ClosingLastsFourMinutes) {
+  pass(0, kOpen);
+  pass(1, {{Way::in, kFinAck}, {Way::out, kFinAck}});
+  expect_life(1, 240);
 }
 
 // ---- Resets and strangers ----

@@ -136,6 +136,55 @@ class OtherTimers : public Timers {
 TEST_F(OtherTimers, R4787_5b_UdpLivesAsConfigured) { expect_life(Kind::udp, 121); }
 TEST_F(OtherTimers, R5508_2a_IcmpQueryLivesAsConfigured) { expect_life(Kind::icmp, 75); }
 
+const Endpoint kResolver = at(kServer, 53);
+
+class DnsTimer : public Timers {
+ protected:
+  DnsTimer() : Timers({.dns_s = 10}) {}
+
+  Hop answer(const Endpoint& external, const Endpoint& from) {
+    return internet(reply(Kind::udp, from, external));
+  }
+  Hop arrived(const Endpoint& from) {
+    return inside(reply(Kind::udp, from, kApplication, kForwarded));
+  }
+};
+
+// REQ-5 lets a timer for well-known destination ports be shorter than two minutes.
+TEST_F(DnsTimer, R4787_5b_MappingThatAskedPort53OnlyLivesAsConfigured) {
+  const Endpoint external = map(Kind::udp, kApplication, kResolver);
+  play({{"answered on its last second", 10, answer(external, kResolver), {arrived(kResolver)}},
+        {"a stranger's packet makes it no ordinary one", 11, answer(external, kElsewhere),
+         {arrived(kElsewhere)}},
+        {"too late", 22, answer(external, kResolver), {}, Fate::no_mapping}});
+}
+
+TEST_F(DnsTimer, R4787_5_MappingThatSentElsewhereTooLivesFiveMinutes) {
+  const Endpoint external = map(Kind::udp, kApplication, kResolver);
+  set_time(10);
+  EXPECT_EQ(map(Kind::udp, kApplication, kElsewhere), external);
+  EXPECT_EQ(map(Kind::udp, kApplication, kResolver), external);
+  play({{"on its last second", 310, answer(external, kResolver), {arrived(kResolver)}},
+        {"a second too late", 611, answer(external, kResolver), {}, Fate::no_mapping}});
+  // The port is at rest; its endpoint gets it back and begins a new life.
+  EXPECT_EQ(map(Kind::udp, kApplication, kResolver), external);
+  play({"the next life's short timer", 622, answer(external, kResolver), {}, Fate::no_mapping});
+}
+
+TEST_F(DnsTimer, R4787_5_R5382_5_OtherMappingsAreNotConcerned) {
+  const Endpoint udp = map(Kind::udp, kApplication);
+  const Endpoint tcp = map(Kind::tcp, kApplication, kResolver);
+  play({{"UDP to another port", 240, answer(udp, kService), {arrived(kService)}},
+        {"TCP to port 53", 240, internet(reply(Kind::tcp, kResolver, tcp)),
+         {inside(reply(Kind::tcp, kResolver, kApplication, kForwarded))}}});
+}
+
+TEST_F(Timers, R4787_5_MappingToPort53LivesFiveMinutesUnlessConfigured) {
+  const Endpoint external = map(Kind::udp, kApplication, kResolver);
+  play({"on its last second", 300, internet(reply(Kind::udp, kResolver, external)),
+        {inside(reply(Kind::udp, kResolver, kApplication, kForwarded))}});
+}
+
 TEST_F(Timers, R4787_6_OutboundPacketsRefresh) {
   const Endpoint external = map(Kind::udp, kApplication);
   const Hop out = inside(request(Kind::udp, kApplication, kElsewhere));

@@ -194,7 +194,7 @@ TEST_F(FilterAddressAndPort, R4787_6a_InboundTrafficRefreshesTheSession) {
 TEST_F(FilterAddressAndPort, NextMappingAtTheSameEndpointInheritsNothing) {
   FarEnd far = open_tunnel(1, Protection::plain);
   const Endpoint external = external_of(far, tcp_packet(kApplication, kService, {}, kSyn));
-  far = after(300, 2);  // the mapping has ended on its transitory timer
+  far = after(300, 2);  // the mapping has ended on its opening timer
   ASSERT_EQ(external_of(far, tcp_packet(kApplication, kStranger, {}, kSyn)), external);
   EXPECT_FALSE(tcp_passes(kService, external));
   EXPECT_EQ(drops(Fate::filtered), 1u);

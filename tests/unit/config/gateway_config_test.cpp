@@ -169,7 +169,8 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
                 "  - {name: a, network: 192.168.1.0/31, lease: 1s}\n"
                 "nat:\n"
                 "  blocks: {first_ports: 100, per_subscriber: 5}\n"
-                "  timeouts: {udp: 119s, tcp_established: 2h}\n"),
+                "  timeouts: {udp: 119s, tcp_established: 2h, tcp_opening: 9s, tcp_closing: 239s, "
+                "dns: 3m}\n"),
       "gw.yaml:1:15: eal.memory: expected a size from 64M to 1048576M, such as \"512M\", got "
       "\"1M\"\n"
       "gw.yaml:1:37: eal.worker_cores[1]: expected a whole number from 0 to 1023, got "
@@ -197,7 +198,13 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
       "gw.yaml:19:19: nat.timeouts.udp: expected a duration from 2m to 1d, such as \"90s\" or "
       "\"2h4m\", got \"119s\"\n"
       "gw.yaml:19:42: nat.timeouts.tcp_established: expected a duration from 2h4m to 7d, such "
-      "as \"90s\" or \"2h4m\", got \"2h\"\n");
+      "as \"90s\" or \"2h4m\", got \"2h\"\n"
+      "gw.yaml:19:59: nat.timeouts.tcp_opening: expected a duration from 10s to 1d, such as "
+      "\"90s\" or \"2h4m\", got \"9s\"\n"
+      "gw.yaml:19:76: nat.timeouts.tcp_closing: expected a duration from 4m to 1d, such as "
+      "\"90s\" or \"2h4m\", got \"239s\"\n"
+      "gw.yaml:19:87: nat.timeouts.dns: expected \"off\" or a duration from 1s to 2m, such as "
+      "\"90s\" or \"2h4m\", got \"3m\"\n");
 }
 
 TEST_F(GatewayConfig, RejectsUnknownKeysInEverySection) {

@@ -85,7 +85,9 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.blocks_per_subscriber, fresh.nat.blocks_per_subscriber);
   EXPECT_EQ(shown->nat.timeouts.udp_ns, fresh.nat.timeouts.udp_ns);
   EXPECT_EQ(shown->nat.timeouts.tcp_established_ns, fresh.nat.timeouts.tcp_established_ns);
-  EXPECT_EQ(shown->nat.timeouts.tcp_transitory_ns, fresh.nat.timeouts.tcp_transitory_ns);
+  EXPECT_EQ(shown->nat.timeouts.tcp_opening_ns, fresh.nat.timeouts.tcp_opening_ns);
+  EXPECT_EQ(shown->nat.timeouts.tcp_closing_ns, fresh.nat.timeouts.tcp_closing_ns);
+  EXPECT_EQ(shown->nat.timeouts.dns_ns, fresh.nat.timeouts.dns_ns);
   EXPECT_EQ(shown->nat.timeouts.icmp_ns, fresh.nat.timeouts.icmp_ns);
   EXPECT_EQ(shown->nat.timeouts.port_rest_ns, fresh.nat.timeouts.port_rest_ns);
   EXPECT_EQ(shown->nat.mss_clamp, fresh.nat.mss_clamp);

@@ -65,7 +65,8 @@ class ModelTest {
         {.mappings = 100'000, .new_mappings_per_second = 1, .new_mappings_burst = 20}};
     settings.timeouts = {.udp_s = 120,
                          .tcp_established_s = 900,
-                         .tcp_transitory_s = 240,
+                         .tcp_opening_s = 240,
+                         .tcp_closing_s = 240,
                          .icmp_s = 60,
                          .port_rest_s = 120};
     return settings;
@@ -158,7 +159,7 @@ class ModelTest {
     }
     check_pairing(tunnel, external.address);
     const std::array<uint32_t, kProtocols> timeouts{
-        settings_.timeouts.udp_s, settings_.timeouts.tcp_transitory_s, settings_.timeouts.icmp_s};
+        settings_.timeouts.udp_s, settings_.timeouts.tcp_opening_s, settings_.timeouts.icmp_s};
     entries_[key] = {external, nat_.now_s, timeouts[static_cast<unsigned>(protocol)], {}};
     at_place_[{protocol, external}] = key;
     ASSERT_LE(subscribers_[tunnel].live_mappings,

@@ -81,7 +81,7 @@ TEST(Nat, ExpiresAMappingOnTimeWithoutASweep) {
       {"UDP", Protocol::udp, false, defaults.udp_s},
       {"UDP answered", Protocol::udp, true, defaults.udp_s},
       {"ICMP", Protocol::icmp, false, defaults.icmp_s},
-      {"TCP unanswered", Protocol::tcp, false, defaults.tcp_transitory_s},
+      {"TCP unanswered", Protocol::tcp, false, defaults.tcp_opening_s},
       {"TCP established", Protocol::tcp, true, defaults.tcp_established_s},
   };
   for (const TimeoutRow& row : rows) {

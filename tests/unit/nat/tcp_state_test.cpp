@@ -125,7 +125,7 @@ TEST(TcpState, FollowsEachRow) {
     Mapping mapping;
     for (const Segment& segment : row.segments) track(mapping, segment);
     EXPECT_EQ(static_cast<int>(mapping.tcp_state), static_cast<int>(row.state)) << row.description;
-    EXPECT_EQ(mapping.tcp_many_remotes || has_established_timer(mapping.tcp_state),
+    EXPECT_EQ(mapping.tcp_many_remotes || phase_of(mapping.tcp_state) == TcpPhase::established,
               row.established_timer)
         << row.description;
   }
