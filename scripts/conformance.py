@@ -12,13 +12,15 @@ TOKEN = re.compile(r"(?:R(\d{4})_(\d+)(?:_(\d+))?([a-z]?)|Ours_([a-z]))_")
 SECTIONS = {"rfc4787": "RFC 4787, UDP", "rfc5382": "RFC 5382, TCP", "rfc5508": "RFC 5508, ICMP",
             "rfc6888": "RFC 6888, carrier-grade NAT", "rfc7857": "RFC 7857, updates",
             "ours": "Ours"}
-NOTES = ("n/a", "open", "all-of")
+NOTES = ("n/a", "open", "all-of", "netfilter")
 NO_TEST = "no test yet"
 
 # `notes` maps a word of NOTES to the text behind it.
 Line = collections.namedtuple("Line", "id promise notes")
 # `status` is pass, fail, open or n/a; `tests` are the names of those that prove the line.
 Row = collections.namedtuple("Row", "id promise status reason tests")
+# What netfilter makes of a line: pass, differs or n/a.
+Other = collections.namedtuple("Other", "status reason")
 
 
 def parse_checklist(text):
@@ -105,6 +107,42 @@ def follow(line, status):
     return Row(line.id, line.promise, "pass", "", [])
 
 
+def failures(lines, rows):
+    """What a run may not end with: lines that fail, and lines that nobody has marked as open."""
+    open_ones = {line.id for line in lines if "open" in line.notes or "all-of" in line.notes}
+    return [f"{row.id} {row.status}: {row.reason}" for row in rows
+            if row.status == "fail" or (row.status == "open" and row.id not in open_ones)]
+
+
+def netfilter_column(lines, outcomes):
+    """For each line what netfilter made of its tests, and the differences that nobody explains.
+
+    `outcomes` maps "Suite.R4787_1_Name/row" to pass, differs, or why the test does not apply.
+    """
+    by_line = collections.defaultdict(set)
+    for test, outcome in outcomes.items():
+        for line_id in proven_by(test.partition(".")[2]):
+            by_line[line_id].add(outcome)
+    column = {}
+    complaints = []
+    for line in lines:
+        seen = by_line[line.id]
+        why = line.notes.get("netfilter")
+        if "differs" in seen:
+            column[line.id] = Other("differs", why or "nobody says why")
+            if why is None:
+                complaints.append(f"{line.id}: netfilter differs, and the checklist does not say why")
+            continue
+        if why is not None:
+            complaints.append(f"{line.id}: netfilter does not differ, but the checklist says why")
+        reasons = ", ".join(sorted(seen - {"pass"}))
+        if "pass" in seen:
+            column[line.id] = Other("pass", f"n/a in part: {reasons}" if reasons else "")
+        else:
+            column[line.id] = Other("n/a", reasons or "no test of rows")
+    return column, complaints
+
+
 def counts(rows):
     return {status: sum(row.status == status for row in rows)
             for status in ("pass", "fail", "open", "n/a")}
@@ -122,7 +160,19 @@ def as_text(rows):
     return "\n".join([*out, summary(rows)])
 
 
-def as_markdown(rows):
+def as_two_columns(rows, column):
+    """Ours and netfilter's, and behind a line's promise why netfilter differs or was not asked."""
+    out = [f"{'ours':<5} {'netfilter':<9}"]
+    for row in rows:
+        other = column[row.id]
+        reason = f" (netfilter: {other.reason})" if other.reason else ""
+        out.append(f"{row.status:<5} {other.status:<9} {row.id:<12} {row.promise}{reason}")
+    total = collections.Counter(other.status for other in column.values())
+    return "\n".join([*out, f"ours: {summary(rows)}", "netfilter: " + ", ".join(
+        f"{total[status]} {status}" for status in ("pass", "differs", "n/a"))])
+
+
+def as_markdown(lines, rows):
     """docs/conformance.md: the same for the same rows, wherever and whenever it is made."""
     out = ["# NAT conformance", "",
            "Written by `scripts/test conformance`; not by hand. Each line is a promise of",
@@ -141,4 +191,10 @@ def as_markdown(rows):
         shown = "<br>".join(f"`{name}`" for name in names)
         status = f"{row.status}: {row.reason}" if row.reason else row.status
         out.append(f"| {row.id} | {row.promise} | {status} | {shown} |")
+    out += ["", "## Where Linux netfilter differs", "",
+            "`scripts/test conformance --against netfilter` sends the same packets to the kernel of",
+            "the machine (nftables, `masquerade`), and fails when a line differs that is not here.", "",
+            "| line | what netfilter does |", "| --- | --- |"]
+    out += [f"| {line.id} | {line.notes['netfilter']} |" for line in lines
+            if "netfilter" in line.notes]
     return "\n".join(out) + "\n"

@@ -21,6 +21,8 @@ BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 PROGRAM_TIMEOUT_S = 600
 E2E_TIMEOUT_S = 900
 
+reports = {}  # of the programs that have run: two suites want some of them, and each runs once
+
 
 class Suite:
     def __init__(self, name):
@@ -34,34 +36,49 @@ class Suite:
         print(f"FAILED {self.name}: {what}", flush=True)
 
 
-def run_gtest_program(suite, program, scratch):
-    """Counts the program's tests, and returns its report or nothing."""
-    report = scratch / f"{program.name}.json"
-    try:
-        done = subprocess.run([program, f"--gtest_output=json:{report}", "--gtest_brief=1"],
-                              cwd=ROOT, stdin=subprocess.DEVNULL, timeout=PROGRAM_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        suite.fail(f"{program.name}: no end after {PROGRAM_TIMEOUT_S} s")
+def gtest_report(suite, program, arguments=(), environment=None, output=None):
+    """Runs a program: its exit status, and {"Suite.Test": what the report says of it}; or None."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = pathlib.Path(scratch) / "report.json"
+        try:
+            done = subprocess.run(
+                [program, f"--gtest_output=json:{report}", "--gtest_brief=1", *arguments],
+                cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, timeout=PROGRAM_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            suite.fail(f"{program.name}: no end after {PROGRAM_TIMEOUT_S} s")
+            return None
+        if not report.exists():
+            suite.fail(f"{program.name}: ended with status {done.returncode} before its report")
+            return None
+        contents = json.loads(report.read_text())
+    return done.returncode, {f"{case['name']}.{test['name']}": test
+                             for case in contents["testsuites"] for test in case["testsuite"]}
+
+
+def has_passed(test):
+    return not test.get("failures") and test["result"] == "COMPLETED"
+
+
+def run_gtest_program(suite, program):
+    """Counts the program's tests, and returns what its report says of them, or nothing."""
+    reports[program] = None
+    if (done := gtest_report(suite, program)) is None:
         return None
-    if not report.exists():
-        suite.fail(f"{program.name}: ended with status {done.returncode} before its report")
-        return None
-    before = suite.passed, len(suite.failures)
-    contents = json.loads(report.read_text())
-    for case in contents["testsuites"]:
-        for test in case["testsuite"]:
-            name = f"{program.name}: {case['name']}.{test['name']}"
-            if test.get("failures"):
-                suite.fail(name)
-            elif test["result"] != "COMPLETED":
-                suite.fail(f"{name} ({test['result'].lower()})")
-            else:
-                suite.passed += 1
-    if (suite.passed, len(suite.failures)) == before:
+    status, reports[program] = done
+    failures_before = len(suite.failures)
+    for name, test in reports[program].items():
+        if has_passed(test):
+            suite.passed += 1
+        elif test.get("failures"):
+            suite.fail(f"{program.name}: {name}")
+        else:
+            suite.fail(f"{program.name}: {name} ({test['result'].lower()})")
+    if not reports[program]:
         suite.fail(f"{program.name}: holds no test")
-    elif done.returncode != 0 and len(suite.failures) == before[1]:
-        suite.fail(f"{program.name}: ended with status {done.returncode} after its tests")
-    return contents
+    elif status != 0 and len(suite.failures) == failures_before:
+        suite.fail(f"{program.name}: ended with status {status} after its tests")
+    return reports[program]
 
 
 def declared_programs(directory):
@@ -74,9 +91,8 @@ def declared_programs(directory):
 
 def run_gtest_programs(suite, directory):
     programs = declared_programs(directory)
-    with tempfile.TemporaryDirectory() as scratch:
-        for program in programs:
-            run_gtest_program(suite, program, pathlib.Path(scratch))
+    for program in programs:
+        run_gtest_program(suite, program)
     for area in {source.parent for source in (ROOT / directory).glob("**/*_test.cpp")}:
         if BUILD / area.relative_to(ROOT) not in {program.parent for program in programs}:
             suite.fail(f"{area.relative_to(ROOT)} holds tests but declares no program")
@@ -119,45 +135,71 @@ def run_eal(suite):
     run_gtest_programs(suite, "tests/conformance")
 
 
-def run_conformance(suite):
+def run_conformance(suite, against):
     """Runs the tests of the packet path, then counts the checklist's lines instead of the tests.
 
     Every test in tests/conformance proves a line; in tests/eal, those that say so."""
     tests = Suite("conformance tests")
     results = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for program in ("tests/conformance/conformance", "tests/eal/eal-gateway"):
-            report = run_gtest_program(tests, BUILD / program, pathlib.Path(scratch))
-            if report is None:
-                suite.failures += tests.failures
-                return
-            results |= {f"{case['name']}.{test['name']}":
-                        not test.get("failures") and test["result"] == "COMPLETED"
-                        for case in report["testsuites"] for test in case["testsuite"]
-                        if "conformance" in program or conformance.proven_by(test["name"])}
-    checklist = (ROOT / "tests/conformance/checklist.txt").read_text()
-    rows, complaints = conformance.matrix(conformance.parse_checklist(checklist), results)
-    print(conformance.as_text(rows))
-    (ROOT / "docs/conformance.md").write_text(conformance.as_markdown(rows))
+    for name in ("tests/conformance/conformance", "tests/eal/eal-gateway"):
+        program = BUILD / name
+        report = reports[program] if program in reports else run_gtest_program(tests, program)
+        if report is None:
+            suite.failures += tests.failures or [f"{program.name}: no report"]
+            return
+        results |= {test: has_passed(said) for test, said in report.items()
+                    if "conformance" in name or conformance.proven_by(test.partition(".")[2])}
+    lines = conformance.parse_checklist((ROOT / "tests/conformance/checklist.txt").read_text())
+    rows, complaints = conformance.matrix(lines, results)
+    (ROOT / "docs/conformance.md").write_text(conformance.as_markdown(lines, rows))
     suite.passed = sum(row.status in ("pass", "n/a") for row in rows)
     suite.failures += complaints
     if all(results.values()):
         suite.failures += tests.failures  # of a program, or of a test that proves no line
-    suite.failures += [f"{row.id} {row.status}: {row.reason}" for row in rows
-                       if row.status in ("fail", "open")]
+    suite.failures += conformance.failures(lines, rows)
+    if against is None:
+        print(conformance.as_text(rows))
+    elif (outcomes := netfilter_outcomes(suite)) is not None:
+        column, complaints = conformance.netfilter_column(lines, outcomes)
+        print(conformance.as_two_columns(rows, column))
+        suite.failures += complaints
+
+
+def netfilter_outcomes(suite):
+    """Sends the rows to the kernel's translator: pass, differs, or why a test does not apply."""
+    if os.geteuid() != 0:
+        suite.fail("netfilter: only root may make its network namespace")
+        return None
+    log = BUILD / "conformance-netfilter.log"
+    print(f"netfilter: what differs, byte for byte, goes to {log}", flush=True)
+    with open(log, "wb") as output:
+        done = gtest_report(suite, BUILD / "tests/conformance/conformance",
+                            ["--gtest_filter=-Model.*"], {"ADIT_AGAINST": "netfilter"}, output)
+    if done is None:
+        return None
+    return {name: "differs" if test.get("failures") else
+            "pass" if has_passed(test) else test.get("not_applicable", "skipped")
+            for name, test in done[1].items()}
 
 
 SUITES = {
     "unit": lambda suite, _: run_gtest_programs(suite, "tests/unit"),
     "eal": lambda suite, _: run_eal(suite),
     "e2e": lambda suite, arguments: run_pytest(suite, "tests/e2e", arguments),
-    "conformance": lambda suite, _: run_conformance(suite),
+    "conformance": run_conformance,
 }
-# The conformance suite fails while a line of its checklist is open; its tests run within eal.
-DEFAULT_SUITES = ("unit", "eal", "e2e")
+DEFAULT_SUITES = ("unit", "eal", "conformance", "e2e")
 
 
 def main(words):
+    against = None
+    if "--against" in words:
+        at = words.index("--against")
+        against = words[at + 1:at + 2]
+        if words[:at] != ["conformance"] or against != ["netfilter"] or words[at + 2:]:
+            print("usage: scripts/test conformance --against netfilter", file=sys.stderr)
+            return 2
+        words = words[:at]
     pytest_arguments = []
     if "--" in words:
         at = words.index("--")
@@ -174,7 +216,7 @@ def main(words):
         suite = Suite(name)
         suites.append(suite)
         start = time.monotonic()
-        SUITES[name](suite, pytest_arguments)
+        SUITES[name](suite, against if name == "conformance" else pytest_arguments)
         suite.seconds = time.monotonic() - start
         if suite.passed == 0 and not suite.failures:
             suite.fail("no test was run")

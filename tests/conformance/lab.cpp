@@ -1,5 +1,6 @@
 #include "tests/conformance/lab.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <iomanip>
 #include <ostream>
@@ -18,6 +19,13 @@ using adit::test::udp_packet;
 const Bytes kHello = payload_bytes(33);
 constexpr uint64_t kYearNs = 365 * 86400 * tunnel::kSecondNs;
 constexpr size_t kPrintedBytesMax = 96;
+// The clock stands still for netfilter: rows within so long of the beginning are sent at once.
+constexpr uint64_t kAtOnceMaxS = 20;
+
+bool is_against_netfilter() {
+  const char* const other = std::getenv("ADIT_AGAINST");
+  return other != nullptr && std::string(other) == "netfilter";
+}
 
 }  // namespace
 
@@ -49,6 +57,40 @@ Bytes reply(Kind kind, const Endpoint& from, const Endpoint& to, const Ipv4Optio
   return icmp_query(from.address, to.address, kIcmpEchoReply, to.port.host(), 1, kHello, ip);
 }
 
+Lab::Lab(unsigned public_mtu_bytes)
+    : Rig({.mtu_bytes = static_cast<uint16_t>(public_mtu_bytes)}) {
+  if (is_against_netfilter()) netfilter_ = std::make_unique<Netfilter>(public_mtu_bytes);
+}
+
+Lab::Lab(const RigOptions& options) : Rig(options) {
+  if (is_against_netfilter()) not_applicable("settings of the gateway");
+}
+
+void Lab::not_applicable(const char* reason) {
+  RecordProperty("not_applicable", reason);
+  GTEST_SKIP() << reason;
+}
+
+void Lab::ours_only(const char* reason) {
+  if (is_ours()) return;
+  not_applicable(reason);
+  // Ends the test, however deep in it this was called.
+  throw testing::AssertionException(testing::TestPartResult(
+      testing::TestPartResult::kSkip, __FILE__, __LINE__, reason));
+}
+
+void Lab::TearDown() {
+  if (netfilter_ != nullptr && !netfilter_->was_used() && !IsSkipped()) {
+    not_applicable("gives it nothing that it could take");
+  }
+  Rig::TearDown();
+}
+
+void Lab::set_time(uint64_t since_start_s) {
+  if (since_start_s > kAtOnceMaxS) ours_only("real time");
+  now_ns_ = kStartNs + since_start_s * tunnel::kSecondNs;
+}
+
 Ipv4Address Lab::inner(uint32_t slot) {
   return Ipv4Address::from_octets(192, 168, 1, static_cast<uint8_t>(9 + slot));
 }
@@ -56,8 +98,9 @@ Ipv4Address Lab::inner(uint32_t slot) {
 // The first session that open_tunnel() makes ends after three minutes; tests here take hours.
 FarEnd& Lab::far(uint32_t slot) {
   if (const auto known = far_ends_.find(slot); known != far_ends_.end()) return known->second;
-  const std::vector<Hop> before = come_out();
-  EXPECT_TRUE(before.empty()) << "a tunnel opened while packets were on their way";
+  if (is_ours()) {
+    EXPECT_TRUE(come_out().empty()) << "a tunnel opened while packets were on their way";
+  }
   const FarEnd first = open_tunnel(slot, Protection::plain);
   tunnel::Session lasting = make_session(slot, Protection::plain, 2);
   lasting.established_ns += kYearNs;
@@ -70,6 +113,7 @@ FarEnd& Lab::far(uint32_t slot) {
 }
 
 void Lab::close(uint32_t slot) {
+  ours_only("tunnels");
   ToWorker message;
   message.kind = ToWorker::close_tunnel;
   message.slot = slot;
@@ -78,12 +122,14 @@ void Lab::close(uint32_t slot) {
 }
 
 void Lab::give_in(const Hop& in) {
+  if (!is_ours()) return netfilter_->give_in(in);
   if (in.place == kInternet) return receive(public_port(), in.packet);
   FarEnd& from = far(in.place);
   receive_from(from, from.plain(in.packet));
 }
 
 std::vector<Hop> Lab::come_out() {
+  if (!is_ours()) return netfilter_->come_out();
   std::vector<Hop> out;
   for (unsigned port = 0; port < settings_.ports.size(); ++port) {
     for (Bytes& packet : sent(port)) {
@@ -115,6 +161,7 @@ void Lab::play(const std::vector<Row>& rows) {
     const std::array<uint64_t, kFates> before = counters_.fates;
     give_in(row.in);
     EXPECT_EQ(come_out(), row.out);
+    if (!is_ours()) continue;
     for (unsigned fate = kFirstDrop; fate < kFates; ++fate) {
       const bool wanted = row.drop == static_cast<Fate>(fate);
       EXPECT_EQ(counters_.fates[fate] - before[fate], wanted ? 1u : 0u)
@@ -123,24 +170,30 @@ void Lab::play(const std::vector<Row>& rows) {
   }
 }
 
-Endpoint Lab::map(Kind kind, const Endpoint& internal, const Endpoint& to, uint32_t slot) {
-  far(slot);
-  give_in(inside(request(kind, internal, to), slot));
+Endpoint Lab::left_from(const Hop& in) {
+  far(in.place);
+  give_in(in);
   const std::vector<Hop> out = come_out();
   if (out.size() != 1 || out[0].place != kInternet) {
-    ADD_FAILURE() << "a request made " << out.size() << " packets";
+    ADD_FAILURE() << "a packet made " << out.size() << " packets";
     return {};
   }
   ParsedIpv4 parsed;
   EXPECT_EQ(parse_ipv4(out[0].packet, HeaderChecksum::verify, parsed), ParseError::none);
   Ipv4Header ip;
   std::memcpy(&ip, out[0].packet.data(), sizeof ip);
-  const Endpoint external{ip.source, parsed.source_port};
-  EXPECT_EQ(out[0], internet(request(kind, external, to, kForwarded)));
+  last_out_ = out[0];
+  return {ip.source, parsed.source_port};
+}
+
+Endpoint Lab::map(Kind kind, const Endpoint& internal, const Endpoint& to, uint32_t slot) {
+  const Endpoint external = left_from(inside(request(kind, internal, to), slot));
+  EXPECT_EQ(last_out_, internet(request(kind, external, to, kForwarded)));
   return external;
 }
 
 void Lab::sweep_all() {
+  if (!is_ours()) return;
   const uint64_t rounds = 2 * nat_->granted_entries() + 2;
   for (uint64_t i = 0; i < rounds && nat_->granted_entries() > 0; i += 48)
     pipeline_->sweep(now_ns_);

@@ -38,6 +38,7 @@ TEST_F(Lab, Ours_b_WhatLooksLikeATunnelInsideIsTraffic) {
 }
 
 TEST_F(Lab, Ours_c_SpoofedSourceIsDroppedAndMakesNoState) {
+  ours_only("tunnels");
   far(2);
   for (const Ipv4Address source :
        {inner(2), Ipv4Address::from_octets(192, 168, 1, 99), kRouter, kGateway, kServer,
@@ -55,6 +56,7 @@ TEST_F(Lab, Ours_c_SpoofedSourceIsDroppedAndMakesNoState) {
 
 // Every test ends with this; here it is looked at packet by packet.
 TEST_F(Lab, Ours_d_NoPacketIsLostCountOf) {
+  ours_only("counters");
   const Endpoint external = map(Kind::udp, kApplication);
   Bytes bad = udp_packet(kApplication, kService, kHello);
   bad[10] ^= 1;
@@ -125,6 +127,7 @@ TEST_F(Lab, Ours_f_TracerouteShowsEveryHop) {
 }
 
 TEST_F(Lab, Ours_h_MappingSurvivesRoaming) {
+  ours_only("tunnels");
   const Endpoint external = map(Kind::udp, kApplication);
   FarEnd& client = far(1);
   client.outer = at(Ipv4Address::from_octets(77, 7, 7, 7), 5555);
@@ -179,6 +182,7 @@ TEST_F(FullTable, Ours_i_LiveMappingsStayAndTheDropNamesTheLimit) {
 }
 
 TEST_F(Lab, Ours_i_FullTableOfProtocolsWithoutPortsToo) {
+  ours_only("a table of a size that is known");
   const auto remote = [](uint32_t slot, unsigned i) {
     return Ipv4Address::from_octets(50, 1, static_cast<uint8_t>(slot), static_cast<uint8_t>(i));
   };

@@ -27,7 +27,8 @@ struct Segment {
 // second, which refreshes it, and the other a second later.
 class Tcp : public Lab {
  protected:
-  explicit Tcp(const nat::Timeouts& timeouts = {}) : Lab({.nat = {.timeouts = timeouts}}) {}
+  Tcp() = default;
+  explicit Tcp(const nat::Timeouts& timeouts) : Lab({.nat = {.timeouts = timeouts}}) {}
 
   // A segment that must pass, byte for byte. The first one out tells the external endpoint.
   void pass(uint64_t at_s, const Segment& segment) {
@@ -55,7 +56,7 @@ class Tcp : public Lab {
     const adit::test::TcpOptions tcp{.flags = segment.flags};
     const Bytes text = (segment.flags & kTcpSyn) != 0 ? Bytes{} : kHello;
     if (external.is_zero()) {
-      external = external_of(far(1), tcp_packet(internal, segment.remote, text, tcp));
+      external = left_from(inside(tcp_packet(internal, segment.remote, text, tcp)));
       return;
     }
     if (segment.way == Way::out) {
@@ -83,7 +84,9 @@ struct Sequence {
 
 class Sequences : public Tcp, public testing::WithParamInterface<Sequence> {};
 
-TEST_P(Sequences, R5382_2_R5382_5_R7857_2_1_PassAndSetTheTimer) {
+TEST_P(Sequences, R5382_2_R7857_2_1_Pass) { pass(10, GetParam().segments); }
+
+TEST_P(Sequences, R5382_5_R7857_2_1_SetTheTimer) {
   pass(10, GetParam().segments);
   expect_life(10, GetParam().life_s);
 }
@@ -130,9 +133,14 @@ INSTANTIATE_TEST_SUITE_P(
                  kEstablishedS}),
     [](const auto& row) { return row_name(row.param.description); });
 
-TEST_F(Tcp, R5382_2a_SimultaneousOpen) {
-  pass(0, {{Way::out, kTcpSyn}, {Way::in, kTcpSyn}, {Way::out, kSynAck}, {Way::in, kSynAck},
-           {Way::out, kTcpAck}, {Way::in, kTcpAck}});
+const std::vector<Segment> kOpenFromBothSides = {
+    {Way::out, kTcpSyn}, {Way::in, kTcpSyn},  {Way::out, kSynAck},
+    {Way::in, kSynAck},  {Way::out, kTcpAck}, {Way::in, kTcpAck}};
+
+TEST_F(Tcp, R5382_2a_SimultaneousOpenPasses) { pass(0, kOpenFromBothSides); }
+
+TEST_F(Tcp, R5382_2a_SimultaneousOpenIsAnOpenConnection) {
+  pass(0, kOpenFromBothSides);
   expect_life(0, kEstablishedS);
 }
 
@@ -141,7 +149,13 @@ TEST_F(Tcp, R5382_2_RemoteMayOpenToo) {
   pass(0, {{Way::out, kTcpSyn}, {Way::in, kTcpRst | kTcpAck}});
   pass(5, {{Way::in, kTcpSyn, kElsewhere}, {Way::out, kSynAck, kElsewhere},
            {Way::in, kTcpAck, kElsewhere}, {Way::out, kTcpAck, kElsewhere}});
-  set_time(5 + kEstablishedS);
+}
+
+TEST_F(Tcp, R5382_5_ConnectionThatARemoteOpenedMayIdleToo) {
+  ours_only("real time");
+  pass(0, {{Way::out, kTcpSyn}, {Way::in, kTcpRst | kTcpAck}});
+  pass(5, {{Way::in, kTcpSyn, kElsewhere}, {Way::out, kSynAck, kElsewhere},
+           {Way::in, kTcpAck, kElsewhere}, {Way::out, kTcpAck, kElsewhere}});
   pass(5 + kEstablishedS, {Way::out, kTcpAck, kElsewhere});
 }
 
@@ -194,6 +208,13 @@ TEST_F(Tcp, R7857_2_2_ClosingLastsFourMinutes) {
 
 // ---- Resets and strangers ----
 
+TEST_F(Tcp, R7857_2_3_ResetPassesAndWhatFollowsTooEitherWay) {
+  for (const Way way : {Way::in, Way::out}) {
+    pass(0, kOpen);
+    pass(1, {{way, kTcpRst}, {Way::in, kTcpAck}, {Way::out, kTcpAck}});
+  }
+}
+
 TEST_F(Tcp, R7857_2_3_ResetPassesAndItsMappingIsHeld) {
   pass(0, kOpen);
   pass(100, {Way::in, kTcpRst});
@@ -244,14 +265,27 @@ TEST_F(Tcp, R5382_9_UnreachableIsTranslatedBothWaysHoweverShortItsQuote) {
   }
 }
 
-TEST_F(Tcp, R5382_10_R4787_12_R5508_6_ErrorsEndNeitherMappingNorConnection) {
-  pass(0, kOpen);
-  const Bytes sent_out = tcp_packet(external_, kService, kHello, {}, kForwarded);
-  const Bytes sent_by_host = tcp_packet(kApplication, kService, kHello, {}, kForwarded);
-  for (uint8_t code = 0; code <= 15; ++code) {
-    play({"an error", 100, internet(icmp_packet(kSomeRouter, kGateway, 3, code, 0, sent_out)),
-          {inside(icmp_packet(kSomeRouter, kInner, 3, code, 0, sent_by_host, kForwarded))}});
+class ErrorsAboutTcp : public Tcp {
+ protected:
+  void play_errors(uint64_t at_s) {
+    const Bytes sent_out = tcp_packet(external_, kService, kHello, {}, kForwarded);
+    const Bytes sent_by_host = tcp_packet(kApplication, kService, kHello, {}, kForwarded);
+    for (uint8_t code = 0; code <= 15; ++code) {
+      play({"an error", at_s, internet(icmp_packet(kSomeRouter, kGateway, 3, code, 0, sent_out)),
+            {inside(icmp_packet(kSomeRouter, kInner, 3, code, 0, sent_by_host, kForwarded))}});
+    }
   }
+};
+
+TEST_F(ErrorsAboutTcp, R5382_10_R4787_12_R5508_6_EndNoConnection) {
+  pass(0, kOpen);
+  play_errors(1);
+  pass(1, {{Way::in, kTcpAck}, {Way::out, kTcpAck}});
+}
+
+TEST_F(ErrorsAboutTcp, R5382_10_R4787_12_R5508_6_ChangeNoTimer) {
+  pass(0, kOpen);
+  play_errors(100);
   expect_life(0, kEstablishedS);
 }
 

@@ -17,6 +17,11 @@ ours-b | fourth | n/a: not here
 ours-c | fifth
 rfc6888-1 | sixth | all-of: rfc4787-, ours-
 """
+AGAINST = """
+rfc4787-1 | first
+rfc4787-2 | second | netfilter: another way
+rfc4787-3 | third
+"""
 
 
 def statuses(results):
@@ -49,6 +54,33 @@ def test_line_that_follows_passes_with_all_of_its_parts():
 
 def test_tests_that_prove_nothing_or_what_is_not_there_are_complained_of():
     _, complaints = statuses({"A.Nothing": True, "A.R1234_5_X": True})
+    assert len(complaints) == 2
+
+
+def test_run_fails_for_what_fails_or_lacks_a_test_unless_it_is_marked_open():
+    lines = conformance.parse_checklist(CHECKLIST)
+    rows, _ = conformance.matrix(lines, {"A.R4787_9a_X": False, "A.R7857_2_1_X": True})
+    assert [failure.split()[:2] for failure in conformance.failures(lines, rows)] == [
+        ["rfc4787-9a", "fail:"], ["ours-c", "open:"], ["rfc6888-1", "fail:"]]
+
+
+def against(outcomes):
+    column, complaints = conformance.netfilter_column(conformance.parse_checklist(AGAINST), outcomes)
+    return {line_id: tuple(other) for line_id, other in column.items()}, complaints
+
+
+def test_other_column_says_what_passed_what_differs_and_what_was_not_asked():
+    column, complaints = against({"A.R4787_1_X": "pass", "A.R4787_1_Y": "real time",
+                                  "A.R4787_2_X": "pass", "A.R4787_2_Y": "differs",
+                                  "A.R4787_3_X": "tunnels"})
+    assert column == {"rfc4787-1": ("pass", "n/a in part: real time"),
+                      "rfc4787-2": ("differs", "another way"), "rfc4787-3": ("n/a", "tunnels")}
+    assert complaints == []
+
+
+def test_difference_without_explanation_and_explanation_without_difference_fail_the_run():
+    column, complaints = against({"A.R4787_1_X": "differs", "A.R4787_2_X": "pass"})
+    assert column["rfc4787-1"].count("differs") == 1
     assert len(complaints) == 2
 
 

@@ -1,5 +1,5 @@
-// From one client to another, or to itself, by external endpoints of ours. Expected packets are
-// built from scratch.
+// From one client to another, or to itself, by external endpoints of ours: what of it only the
+// gateway knows. The rows of packets are in tests/conformance/hairpin_test.cpp.
 #include "tests/eal/rig.h"
 
 namespace adit::gateway::test {
@@ -43,36 +43,6 @@ TEST_F(Hairpin, R4787_9_R4787_9a_UdpComesFromTheSendersExternalEndpointBothWays)
   EXPECT_EQ(counters_.hairpinned, 2u);
 }
 
-TEST_F(Hairpin, R4787_9_FirstPacketOfASenderMakesItsMapping) {
-  const Endpoint second = second_external();
-  receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
-  const auto inner = two_.open(sent_to_tunnel(two_.outer));
-  ASSERT_TRUE(inner);
-  EXPECT_EQ(inner, udp_packet(first_external(), kSecond, kHello, kHopLess));
-}
-
-TEST_F(Hairpin, R4787_9_WithinOneTunnelAndToTheSenderItself) {
-  const Endpoint first = first_external();
-  Endpoint other = kApplication;
-  other.port = Be16::from_host(4000);
-  const Endpoint other_external = external_of(one_, udp_packet(other, kService, kHello));
-  receive_from(one_, one_.seal(udp_packet(other, first, kHello)));
-  EXPECT_EQ(one_.open(sent_to_tunnel(one_.outer)),
-            udp_packet(other_external, kApplication, kHello, kHopLess));
-  receive_from(one_, one_.seal(udp_packet(kApplication, first, kHello)));
-  EXPECT_EQ(one_.open(sent_to_tunnel(one_.outer)),
-            udp_packet(first, kApplication, kHello, kHopLess));
-}
-
-TEST_F(Hairpin, R4787_9_AbsentUdpChecksumStaysAbsent) {
-  const Endpoint first = first_external();
-  const Endpoint second = second_external();
-  const auto absent = adit::test::UdpChecksum::absent;
-  receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello, {}, absent)));
-  EXPECT_EQ(two_.open(sent_to_tunnel(two_.outer)),
-            udp_packet(first, kSecond, kHello, kHopLess, absent));
-}
-
 TEST_F(Hairpin, R5382_8_R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
   const Endpoint second = external_of(two_, tcp_packet(kSecond, kService, {}, kSyn));
   receive(0, tcp_packet(kService, second, {}, {.flags = kTcpRst | kTcpAck}));
@@ -96,27 +66,6 @@ TEST_F(Hairpin, R5382_8_R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
   const auto later_s = static_cast<uint32_t>(now_ns_ / tunnel::kSecondNs);
   EXPECT_TRUE(nat_->find_inbound(first.address, nat::Protocol::tcp, first.port, later_s));
   EXPECT_TRUE(nat_->find_inbound(second.address, nat::Protocol::tcp, second.port, later_s));
-}
-
-TEST_F(Hairpin, R5508_7_R7857_12_ErrorAboutAHairpinnedPacketReachesItsSender) {
-  const Endpoint first = first_external();
-  const Endpoint second = second_external();
-  receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
-  const auto delivered = two_.open(sent_to_tunnel(two_.outer));
-  ASSERT_TRUE(delivered);
-  receive_from(two_, two_.plain(icmp_packet(kSecond.address, first.address, 3, 3, 0, *delivered)));
-  // REQ-7a: to the quoted packet's source, which is the sender; from the address that it wrote to.
-  EXPECT_EQ(one_.open(sent_to_tunnel(one_.outer)),
-            icmp_packet(kGateway, kInner, 3, 3, 0,
-                        udp_packet(kApplication, second, kHello, kHopLess), kHopLess));
-}
-
-TEST_F(Hairpin, R5508_7_ErrorAboutAPacketThatNobodySentGoesNowhere) {
-  first_external();
-  second_external();
-  const Bytes quoted = udp_packet({kGateway, Be16::from_host(1)}, kSecond, kHello);
-  receive_from(two_, two_.plain(icmp_packet(kSecond.address, kGateway, 3, 3, 0, quoted)));
-  expect_only_drop(Fate::icmp_no_mapping);
 }
 
 TEST_F(Hairpin, R4787_13_TooBigForTheReceiverIsAnsweredToTheInnerSender) {
