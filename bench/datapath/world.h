@@ -1,0 +1,121 @@
+// A gateway without ports for measuring: the real pipeline, tables and crypto, any number of
+// tunnels with real sessions, any number of flows with real mappings, and packets of those flows
+// in buffers. What a device would do is done here, outside the time that is measured: filling
+// buffers, and taking what was sent.
+//
+//   clients 20.x.y.z:51820 ══► port 0 (uplink, 30.1.1.10:8000)
+//   server 40.1.1.10:6600 ◄── port 1 (public, 30.2.1.10; pool from 51.0.0.0)
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "gateway/huge_memory.h"
+#include "gateway/pipeline.h"
+#include "lib/tunnel/seal.h"
+
+struct rte_mempool;
+
+namespace adit::bench {
+
+using tunnel::Protection;
+
+struct WorldOptions {
+  uint32_t flows = 1000;
+  uint32_t flows_per_tunnel = 16;
+  Protection protection = Protection::plain;
+  gateway::Filtering filtering = gateway::Filtering::endpoint_independent;
+  bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
+};
+
+// One packet's flow, and where it stands.
+struct Flow {
+  uint32_t number = 0;
+  uint32_t slot = 0;  // its tunnel's
+  Endpoint internal;
+  Endpoint external;  // once its mapping is made
+};
+
+class World {
+ public:
+  static constexpr unsigned kPackets = 8192;  // a round
+
+  explicit World(const WorldOptions& options);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  uint32_t flows() const { return options_.flows; }
+  uint32_t tunnels() const { return tunnels_count_; }
+  const WorldOptions& options() const { return options_; }
+
+  Flow flow(uint32_t number) const;
+  const tunnel::Session& session(uint32_t slot) const;
+  static Endpoint remote();       // whom every flow talks to
+  Endpoint client(uint32_t slot) const;  // a tunnel's outer endpoint
+
+  // Draws kPackets flows at random, or takes the next ones in order.
+  void draw_flows();
+  void next_flows(uint32_t first);
+  std::span<const uint32_t> drawn() const { return drawn_; }
+  // Fills the buffers with one packet of each drawn flow. `inner_bytes` has one size, or several
+  // that take turns.
+  void fill(nat::Direction direction, std::span<const uint16_t> inner_bytes);
+  // Runs the buffers through the pipeline in bursts; returns the TSC cycles that it took. Throws
+  // std::runtime_error if not every packet came out.
+  uint64_t run(nat::Direction direction);
+  // What came out, in order: the same buffers.
+  std::span<rte_mbuf* const> sent() const { return sent_; }
+  std::span<rte_mbuf* const> buffers() const { return buffers_; }
+
+  // Makes the mappings of all flows. Returns the cycles that it took.
+  uint64_t make_mappings();
+  // Moves the clock until all mappings are over, and the clock hand until all have gone.
+  uint64_t expire_mappings();
+
+  const nat::Nat& translator() const { return *nat_; }
+  gateway::Pipeline& pipeline() { return *pipeline_; }
+  const gateway::Counters& counters() const { return counters_; }
+  // Of the mapping table, and of what the packet path keeps for tunnels.
+  size_t mapping_table_bytes() const { return table_memory_.bytes(); }
+  size_t tunnel_bytes() const { return sizeof(gateway::Tunnel); }
+  gateway::TunnelTable& tunnel_table() { return *tunnels_; }
+
+ private:
+  void open_tunnels();
+  void confirm(uint32_t slot);
+  void write_outbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
+  void write_inbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
+  uint8_t* reset(rte_mbuf* mbuf, unsigned bytes) const;
+  void take_sent(unsigned port);
+
+  const WorldOptions options_;
+  uint32_t tunnels_count_;
+  uint64_t now_ns_;
+  gateway::PipelineSettings settings_;
+  nat::Settings nat_settings_;
+  gateway::HugeMemory table_memory_;
+  gateway::Counters counters_;
+  rte_mempool* pool_ = nullptr;
+  std::unique_ptr<gateway::TunnelTable> tunnels_;
+  std::unique_ptr<nat::Nat> nat_;
+  std::unique_ptr<gateway::Crypto> crypto_;
+  std::unique_ptr<gateway::PortlessMappings> portless_;
+  std::unique_ptr<gateway::Fragments> fragments_;
+  std::unique_ptr<gateway::Reassembly> reassembly_;
+  std::unique_ptr<gateway::Neighbours> neighbours_;
+  std::unique_ptr<gateway::HeldSyns> held_syns_;
+  std::unique_ptr<gateway::Filter> filter_;
+  std::unique_ptr<gateway::Pipeline> pipeline_;
+
+  std::vector<Endpoint> externals_;          // by flow
+  std::vector<uint64_t> client_counters_;    // by slot: of the next type 4 packet
+  std::vector<uint32_t> drawn_;
+  std::vector<rte_mbuf*> buffers_;
+  std::vector<rte_mbuf*> sent_;
+  uint64_t random_ = 0x243f6a8885a308d3;
+};
+
+}  // namespace adit::bench
