@@ -1,7 +1,7 @@
 // Fragments. A first fragment has ports and goes the ordinary way, and so does any fragment of a
-// protocol without ports. The others wait in followers_ until both journeys of the burst are done,
-// and then follow their first by what fragments.h remembers of it. And the other way round: what
-// is too large for where it goes, and may be cut, is cut here.
+// protocol without ports. The others follow their first by what fragments.h remembers of it, or
+// wait for it there. And the other way round: what is too large for where it goes, and may be cut,
+// is cut here.
 #include <rte_mbuf.h>
 
 #include <cassert>
@@ -61,13 +61,9 @@ Fate Pipeline::sort_fragment(Packet& packet) {
   if (must_follow(packet) && (at_tunnel || at_pool)) {
     if (at_tunnel && fragments_.is_ours(key_of(ip))) return follow(packet);
     if (const Fate fate = check_public_source(packet); fate != Fate::next) return fate;
-    followers_.add(packet);
-    return Fate::taken;
+    return follow(packet);
   }
-  if (at_pool) {
-    inbound_.add(packet);
-    return Fate::taken;
-  }
+  if (at_pool) return go_inbound(packet);
   return ip.destination == port.address.address ? Fate::local_fragment : Fate::not_our_address;
 }
 

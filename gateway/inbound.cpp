@@ -88,7 +88,7 @@ Fate Pipeline::find_mapping_of_error(Packet& packet) {
 // Errors are let through whoever sends them (RFC 4787 REQ-12a); a protocol without ports has a
 // mapping for each remote anyway.
 Fate Pipeline::filter_inbound(Packet& packet) {
-  if (packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
+  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
   if (filter_->admits(*packet.mapping, packet.source(), now_s_)) return Fate::next;
   return refuse(packet, Fate::filtered);
 }

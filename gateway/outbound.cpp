@@ -219,10 +219,7 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
   }
   if (is_own_network(to)) return Fate::tunnel_to_tunnel;
   if (nat_.is_pool_address(to)) return check_hairpin(packet);
-  if (must_follow(packet)) [[unlikely]] {
-    followers_.add(packet);
-    return Fate::taken;
-  }
+  if (must_follow(packet)) [[unlikely]] return follow(packet);
   return Fate::next;
 }
 
@@ -365,7 +362,7 @@ Fate Pipeline::map_error_outbound(Packet& packet) {
 
 // An error opens nothing: it answers what has come in already.
 Fate Pipeline::open_filter(Packet& packet) {
-  if (packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
+  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
   const Filter::Refusal refusal = filter_->open(*packet.mapping, packet.destination(), now_s_);
   if (refusal == Filter::Refusal::none) return Fate::next;
   // RFC 5508 REQ-8: without room to remember the remote, its answer could not come in.
@@ -411,12 +408,11 @@ Fate Pipeline::rewrite_outbound(Packet& packet) {
 }
 
 // The packet has its external source now (RFC 4787 REQ-9a, RFC 5382 REQ-8a) and comes in as if it
-// had been received from outside. There is room: what leaves one burst joins the other.
+// had been received from outside.
 Fate Pipeline::turn_round(Packet& packet) {
   if (!packet.is_icmp_error) packet.parsed.source_port = packet.mapping->external.port;
   ++counters_.hairpinned;
-  inbound_.add(packet);
-  return Fate::taken;
+  return go_inbound(packet);
 }
 
 }  // namespace adit::gateway

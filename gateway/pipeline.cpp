@@ -6,62 +6,64 @@
 
 namespace adit::gateway {
 
-// Each journey is a list of stages over a burst. A stage returns Fate::next for a packet that goes
-// on, Fate::taken for one that somebody else owns now, or the reason for which it is dropped.
-#define ADIT_STAGE(burst, stage) \
-  (burst).each(counters_, [this](Packet& packet) { return this->stage(packet); })
+// Each journey is a list of stages. A stage returns Fate::next for a packet that goes on,
+// Fate::taken for one that somebody else owns now, or the reason for which it is dropped.
+template <typename... Stage>
+Fate Pipeline::pass(Packet& packet, Stage... stages) {
+  Fate fate = Fate::next;
+  ((fate = (this->*stages)(packet), fate == Fate::next) && ...);
+  return fate;
+}
 
 void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns) {
   now_ns_ = now_ns;
   now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
   counters_.received += packets.size();
-  for (rte_mbuf* mbuf : packets) arrived_.add(mbuf).port = static_cast<uint8_t>(port);
+  for (rte_mbuf* mbuf : packets) {
+    Packet packet;
+    packet.mbuf = mbuf;
+    packet.port = static_cast<uint8_t>(port);
+    finish(travel(packet), packet.mbuf);
+  }
+}
 
-  ADIT_STAGE(arrived_, read_frame);
-  ADIT_STAGE(arrived_, read_ip);
-  ADIT_STAGE(arrived_, sort_by_journey);  // into outbound_, inbound_, or an answer of our own
-
-  do {
-    if (!outbound_.empty()) go_outbound();  // what is hairpinned joins inbound_
-    if (!inbound_.empty()) go_inbound();
-    if (!followers_.empty()) [[unlikely]] go_after_firsts();
-  } while (!outbound_.empty());  // a fragment has completed a tunnel packet
+Fate Pipeline::travel(Packet& packet) {
+  return pass(packet,
+              &Pipeline::read_frame,        //
+              &Pipeline::read_ip,           //
+              &Pipeline::sort_by_journey);  // outbound, inbound, or an answer of our own
 }
 
 // From a tunnel to the Internet.
-void Pipeline::go_outbound() {
-  ADIT_STAGE(outbound_, find_tunnel);              // by receiver index
-  ADIT_STAGE(outbound_, open_encrypted);           // type 4: decrypt, replay, roaming
-  ADIT_STAGE(outbound_, open_plain);               // type 5: check its tag and address
-  ADIT_STAGE(outbound_, read_inner);               // the inner packet's own header
-  ADIT_STAGE(outbound_, check_inner_source);       // it must be the tunnel's; DHCP leaves here
-  ADIT_STAGE(outbound_, check_inner_destination);  // pings to ourselves are answered here
-  ADIT_STAGE(outbound_, forward_outbound);         // TTL, size, MSS
-  ADIT_STAGE(outbound_, map_outbound);             // internal endpoint -> external endpoint
-  if (filter_ != nullptr) {
-    ADIT_STAGE(outbound_, open_filter);  // who is sent to may answer
-  }
-  ADIT_STAGE(outbound_, translate_outbound);       // rewrite the source; send, or turn round
-  outbound_.clear();
+Fate Pipeline::go_outbound(Packet& packet) {
+  return pass(packet,
+              &Pipeline::find_tunnel,       // by receiver index
+              &Pipeline::open_encrypted,    // type 4: decrypt, replay, roaming
+              &Pipeline::open_plain,        // type 5: check its tag and address
+              &Pipeline::go_on_outbound);
+}
+
+// The same from the inner packet on.
+Fate Pipeline::go_on_outbound(Packet& packet) {
+  return pass(packet,
+              &Pipeline::read_inner,               // the inner packet's own header
+              &Pipeline::check_inner_source,       // it must be the tunnel's; DHCP leaves here
+              &Pipeline::check_inner_destination,  // pings to ourselves are answered here
+              &Pipeline::forward_outbound,         // TTL, size, MSS
+              &Pipeline::map_outbound,             // internal endpoint -> external endpoint
+              &Pipeline::open_filter,              // who is sent to may answer
+              &Pipeline::translate_outbound);      // rewrite the source; send, or turn round
 }
 
 // From the Internet into a tunnel.
-void Pipeline::go_inbound() {
-  ADIT_STAGE(inbound_, check_public_source);
-  ADIT_STAGE(inbound_, find_mapping);       // external endpoint -> internal endpoint, tunnel
-  if (filter_ != nullptr) {
-    ADIT_STAGE(inbound_, filter_inbound);  // may this remote send to it?
-  }
-  ADIT_STAGE(inbound_, forward_inbound);    // TTL, size, MSS
-  ADIT_STAGE(inbound_, translate_inbound);  // rewrite the destination
-  ADIT_STAGE(inbound_, wrap);               // seal or prepend, outer headers, send
-  inbound_.clear();
-}
-
-// Fragments of either direction that are not their datagrams' first.
-void Pipeline::go_after_firsts() {
-  ADIT_STAGE(followers_, follow);  // as the first fragment did, or wait for it
-  followers_.clear();
+Fate Pipeline::go_inbound(Packet& packet) {
+  return pass(packet,
+              &Pipeline::check_public_source,  //
+              &Pipeline::find_mapping,         // external endpoint -> internal endpoint, tunnel
+              &Pipeline::filter_inbound,       // may this remote send to it?
+              &Pipeline::forward_inbound,      // TTL, size, MSS
+              &Pipeline::translate_inbound,    // rewrite the destination
+              &Pipeline::wrap);                // seal or prepend, outer headers, send
 }
 
 namespace {
@@ -186,8 +188,7 @@ Fate Pipeline::enter_outbound(Packet& packet) {
                          packet.transport<UdpHeader>().length_bytes.host();
   if (extra > 0) rte_pktmbuf_trim(packet.mbuf, static_cast<uint16_t>(extra));
   packet.strip(parsed.payload_offset());
-  outbound_.add(packet);
-  return Fate::taken;
+  return go_outbound(packet);
 }
 
 // An uplink packet to our tunnel endpoint is a tunnel's; any other to an address of the pool comes
@@ -202,10 +203,7 @@ Fate Pipeline::sort_by_journey(Packet& packet) {
       destination == settings_.tunnel_endpoint) {
     return enter_outbound(packet);
   }
-  if (port.is_public && nat_.is_pool_address(destination.address)) {
-    inbound_.add(packet);
-    return Fate::taken;
-  }
+  if (port.is_public && nat_.is_pool_address(destination.address)) return go_inbound(packet);
   if (destination.address == port.address.address) return answer_local(packet);
   return Fate::not_our_address;
 }

@@ -11,7 +11,6 @@
 #include <span>
 #include <vector>
 
-#include "gateway/burst.h"
 #include "gateway/counters.h"
 #include "gateway/crypto.h"
 #include "gateway/filter.h"
@@ -20,6 +19,7 @@
 #include "gateway/inner_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
+#include "gateway/packet.h"
 #include "gateway/portless.h"
 #include "gateway/reassembly.h"
 #include "gateway/tunnel_table.h"
@@ -102,14 +102,17 @@ class Pipeline {
   ControlOutbox& control_outbox() { return control_outbox_; }
 
  private:
-  // pipeline.cpp: what kind of packet is it?
+  // pipeline.cpp: the journeys, and what kind of packet is it?
+  template <typename... Stage>
+  Fate pass(Packet& packet, Stage... stages);
+  Fate travel(Packet& packet);
+  Fate go_outbound(Packet& packet);
+  Fate go_on_outbound(Packet& packet);
+  Fate go_inbound(Packet& packet);
   Fate read_frame(Packet& packet);
   Fate read_ip(Packet& packet);
   Fate sort_by_journey(Packet& packet);
   Fate enter_outbound(Packet& packet);
-  void go_outbound();
-  void go_inbound();
-  void go_after_firsts();
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
@@ -215,10 +218,6 @@ class Pipeline {
   std::array<Neighbour*, kPortsMax> last_neighbour_{};  // of the port's last packet: a cache
   std::array<TxQueue, kPortsMax> tx_{};
   ControlOutbox control_outbox_;
-  Burst arrived_;
-  Burst outbound_;
-  Burst inbound_;
-  Burst followers_;  // fragments of datagrams with ports, but for the first
 };
 
 }  // namespace adit::gateway

@@ -1,14 +1,10 @@
-// A burst: the packets that travel through the pipeline together, and what the stages have found
-// out about each. A stage is one short loop over the live ones; a packet that a stage refuses or
-// gives away leaves the burst there.
+// A packet on its way through the pipeline, and what the stages have found out about it.
 #pragma once
 
 #include <rte_mbuf.h>
 
-#include <array>
 #include <cstdint>
 
-#include "gateway/counters.h"
 #include "gateway/tunnel_table.h"
 #include "lib/nat/mapping.h"
 #include "lib/nat/translate.h"
@@ -16,7 +12,7 @@
 
 namespace adit::gateway {
 
-inline constexpr unsigned kBurstMax = 64;
+inline constexpr unsigned kBurstMax = 64;  // packets that a worker receives at once
 
 struct Packet {
   rte_mbuf* mbuf = nullptr;  // its first byte is the header that the next stage reads
@@ -51,49 +47,6 @@ struct Packet {
       rte_pktmbuf_trim(mbuf, static_cast<uint16_t>(extra));
     }
   }
-};
-
-class Burst {
- public:
-  unsigned size() const { return count_; }
-  bool empty() const { return count_ == 0; }
-  void clear() { count_ = 0; }
-  Packet& add(rte_mbuf* mbuf) {
-    Packet& packet = packets_[count_];
-    packet = Packet{};
-    packet.mbuf = mbuf;
-    live_[count_++] = &packet;
-    return packet;
-  }
-  // Moves a packet that another burst holds into this one.
-  void add(const Packet& packet) {
-    packets_[count_] = packet;
-    live_[count_] = &packets_[count_];
-    ++count_;
-  }
-
-  // Runs `stage` over the live packets, in order. Each that does not return Fate::next leaves the
-  // burst; a dropped one is freed and counted.
-  template <typename Stage>
-  void each(Counters& counters, Stage stage) {
-    unsigned kept = 0;
-    for (unsigned i = 0; i < count_; ++i) {
-      Packet* packet = live_[i];
-      const Fate fate = stage(*packet);
-      if (fate == Fate::next) [[likely]] {
-        live_[kept++] = packet;
-      } else if (is_drop(fate)) {
-        ++counters.fates[static_cast<unsigned>(fate)];
-        rte_pktmbuf_free(packet->mbuf);
-      }
-    }
-    count_ = kept;
-  }
-
- private:
-  unsigned count_ = 0;
-  std::array<Packet*, kBurstMax> live_{};
-  std::array<Packet, kBurstMax> packets_{};
 };
 
 }  // namespace adit::gateway
