@@ -43,7 +43,7 @@ Crypto::Crypto(unsigned cached_sessions)
 }
 
 Crypto::ExpandedKeys& Crypto::expanded(const Session& session) {
-  ExpandedKeys& keys = cache_[(session.local_index * 0x9e3779b1u) >> shift_];
+  ExpandedKeys& keys = cache_[place(session.local_index)];
   // An index may come back years later in another session; the time tells them apart.
   if (keys.local_index != session.local_index || keys.established_ns != session.established_ns) {
     IMB_AES256_GCM_PRE(mb_.get(), session.send_key.data(), &keys.send);
@@ -53,6 +53,13 @@ Crypto::ExpandedKeys& Crypto::expanded(const Session& session) {
     ++expansions_;
   }
   return keys;
+}
+
+void Crypto::prefetch(uint32_t local_index) const {
+  const ExpandedKeys& keys = cache_[place(local_index)];
+  __builtin_prefetch(&keys.local_index);
+  const auto* receive = reinterpret_cast<const char*>(&keys.receive);
+  for (size_t i = 0; i < 256; i += 64) __builtin_prefetch(receive + i);
 }
 
 void Crypto::seal(const Session& session, uint64_t counter, uint8_t* packet,

@@ -32,6 +32,9 @@ class Crypto {
   std::optional<unsigned> open(const tunnel::Session& session, uint8_t* packet,
                                unsigned packet_bytes);
 
+  // Asks for the expanded keys of a session; does nothing if they are not in the cache.
+  void prefetch(uint32_t local_index) const;
+
   uint64_t expansions() const { return expansions_; }
 
  private:
@@ -41,6 +44,7 @@ class Crypto {
     uint32_t local_index = 0;  // whose they are; 0 = nobody's
     uint64_t established_ns = 0;
   };
+  size_t place(uint32_t local_index) const { return (local_index * 0x9e3779b1u) >> shift_; }
   ExpandedKeys& expanded(const tunnel::Session& session);
 
   struct FreeManager {

@@ -10,8 +10,7 @@
 namespace adit::gateway {
 
 void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
-  now_ns_ = now_ns;
-  now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  set_time(now_ns);
   if (message.packet != nullptr) ++counters_.handed_in;
   Tunnel& tunnel = tunnels_.at(message.slot);
   switch (message.kind) {
@@ -25,7 +24,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
       return install_session(message);
     case ToWorker::drop_sessions:
       tunnel.sessions.clear();
-      return;
+      return refresh_line(tunnel);
     case ToWorker::heartbeat:
       return send_heartbeat(tunnel);
     case ToWorker::set_neighbour:
@@ -66,6 +65,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
     }
   }
   nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_);
+  refresh_line(tunnel);
 }
 
 void Pipeline::close_tunnel(const ToWorker& message) {
@@ -79,6 +79,7 @@ void Pipeline::close_tunnel(const ToWorker& message) {
     }
   }
   tunnel = Tunnel{};  // the keys too
+  tunnels_.line(message.slot) = TunnelLine{};
 }
 
 void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
@@ -89,11 +90,15 @@ void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
     if (!address.is_zero()) inner_routes_->add({address, 32}, tunnel.slot);
   }
   tunnel.inner_address = address;
+  refresh_line(tunnel);
 }
 
 void Pipeline::install_session(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
-  if (tunnel.active) tunnel.sessions.install(message.session);
+  if (tunnel.active) {
+    tunnel.sessions.install(message.session);
+    refresh_line(tunnel);
+  }
   finish(send_outer_udp(message.packet, message.remote), message.packet);
 }
 

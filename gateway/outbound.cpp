@@ -82,10 +82,12 @@ Fate Pipeline::open_encrypted(Packet& packet) {
     packet.place = SessionSet::kCurrent;
     ++counters_.sessions_confirmed;
     report.confirmed_index.store(index, std::memory_order_relaxed);
+    refresh_line(tunnel);
   }
   if (packet.from != tunnel.remote && is_highest && packet.place == SessionSet::kCurrent) {
     if (!tunnel.remote.is_zero()) ++counters_.roamed;
     tunnel.remote = packet.from;
+    refresh_line(tunnel);
     report.remote.store(uint64_t{packet.from.address.host()} << 16 | packet.from.port.host(),
                         std::memory_order_relaxed);
   }
@@ -199,6 +201,13 @@ bool Pipeline::is_own_network(Ipv4Address address) const {
     if (network.contains(address)) return true;
   }
   return false;
+}
+
+// Whether check_inner_destination() lets every packet to this address pass.
+bool Pipeline::is_ordinary_destination(Ipv4Address address) const {
+  return !address.is_multicast() && !address.is_broadcast() && !address.is_loopback() &&
+         !address.is_zero() && inner_routes_ == nullptr && !is_own_network(address) &&
+         !nat_.is_pool_address(address);
 }
 
 Fate Pipeline::check_inner_destination(Packet& packet) {
@@ -322,6 +331,7 @@ Fate Pipeline::map_outbound(Packet& packet) {
       tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
       return fate_of(refusal);
     }
+    refresh_line(*packet.tunnel);  // it may have a new block
   }
   return Fate::next;
 }

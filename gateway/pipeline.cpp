@@ -16,15 +16,18 @@ Fate Pipeline::pass(Packet& packet, Stage... stages) {
 }
 
 void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns) {
-  now_ns_ = now_ns;
-  now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+  set_time(now_ns);
   counters_.received += packets.size();
-  for (rte_mbuf* mbuf : packets) {
-    Packet packet;
-    packet.mbuf = mbuf;
-    packet.port = static_cast<uint8_t>(port);
-    finish(travel(packet), packet.mbuf);
-  }
+  if (settings_.express) return run_express(port, packets);
+  for (rte_mbuf* mbuf : packets) run_stages(port, mbuf);
+}
+
+// A packet that is not ordinary (express.cpp), or any.
+void Pipeline::run_stages(unsigned port, rte_mbuf* mbuf) {
+  Packet packet;
+  packet.mbuf = mbuf;
+  packet.port = static_cast<uint8_t>(port);
+  finish(travel(packet), mbuf);
 }
 
 Fate Pipeline::travel(Packet& packet) {
@@ -71,11 +74,30 @@ namespace {
 // is so large that this were too much at a time. Lookups expire what is idle by themselves.
 inline constexpr unsigned kSweepsARound = 2000;
 inline constexpr uint64_t kSweptEntriesMax = 1024;
+inline constexpr uint32_t kTunnelSweepsARound = 500;
 }  // namespace
 
-void Pipeline::sweep(uint64_t now_ns) {
+void Pipeline::set_time(uint64_t now_ns) {
   now_ns_ = now_ns;
   now_s_ = static_cast<uint32_t>(now_ns / tunnel::kSecondNs);
+}
+
+// Reports what the tunnels have carried, and forgets keys whose time is over.
+void Pipeline::sweep_tunnels() {
+  const uint32_t count = tunnels_.slots() / kTunnelSweepsARound + 1;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
+    TunnelLine& line = tunnels_.line(slot);
+    if ((line.rx_packets | line.tx_packets) != 0) report_traffic(slot);
+    if (line.index == 0 || now_s_ <= line.expires_s) continue;
+    tunnels_.at(slot).sessions.expire(now_ns_);
+    refresh_line(tunnels_.at(slot));
+  }
+}
+
+void Pipeline::sweep(uint64_t now_ns) {
+  set_time(now_ns);
+  sweep_tunnels();
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
   nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
   portless_.sweep(tunnels_, now_s_);
@@ -102,7 +124,9 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       held_syns_(tables.held_syns),
       filter_(tables.filter),
       pool_(pool),
-      counters_(counters) {}
+      counters_(counters) {
+  prepare_express();
+}
 
 Fate Pipeline::read_frame(Packet& packet) {
   const PortView& port = settings_.ports[packet.port];

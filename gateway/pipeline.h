@@ -14,6 +14,7 @@
 #include "gateway/counters.h"
 #include "gateway/crypto.h"
 #include "gateway/filter.h"
+#include "gateway/express.h"
 #include "gateway/held_syns.h"
 #include "gateway/fragments.h"
 #include "gateway/inner_routes.h"
@@ -52,6 +53,7 @@ struct PipelineSettings {
   std::vector<Ipv4Prefix> inner_networks;
   bool mss_clamp = true;
   bool hairpin = true;  // may clients reach each other by external endpoints?
+  bool express = true;  // off: every packet through the stages, to hold one against the other
   uint32_t icmp_errors_per_second = 1000;  // of our own making, all tunnels together
 };
 
@@ -103,6 +105,9 @@ class Pipeline {
 
  private:
   // pipeline.cpp: the journeys, and what kind of packet is it?
+  void set_time(uint64_t now_ns);
+  void run_stages(unsigned port, rte_mbuf* mbuf);
+  void sweep_tunnels();
   template <typename... Stage>
   Fate pass(Packet& packet, Stage... stages);
   Fate travel(Packet& packet);
@@ -113,6 +118,26 @@ class Pipeline {
   Fate read_ip(Packet& packet);
   Fate sort_by_journey(Packet& packet);
   Fate enter_outbound(Packet& packet);
+
+  // express.cpp: both journeys for ordinary packets, a burst at a time
+  void prepare_express();
+  void run_express(unsigned port, std::span<rte_mbuf*> packets);
+  void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
+  void open(ExpressPacket& packet);
+  void depart(unsigned port, ExpressPacket& packet);
+  void open_outbound(ExpressPacket& packet);
+  bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
+  bool is_ordinary_inner(ExpressPacket& packet);
+  bool depart_outbound(ExpressPacket& packet);
+  bool depart_inbound(ExpressPacket& packet);
+  void run_inner_stages(const ExpressPacket& packet);
+  void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes, const Endpoint& to);
+  void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, uint32_t to);
+  static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
+  bool is_known_destination(uint32_t raw);
+  bool is_known_remote(uint32_t raw);
+  void refresh_line(const Tunnel& tunnel);
+  void report_traffic(uint32_t slot);
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
@@ -194,6 +219,7 @@ class Pipeline {
   void list_mappings(const Tunnel& tunnel);
 
   bool is_own_network(Ipv4Address address) const;
+  bool is_ordinary_destination(Ipv4Address address) const;
   bool is_foreign_host(Ipv4Address address) const;  // one host, and not ourselves
 
   const PipelineSettings settings_;
@@ -218,6 +244,26 @@ class Pipeline {
   std::array<Neighbour*, kPortsMax> last_neighbour_{};  // of the port's last packet: a cache
   std::array<TxQueue, kPortsMax> tx_{};
   ControlOutbox control_outbox_;
+
+  // What express.cpp compares packets with, as it lies in memory.
+  struct Link {  // of a port
+    uint64_t mac = 0;
+    uint32_t subnet = 0;
+    uint32_t mask = 0;
+    uint32_t next_hop = 0;
+    uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
+    uint16_t vlan_type = 0;     // 0: untagged
+    uint16_t vlan_id = 0;
+    std::array<uint8_t, 8> source_and_type{};  // behind the destination
+  };
+  std::array<Link, kPortsMax> links_{};
+  uint64_t tunnel_endpoint_ = 0;
+  uint16_t public_mtu_bytes_ = 0;
+  std::array<uint8_t, sizeof(Ipv4Header) + sizeof(UdpHeader)> outer_template_{};
+  std::array<uint32_t, 1024> known_destinations_{};
+  std::array<uint32_t, 1024> known_remotes_{};
+  std::array<ExpressPacket, kBurstMax> express_;
+  uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
 };
 
 }  // namespace adit::gateway

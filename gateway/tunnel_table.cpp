@@ -22,7 +22,12 @@ bool Tunnel::owns(Ipv4Address source) const {
   return false;
 }
 
-TunnelTable::TunnelTable(unsigned slots) : mask_(slots - 1), tunnels_(slots), reports_(slots) {
+TunnelTable::TunnelTable(unsigned slots)
+    : mask_(slots - 1),
+      line_memory_(slots * sizeof(TunnelLine)),
+      lines_(new (line_memory_.data()) TunnelLine[slots], slots),
+      tunnels_(slots),
+      reports_(slots) {
   assert(std::has_single_bit(slots));
 }
 

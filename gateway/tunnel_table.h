@@ -9,8 +9,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "gateway/huge_memory.h"
 #include "lib/nat/nat.h"
 #include "lib/net/address.h"
 #include "lib/tunnel/session.h"
@@ -70,6 +72,33 @@ struct alignas(64) Tunnel {
   }
 };
 
+// The one line of a tunnel that an ordinary packet touches: copies of what the Tunnel says, in the
+// form in which packets are compared with it, made by Pipeline::refresh_line() whenever a message
+// or a packet that is not ordinary has changed the Tunnel. Where a copy may be out of date the
+// packet goes through the stages, which look at the Tunnel itself.
+struct alignas(64) TunnelLine {
+  uint32_t index = 0;         // local index of the current session; 0: nothing is ordinary here
+  uint32_t receive_word = 0;  // first four bytes of its packets: type 5 and tag, or type 4
+  Endpoint remote;
+  uint16_t mtu_bytes = 0;  // of an inner packet
+  uint64_t hash_key = 0;   // of the subscriber
+  uint32_t expires_s = 0;  // coarse clock: when the session may be over
+  Ipv4Address inner_address;
+  uint32_t block_first = 0;   // the subscriber's first block; checked by what is found there
+  uint8_t block_bits = 0;     // log2 of its ports; 0: none
+  bool more_blocks = false;   // a mapping may stand in another one
+  bool encrypted = false;     // the session's data packets are type 4
+  uint8_t unused = 0;
+  uint32_t send_word = 0;     // first four bytes of what we send: type 5 and tag
+  Le32 remote_index;
+  // Traffic since it was last added to the TunnelReport.
+  uint32_t rx_packets = 0;
+  uint32_t rx_bytes = 0;
+  uint32_t tx_packets = 0;
+  uint32_t tx_bytes = 0;
+};
+static_assert(sizeof(TunnelLine) == 64);
+
 class TunnelTable {
  public:
   // `slots` is a power of two. Slot 0 is never used, so that index 0 is nobody's.
@@ -80,11 +109,15 @@ class TunnelTable {
   Tunnel& at(uint32_t slot) { return tunnels_[slot & mask_]; }
   const Tunnel& at(uint32_t slot) const { return tunnels_[slot & mask_]; }
   Tunnel& by_index(uint32_t receiver_index) { return tunnels_[receiver_index & mask_]; }
+  uint32_t slot_of_index(uint32_t receiver_index) const { return receiver_index & mask_; }
+  TunnelLine& line(uint32_t slot) { return lines_[slot & mask_]; }
   TunnelReport& report(uint32_t slot) { return reports_[slot & mask_]; }
   const TunnelReport& report(uint32_t slot) const { return reports_[slot & mask_]; }
 
  private:
   uint32_t mask_;
+  HugeMemory line_memory_;
+  std::span<TunnelLine> lines_;
   std::vector<Tunnel> tunnels_;
   std::vector<TunnelReport> reports_;
 };

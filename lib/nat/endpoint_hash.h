@@ -18,8 +18,8 @@ constexpr uint64_t packed(const Endpoint& endpoint) {
 
 // Multiply and xor-shift, the key entering twice: about ten cycles. The multipliers are the
 // fractional bits of the golden ratio and of the square root of three, made odd.
-constexpr uint64_t hash_endpoint(uint64_t key, Protocol protocol, const Endpoint& internal) {
-  uint64_t x = packed(internal) | uint64_t{static_cast<uint8_t>(protocol)} << 48;
+constexpr uint64_t hash_packed(uint64_t key, Protocol protocol, uint64_t packed_internal) {
+  uint64_t x = packed_internal | uint64_t{static_cast<uint8_t>(protocol)} << 48;
   x ^= key;
   x *= 0x9e3779b97f4a7c15;
   x ^= x >> 32;
@@ -28,6 +28,9 @@ constexpr uint64_t hash_endpoint(uint64_t key, Protocol protocol, const Endpoint
   x ^= x >> 29;
   x *= 0x9e3779b97f4a7c15;
   return x ^ x >> 32;
+}
+constexpr uint64_t hash_endpoint(uint64_t key, Protocol protocol, const Endpoint& internal) {
+  return hash_packed(key, protocol, packed(internal));
 }
 
 // Each block takes its own 13 bits of the hash, so that endpoints which crowd one window of a full

@@ -76,6 +76,15 @@ enum class Refusal : uint8_t {
   pool_exhausted,  // it has no block, and no pool address has room for one
 };
 
+// Whether on_outbound() and on_inbound() would change nothing for a packet without SYN, FIN or RST
+// to or from `remote`: the mapping has been used this second, and in the same way.
+inline bool is_in_use(const Mapping& mapping, Protocol protocol, const Endpoint& remote,
+                      uint32_t now_s) {
+  if (mapping.last_seen_s != now_s) return false;
+  if (protocol != Protocol::tcp) return !mapping.is_dns_only;
+  return mapping.tcp_state == TcpState::established && mapping.tcp_remote == remote;
+}
+
 inline constexpr unsigned kBlocksMax = 4;
 
 // What the translator keeps for a tunnel. One line; lives beside the tunnel, written by Nat only.
@@ -129,6 +138,20 @@ class Nat {
   void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
   Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
+
+  // For callers that keep a burst's cache misses in flight together: where a mapping stands, if
+  // it stands at all. Nothing is said about the entry: the caller compares it with the packet.
+  // The home of an endpoint in a subscriber's first block...
+  Mapping& first_home(uint32_t block_first, unsigned block_ports, Protocol protocol,
+                      uint64_t hash) {
+    return table_.unit_mappings(block_first / kWindowPorts,
+                                protocol)[home_offset(hash, 0, block_ports)];
+  }
+  // ... and the entry of an external endpoint; nullptr if the address is none of the pool's.
+  Mapping* entry(Ipv4Address address, Protocol protocol, Be16 port) {
+    const std::optional<uint16_t> index = table_.pool_index(address);
+    return index ? &table_.mapping(*index, protocol, port.host()) : nullptr;
+  }
 
   // Where a subscriber's packets without ports leave from: its paired address, or before it has
   // one, an address that follows from its tunnel.

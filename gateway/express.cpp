@@ -1,0 +1,569 @@
+// The express way: what the stages do, for packets that are ordinary in every respect. Whole, no
+// options, UDP or TCP, of a tunnel whose session is current and which is where it was, with a
+// mapping that is in use: nearly every packet there is. The tests that it has to pass are folded
+// into few branches, and a burst is gone over in three passes, so that each line of memory has
+// been asked for a pass before it is needed:
+//
+//   board   outer or public headers              asks for the tunnel's line or the mapping
+//   open    session, decryption, inner headers   asks for the mapping or the tunnel's line
+//   depart  mapping, rewriting, new headers      puts it into the transmit queue
+//
+// Whatever is not ordinary goes through the stages of pipeline.cpp, in its turn, so that no packet
+// overtakes another. The express way never drops a packet that the stages would not, nor sends a
+// byte that they would not: tests/eal/express_test.cpp holds one against the other.
+#include "gateway/express.h"
+
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "gateway/pipeline.h"
+#include "lib/net/checksum.h"
+#include "lib/tunnel/wire.h"
+
+namespace adit::gateway {
+
+using nat::Mapping;
+using tunnel::EncryptedHeader;
+using tunnel::PlainHeader;
+using tunnel::SessionSet;
+
+namespace {
+
+// Values are compared as they lie in memory: constants are turned, not packets.
+template <typename Word>
+Word load(const uint8_t* at) {
+  Word word;
+  std::memcpy(&word, at, sizeof word);
+  return word;
+}
+template <typename Word>
+void store(uint8_t* at, Word word) {
+  std::memcpy(at, &word, sizeof word);
+}
+uint16_t load_host16(const uint8_t* at) { return Be16::from_raw(load<uint16_t>(at)).host(); }
+constexpr uint16_t raw16(unsigned host) {
+  return Be16::from_host(static_cast<uint16_t>(host)).raw();
+}
+uint64_t raw_endpoint(const uint8_t* address, const uint8_t* port) {
+  return uint64_t{load<uint32_t>(address)} << 16 | load<uint16_t>(port);
+}
+
+// Offsets in an IPv4 header without options and in what follows it.
+constexpr unsigned kIpBytes = sizeof(Ipv4Header);
+constexpr unsigned kTotal = 2;
+constexpr unsigned kFragment = 6;
+constexpr unsigned kTtl = 8;
+constexpr unsigned kProtocol = 9;
+constexpr unsigned kIpChecksum = 10;
+constexpr unsigned kSource = 12;
+constexpr unsigned kDestination = 16;
+constexpr unsigned kSourcePort = kIpBytes;
+constexpr unsigned kDestinationPort = kIpBytes + 2;
+constexpr unsigned kUdpBytes = kIpBytes + 4;
+constexpr unsigned kUdpChecksum = kIpBytes + 6;
+constexpr unsigned kTcpOffset = kIpBytes + 12;
+constexpr unsigned kTcpFlags = kIpBytes + 13;
+constexpr unsigned kTcpChecksum = kIpBytes + 16;
+constexpr unsigned kPayload = kIpBytes + sizeof(UdpHeader);
+
+constexpr uint64_t kMacMask = 0x0000'ffff'ffff'ffff;  // of eight bytes, as they lie
+constexpr uint16_t kAnyFragment = raw16(kIpMoreFragments | kIpFragmentOffsetMask);
+constexpr uint8_t kNoOptions = 0x45;  // version 4, a header of 20 bytes
+constexpr uint8_t kTcpEvents = kTcpSyn | kTcpFin | kTcpRst;
+constexpr unsigned kDhcpPorts = 67;  // and 68
+
+// One's complement sum of a header without options: 0xffff if its checksum is right.
+bool has_good_checksum(const uint8_t* ip) {
+  const uint64_t sum = uint64_t{load<uint32_t>(ip)} + load<uint32_t>(ip + 4) +
+                       load<uint32_t>(ip + 8) + load<uint32_t>(ip + 12) + load<uint32_t>(ip + 16);
+  return fold(sum) == 0xffff;
+}
+
+// Whether the UDP or TCP header behind an IPv4 header is whole and says nothing unusual; `total`
+// is the IPv4 packet's.
+bool has_ordinary_transport(const uint8_t* ip, unsigned total, nat::Protocol& protocol) {
+  if (ip[kProtocol] == kIpUdp) {
+    const unsigned udp_bytes = load_host16(ip + kUdpBytes);
+    protocol = nat::Protocol::udp;
+    return total >= kPayload && udp_bytes >= sizeof(UdpHeader) && udp_bytes <= total - kIpBytes;
+  }
+  if (ip[kProtocol] != kIpTcp || total < kIpBytes + sizeof(TcpHeader)) return false;
+  const unsigned header_bytes = (ip[kTcpOffset] >> 4) * 4u;
+  protocol = nat::Protocol::tcp;
+  return header_bytes >= sizeof(TcpHeader) && header_bytes <= total - kIpBytes &&
+         (ip[kTcpFlags] & kTcpEvents) == 0;
+}
+
+// One hop less, and the checksums for that and for a rewritten endpoint.
+void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta, uint16_t l4_delta) {
+  static_assert(std::endian::native == std::endian::little);  // TTL is the low byte of its word
+  constexpr uint16_t kOneHopLess = 0xffff - 1;
+  --ip[kTtl];
+  const auto updated = [](uint8_t* at, uint32_t delta) {
+    uint32_t sum = static_cast<uint16_t>(~load<uint16_t>(at)) + delta;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<uint16_t>(~sum);
+  };
+  store(ip + kIpChecksum, updated(ip + kIpChecksum, uint32_t{l3_delta} + kOneHopLess));
+  if (protocol == nat::Protocol::tcp) {
+    store(ip + kTcpChecksum, updated(ip + kTcpChecksum, l4_delta));
+  } else if (load<uint16_t>(ip + kUdpChecksum) != 0) {
+    const uint16_t checksum = updated(ip + kUdpChecksum, l4_delta);
+    store(ip + kUdpChecksum, checksum == 0 ? uint16_t{0xffff} : checksum);
+  }
+}
+
+}  // namespace
+
+// ---- Over a burst ----
+
+void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
+  constexpr size_t kAhead = 4;  // packets
+  const size_t count = packets.size();
+  for (size_t i = 0; i < std::min(kAhead, count); ++i) {
+    rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kAhead < count) rte_prefetch0(rte_pktmbuf_mtod(packets[i + kAhead], void*));
+    board(port, packets[i], express_[i]);
+  }
+  for (size_t i = 0; i < count; ++i) open(express_[i]);
+  for (size_t i = 0; i < count; ++i) depart(port, express_[i]);
+}
+
+void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet) {
+  packet.mbuf = mbuf;
+  packet.way = ExpressPacket::stages;
+  packet.opened = false;
+  const PortView& port = settings_.ports[port_number];
+  const Link& link = links_[port_number];
+  uint8_t* const frame = rte_pktmbuf_mtod(mbuf, uint8_t*);
+  const unsigned frame_bytes = rte_pktmbuf_data_len(mbuf);
+  if (frame_bytes < link.header_bytes + kPayload) return;
+  uint8_t* const ip = frame + link.header_bytes;
+  const unsigned total = load_host16(ip + kTotal);
+
+  uint64_t wrong = (load<uint64_t>(frame) ^ link.mac) & kMacMask;
+  wrong |= load<uint16_t>(ip - 2) ^ raw16(kEtherTypeIpv4);
+  wrong |= static_cast<uint64_t>(ip[0] ^ kNoOptions);
+  wrong |= load<uint16_t>(ip + kFragment) & kAnyFragment;
+  wrong |= mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED;
+  wrong |= static_cast<uint64_t>(mbuf->nb_segs ^ 1);
+  wrong |= static_cast<uint64_t>(total > frame_bytes - link.header_bytes);
+  if (link.vlan_type != 0) {
+    wrong |= load<uint16_t>(frame + 12) ^ link.vlan_type;
+    wrong |= (load<uint16_t>(frame + 14) ^ link.vlan_id) & raw16(0xfff);
+  }
+  if (wrong != 0) return;
+  if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_GOOD &&
+      !has_good_checksum(ip)) {
+    return;
+  }
+  packet.ip = ip;
+  packet.total_bytes = static_cast<uint16_t>(total);
+  if (port.is_uplink && ip[kProtocol] == kIpUdp &&
+      raw_endpoint(ip + kDestination, ip + kDestinationPort) == tunnel_endpoint_) {
+    constexpr unsigned kBytesMin = kPayload + sizeof(PlainHeader) + kIpBytes;
+    if (total < kBytesMin || load_host16(ip + kUdpBytes) != total - kIpBytes) return;
+    packet.slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
+    packet.line = &tunnels_.line(packet.slot);
+    rte_prefetch0(packet.line);
+    if (ip[kPayload] == static_cast<uint8_t>(tunnel::MessageType::encrypted)) {
+      crypto_.prefetch(Le32::from_raw(load<uint32_t>(ip + kPayload + 4)).host());
+      tunnels_.at(packet.slot).sessions.prefetch_current();
+    }
+    packet.way = ExpressPacket::outbound;
+    return;
+  }
+  if (!port.is_public || ip[kTtl] <= 1) return;
+  if (!has_ordinary_transport(ip, total, packet.protocol)) return;
+  if (!is_known_remote(load<uint32_t>(ip + kSource))) return;
+  packet.mapping = nat_.entry(Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
+                              packet.protocol, Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
+  if (packet.mapping == nullptr) return;
+  rte_prefetch0(packet.mapping);
+  packet.way = ExpressPacket::inbound;
+}
+
+void Pipeline::open(ExpressPacket& packet) {
+  if (packet.way == ExpressPacket::outbound) {
+    open_outbound(packet);
+  } else if (packet.way == ExpressPacket::inbound) {
+    const Mapping& mapping = *packet.mapping;
+    if (!mapping.is_live()) {
+      packet.way = ExpressPacket::stages;
+      return;
+    }
+    packet.slot = mapping.tunnel_slot;
+    packet.line = &tunnels_.line(packet.slot);
+    rte_prefetch0(packet.line);
+  }
+}
+
+void Pipeline::depart(unsigned port, ExpressPacket& packet) {
+  switch (packet.way) {
+    case ExpressPacket::outbound:
+      if (depart_outbound(packet)) return;
+      break;
+    case ExpressPacket::inbound:
+      if (depart_inbound(packet)) return;
+      break;
+    case ExpressPacket::gone:
+      return;
+    case ExpressPacket::stages:
+      break;
+  }
+  if (packet.opened) return run_inner_stages(packet);
+  run_stages(port, packet.mbuf);
+}
+
+// ---- Outbound ----
+
+// The session, and behind it the inner packet.
+void Pipeline::open_outbound(ExpressPacket& packet) {
+  const TunnelLine& line = *packet.line;
+  uint8_t* const outer = packet.ip;
+  const uint8_t* const header = outer + kPayload;
+  packet.way = ExpressPacket::stages;
+  const uint64_t remote = raw_endpoint(outer + kSource, outer + kSourcePort);
+  uint64_t wrong = load<uint32_t>(header) ^ line.receive_word;
+  wrong |= load<uint32_t>(header + 4) ^ line.index;
+  wrong |= remote ^ nat::packed(line.remote);
+  wrong |= static_cast<uint64_t>(line.index == 0) | static_cast<uint64_t>(now_s_ >= line.expires_s);
+  if (wrong != 0) return;
+  const unsigned tunnel_bytes = packet.total_bytes - kPayload;
+  if (!line.encrypted) {
+    packet.ip = outer + kPayload + sizeof(PlainHeader);
+    packet.total_bytes = static_cast<uint16_t>(tunnel_bytes - sizeof(PlainHeader));
+  } else {
+    if (tunnel_bytes < tunnel::kEncryptedOverheadBytes + kIpBytes) return;
+    if (!decrypt(packet, outer + kPayload, tunnel_bytes)) return;
+  }
+  if (is_ordinary_inner(packet)) packet.way = ExpressPacket::outbound;
+}
+
+// As open_encrypted(), of a tunnel that has not moved and a session that is confirmed.
+bool Pipeline::decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes) {
+  Tunnel& tunnel = tunnels_.at(packet.slot);
+  tunnel::ReplayWindow& replay = tunnel.sessions.replay(SessionSet::kCurrent);
+  const uint64_t counter = reinterpret_cast<const EncryptedHeader*>(header)->counter.host();
+  if (!replay.would_accept(counter)) return false;
+  if (!crypto_.open(tunnel.sessions.at(SessionSet::kCurrent), header, tunnel_bytes)) {
+    packet.way = ExpressPacket::gone;
+    finish(Fate::not_authentic, packet.mbuf);
+    return false;
+  }
+  replay.accept(counter);
+  packet.opened = true;
+  packet.ip = header + sizeof(EncryptedHeader);
+  packet.total_bytes = static_cast<uint16_t>(tunnel_bytes - tunnel::kEncryptedOverheadBytes);
+  TunnelReport& report = tunnels_.report(packet.slot);
+  report.heard_ns.store(now_ns_, std::memory_order_relaxed);
+  if (packet.ip[0] >> 4 == 4) report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
+  return true;
+}
+
+// What decrypt() has opened and is not ordinary inside.
+void Pipeline::run_inner_stages(const ExpressPacket& express) {
+  set_data(express.mbuf, express.ip, express.total_bytes);
+  Packet packet;
+  packet.mbuf = express.mbuf;
+  packet.port = settings_.uplink;
+  packet.tunnel = &tunnels_.at(express.slot);
+  packet.from = packet.tunnel->remote;
+  packet.place = SessionSet::kCurrent;
+  const bool is_packet = express.ip[0] >> 4 == 4;
+  finish(is_packet ? go_on_outbound(packet) : answer_control_text(packet, express.total_bytes),
+         packet.mbuf);
+}
+
+// Nothing in it has been changed yet, so that it can still go through the stages.
+bool Pipeline::is_ordinary_inner(ExpressPacket& packet) {
+  const TunnelLine& line = *packet.line;
+  const uint8_t* const ip = packet.ip;
+  const unsigned room = packet.total_bytes;
+  const unsigned total = load_host16(ip + kTotal);
+  uint64_t wrong = static_cast<uint64_t>(ip[0] ^ kNoOptions);
+  wrong |= load<uint16_t>(ip + kFragment) & kAnyFragment;
+  wrong |= load<uint32_t>(ip + kSource) ^ line.inner_address.value.raw();
+  wrong |= static_cast<uint64_t>(total > room) | static_cast<uint64_t>(total > public_mtu_bytes_);
+  wrong |= static_cast<uint64_t>(ip[kTtl] <= 1) | static_cast<uint64_t>(line.block_bits == 0);
+  if (wrong != 0 || room < kPayload) return false;
+  if (!has_good_checksum(ip)) return false;
+  if (!has_ordinary_transport(ip, total, packet.protocol)) return false;
+  if (packet.protocol == nat::Protocol::udp &&
+      (load_host16(ip + kSourcePort) - kDhcpPorts < 2u ||
+       load_host16(ip + kDestinationPort) - kDhcpPorts < 2u)) {
+    return false;
+  }
+  if (!is_known_destination(load<uint32_t>(ip + kDestination))) return false;
+  packet.total_bytes = static_cast<uint16_t>(total);
+  packet.internal = raw_endpoint(ip + kSource, ip + kSourcePort);
+  const uint64_t hash = nat::hash_packed(line.hash_key, packet.protocol, packet.internal);
+  packet.mapping =
+      &nat_.first_home(line.block_first, 1u << line.block_bits, packet.protocol, hash);
+  rte_prefetch0(packet.mapping);
+  if (line.more_blocks) {
+    nat_.prefetch_outbound(tunnels_.at(packet.slot).subscriber, packet.protocol,
+                           {line.inner_address, Be16::from_raw(load<uint16_t>(ip + kSourcePort))});
+  }
+  return true;
+}
+
+bool Pipeline::depart_outbound(ExpressPacket& packet) {
+  uint8_t* const ip = packet.ip;
+  TunnelLine& line = *packet.line;
+  const Endpoint to{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
+                    Be16::from_raw(load<uint16_t>(ip + kDestinationPort))};
+  Mapping* mapping = packet.mapping;
+  // Not at home, not used this second, or not the one at all: the translator knows.
+  if (nat::packed(mapping->internal) != packet.internal || mapping->tunnel_slot != packet.slot ||
+      !mapping->is_live() || mapping->last_seen_s != now_s_) [[unlikely]] {
+    const Endpoint internal{line.inner_address, Be16::from_raw(load<uint16_t>(ip + kSourcePort))};
+    mapping = nat_.find_outbound(tunnels_.at(packet.slot).subscriber, packet.protocol, internal,
+                                 now_s_);
+    if (mapping == nullptr) return false;
+  }
+  if (filter_ != nullptr && filter_->open(*mapping, to, now_s_) != Filter::Refusal::none) {
+    return false;
+  }
+  if (!nat::is_in_use(*mapping, packet.protocol, to, now_s_)) [[unlikely]] {
+    const uint8_t flags = packet.protocol == nat::Protocol::tcp ? ip[kTcpFlags] : uint8_t{0};
+    nat_.on_outbound(*mapping, to, flags, now_s_);
+  }
+  rewrite(ip, packet.protocol, mapping->l3_delta, mapping->l4_delta);
+  store(ip + kSource, mapping->external.address.value.raw());
+  store(ip + kSourcePort, mapping->external.port.raw());
+
+  const uint16_t total = packet.total_bytes;
+  ++line.rx_packets;
+  line.rx_bytes += total;
+  if (line.rx_bytes >> 31 != 0) [[unlikely]] report_traffic(packet.slot);
+  ++counters_.outbound_packets;
+  counters_.outbound_bytes += total;
+  set_data(packet.mbuf, ip, total);
+  send_express(settings_.public_port, packet.mbuf, ip, to.address.value.raw());
+  return true;
+}
+
+// ---- Inbound ----
+
+bool Pipeline::depart_inbound(ExpressPacket& packet) {
+  uint8_t* const ip = packet.ip;
+  TunnelLine& line = *packet.line;
+  Mapping* mapping = packet.mapping;
+  const uint16_t total = packet.total_bytes;
+  if (line.index == 0 || now_s_ >= line.expires_s || total > line.mtu_bytes) return false;
+  if (!mapping->is_live() || mapping->tunnel_slot != packet.slot) return false;
+  if (mapping->last_seen_s != now_s_) [[unlikely]] {
+    mapping = nat_.find_inbound(mapping->external.address, packet.protocol,
+                                mapping->external.port, now_s_);
+    if (mapping == nullptr) return false;
+  }
+  const Endpoint from{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kSource))},
+                      Be16::from_raw(load<uint16_t>(ip + kSourcePort))};
+  if (filter_ != nullptr && !filter_->admits(*mapping, from, now_s_)) return false;
+  if (!nat::is_in_use(*mapping, packet.protocol, from, now_s_)) [[unlikely]] {
+    const uint8_t flags = packet.protocol == nat::Protocol::tcp ? ip[kTcpFlags] : uint8_t{0};
+    nat_.on_inbound(*mapping, from, flags, now_s_);
+  }
+  rewrite(ip, packet.protocol, static_cast<uint16_t>(~mapping->l3_delta),
+          static_cast<uint16_t>(~mapping->l4_delta));
+  store(ip + kDestination, mapping->internal.address.value.raw());
+  store(ip + kDestinationPort, mapping->internal.port.raw());
+
+  counters_.inbound_bytes += total;
+  ++counters_.inbound_packets;
+  set_data(packet.mbuf, ip, total);
+  if (line.encrypted) {
+    finish(send_into_tunnel(tunnels_.at(packet.slot), packet.mbuf, Seal::as_session), packet.mbuf);
+    return true;
+  }
+  ++line.tx_packets;
+  line.tx_bytes += total;
+  if (line.tx_bytes >> 31 != 0) [[unlikely]] report_traffic(packet.slot);
+  uint8_t* const header = ip - sizeof(PlainHeader);
+  store(header, line.send_word);
+  store(header + 4, line.remote_index.raw());
+  wrap_express(packet.mbuf, header, total + static_cast<unsigned>(sizeof(PlainHeader)), line.remote);
+  return true;
+}
+
+// The outer UDP and IPv4 headers in front of a tunnel header, as send_outer_udp() writes them.
+void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
+                            const Endpoint& to) {
+  const PortView& port = settings_.ports[settings_.uplink];
+  uint8_t* const ip = payload - kPayload;
+  const unsigned udp_bytes = payload_bytes + static_cast<unsigned>(sizeof(UdpHeader));
+  const unsigned total = udp_bytes + kIpBytes;
+  const Ipv4Address from = settings_.tunnel_endpoint.address;
+  // As in outer_template_, with what differs from packet to packet.
+  std::memcpy(ip, outer_template_.data(), kPayload);
+  store(ip + kTotal, raw16(total));
+  store(ip + 4, raw16(outer_id_++));
+  store(ip + kDestination, to.address.value.raw());
+  store(ip + kDestinationPort, to.port.raw());
+  store(ip + kUdpBytes, raw16(udp_bytes));
+  if (!port.checksum_ip_by_port) {
+    store(ip + kIpChecksum, internet_checksum({ip, kIpBytes}).raw());
+  } else {
+    mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+  }
+  if (port.checksum_udp_by_port) {
+    const PartialSum sum = PartialSum{from.value.raw()} + to.address.value.raw() +
+                           raw16(kIpUdp) + raw16(udp_bytes);
+    store(ip + kUdpChecksum, fold(sum));
+    mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
+  } else {
+    const Be16 sum = transport_checksum(from, to.address, kIpUdp, {ip + kIpBytes, udp_bytes});
+    store(ip + kUdpChecksum, udp_checksum_to_send(sum).raw());
+  }
+  mbuf->l3_len = kIpBytes;
+  set_data(mbuf, ip, total);
+  send_express(settings_.uplink, mbuf, ip, to.address.value.raw());
+}
+
+// ---- What it knows beforehand ----
+
+void Pipeline::prepare_express() {
+  tunnel_endpoint_ = nat::packed(settings_.tunnel_endpoint);
+  public_mtu_bytes_ = settings_.ports[settings_.public_port].mtu_bytes;
+  for (size_t i = 0; i < settings_.ports.size(); ++i) {
+    const PortView& port = settings_.ports[i];
+    Link& link = links_[i];
+    std::memcpy(&link.mac, port.mac.bytes.data(), port.mac.bytes.size());
+    std::memcpy(link.source_and_type.data(), port.mac.bytes.data(), port.mac.bytes.size());
+    link.subnet = port.address.address.value.raw();
+    link.mask = port.address.prefix().mask().value.raw();
+    link.next_hop = port.next_hop.value.raw();
+    link.header_bytes = sizeof(EthernetHeader);
+    store(&link.source_and_type[6], raw16(kEtherTypeIpv4));
+    if (port.vlan == 0) continue;
+    link.header_bytes += sizeof(VlanTag);
+    link.vlan_type = raw16(kEtherTypeVlan);
+    link.vlan_id = raw16(port.vlan);
+    store(&link.source_and_type[6], link.vlan_type);
+  }
+  const Endpoint& from = settings_.tunnel_endpoint;
+  const Ipv4Header ip{0x45, 0, {}, {}, {}, 64, kIpUdp, {}, from.address, {}};
+  const UdpHeader udp{from.port, {}, {}, {}};
+  std::memcpy(outer_template_.data(), &ip, sizeof ip);
+  std::memcpy(outer_template_.data() + sizeof ip, &udp, sizeof udp);
+}
+
+namespace {
+template <typename Cache>
+uint32_t& place_in(Cache& cache, uint32_t address) {
+  static_assert(std::has_single_bit(std::tuple_size_v<Cache>));
+  constexpr int kShift = 32 - std::countr_zero(std::tuple_size_v<Cache>);
+  return cache[address * 0x9e3779b1u >> kShift];
+}
+}  // namespace
+
+// Whether the stages let every packet to this address pass. What they ask for does not change
+// while we run, so the answer is remembered; zero, which is no address, marks an empty place.
+bool Pipeline::is_known_destination(uint32_t raw) {
+  uint32_t& known = place_in(known_destinations_, raw);
+  if (known == raw) [[likely]] return raw != 0;
+  if (!is_ordinary_destination(Ipv4Address{Be32::from_raw(raw)})) return false;
+  known = raw;
+  return true;
+}
+
+// The same of a source on the Internet.
+bool Pipeline::is_known_remote(uint32_t raw) {
+  uint32_t& known = place_in(known_remotes_, raw);
+  if (known == raw) [[likely]] return raw != 0;
+  if (!is_foreign_host(Ipv4Address{Be32::from_raw(raw)})) return false;
+  known = raw;
+  return true;
+}
+
+// The tunnel has changed, or the blocks of its subscriber.
+void Pipeline::refresh_line(const Tunnel& tunnel) {
+  TunnelLine& line = tunnels_.line(tunnel.slot);
+  const tunnel::Session& session = tunnel.sessions.at(SessionSet::kCurrent);
+  line.index = 0;
+  if (!tunnel.active || !session.exists() || tunnel.remote.is_zero()) return;
+  // The stages answer pings to the router; here it is one of the addresses that do not go out.
+  if (!is_own_network(tunnel.router)) return;
+  const bool plain = session.protection == tunnel::Protection::plain;
+  const auto word = [plain](const std::array<uint8_t, 3>& tag) {
+    PlainHeader header{static_cast<uint8_t>(tunnel::MessageType::encrypted), {}, {}};
+    if (plain) {
+      header.type = static_cast<uint8_t>(tunnel::MessageType::plain);
+      std::memcpy(header.session_tag, tag.data(), tag.size());
+    }
+    return load<uint32_t>(reinterpret_cast<const uint8_t*>(&header));
+  };
+  line.receive_word = word(session.receive_tag);
+  line.send_word = word(session.send_tag);
+  line.remote = tunnel.remote;
+  line.remote_index = Le32::from_host(session.remote_index);
+  line.mtu_bytes = tunnel.mtu_bytes;
+  line.expires_s = static_cast<uint32_t>((session.established_ns + tunnel::kRejectAfterNs) /
+                                         tunnel::kSecondNs);
+  line.inner_address = tunnel.inner_address;
+  line.encrypted = !plain;
+  const nat::Subscriber& subscriber = tunnel.subscriber;
+  line.hash_key = subscriber.hash_key;
+  const nat::Subscriber::Block& first = subscriber.blocks[0];
+  line.block_first = first.first;
+  line.block_bits = first.ports == 0 ? uint8_t{0} : static_cast<uint8_t>(std::countr_zero(first.ports));
+  line.more_blocks = false;
+  for (unsigned i = 1; i < nat::kBlocksMax; ++i) line.more_blocks |= subscriber.blocks[i].ports != 0;
+  line.index = Le32::from_host(session.local_index).raw();
+}
+
+void Pipeline::report_traffic(uint32_t slot) {
+  TunnelLine& line = tunnels_.line(slot);
+  TunnelReport& report = tunnels_.report(slot);
+  bump(report.rx_packets, std::exchange(line.rx_packets, 0));
+  bump(report.rx_bytes, std::exchange(line.rx_bytes, 0));
+  bump(report.tx_packets, std::exchange(line.tx_packets, 0));
+  bump(report.tx_bytes, std::exchange(line.tx_bytes, 0));
+}
+
+// ---- The way out ----
+
+void Pipeline::set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes) {
+  mbuf->data_off = static_cast<uint16_t>(begin - static_cast<const uint8_t*>(mbuf->buf_addr));
+  mbuf->data_len = static_cast<uint16_t>(bytes);
+  mbuf->pkt_len = bytes;
+}
+
+// `ip` is the first byte of the packet, and `to` its destination as it lies.
+void Pipeline::send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, uint32_t to) {
+  const Link& link = links_[port];
+  const bool on_link = ((to ^ link.subnet) & link.mask) == 0 || link.next_hop == 0;
+  const uint32_t hop = on_link ? to : link.next_hop;
+  const Neighbour* neighbour = last_neighbour_[port];
+  TxQueue& queue = tx_[port];
+  const bool is_known = neighbour != nullptr && neighbour->resolved &&
+                        neighbour->address.value.raw() == hop &&
+                        rte_pktmbuf_headroom(mbuf) >= link.header_bytes;
+  if (!is_known || queue.count == queue.packets.size()) [[unlikely]] {
+    return finish(send_ip(port, mbuf), mbuf);
+  }
+  uint8_t* const frame = ip - link.header_bytes;
+  std::memcpy(frame, neighbour->mac.bytes.data(), 6);
+  std::memcpy(frame + 6, link.source_and_type.data(), 8);
+  if (link.vlan_type != 0) {
+    store(frame + 14, link.vlan_id);
+    store(frame + 16, raw16(kEtherTypeIpv4));
+  }
+  mbuf->data_off = static_cast<uint16_t>(mbuf->data_off - link.header_bytes);
+  mbuf->data_len = static_cast<uint16_t>(mbuf->data_len + link.header_bytes);
+  mbuf->pkt_len += link.header_bytes;
+  mbuf->l2_len = link.header_bytes & 0x7f;
+  queue.packets[queue.count++] = mbuf;
+}
+
+}  // namespace adit::gateway
