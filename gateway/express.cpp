@@ -185,8 +185,9 @@ void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet
   if (!port.is_public || ip[kTtl] <= 1) return;
   if (!has_ordinary_transport(ip, total, packet.protocol)) return;
   if (!is_known_remote(load<uint32_t>(ip + kSource))) return;
-  packet.mapping = nat_.entry(Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
-                              packet.protocol, Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
+  const Ipv4Address to{Be32::from_raw(load<uint32_t>(ip + kDestination))};
+  packet.mapping = nat_.entry(to, packet.protocol,
+                              Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
   if (packet.mapping == nullptr) return;
   rte_prefetch0(packet.mapping);
   packet.way = ExpressPacket::inbound;
@@ -392,7 +393,8 @@ bool Pipeline::depart_inbound(ExpressPacket& packet) {
   uint8_t* const header = ip - sizeof(PlainHeader);
   store(header, line.send_word);
   store(header + 4, line.remote_index.raw());
-  wrap_express(packet.mbuf, header, total + static_cast<unsigned>(sizeof(PlainHeader)), line.remote);
+  const unsigned bytes = total + static_cast<unsigned>(sizeof(PlainHeader));
+  wrap_express(packet.mbuf, header, bytes, line.remote);
   return true;
 }
 
@@ -514,11 +516,11 @@ void Pipeline::refresh_line(const Tunnel& tunnel) {
   line.encrypted = !plain;
   const nat::Subscriber& subscriber = tunnel.subscriber;
   line.hash_key = subscriber.hash_key;
-  const nat::Subscriber::Block& first = subscriber.blocks[0];
-  line.block_first = first.first;
-  line.block_bits = first.ports == 0 ? uint8_t{0} : static_cast<uint8_t>(std::countr_zero(first.ports));
-  line.more_blocks = false;
-  for (unsigned i = 1; i < nat::kBlocksMax; ++i) line.more_blocks |= subscriber.blocks[i].ports != 0;
+  const auto& blocks = subscriber.blocks;
+  line.block_first = blocks[0].first;
+  line.block_bits = static_cast<uint8_t>(std::bit_width(blocks[0].ports | 1u) - 1);
+  line.more_blocks = std::any_of(blocks + 1, blocks + nat::kBlocksMax,
+                                 [](const auto& block) { return block.ports != 0; });
   line.index = Le32::from_host(session.local_index).raw();
 }
 

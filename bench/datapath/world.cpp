@@ -277,10 +277,12 @@ void World::write_outbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_byte
   const auto text_bytes =
       static_cast<unsigned>(plain ? inner_bytes : tunnel::padded_bytes(inner_bytes, kMtu));
   const unsigned header_bytes = plain ? sizeof(PlainHeader) : sizeof(EncryptedHeader);
-  const unsigned tunnel_bytes = text_bytes + (plain ? header_bytes : tunnel::kEncryptedOverheadBytes);
+  const unsigned tunnel_bytes =
+      text_bytes + (plain ? header_bytes : tunnel::kEncryptedOverheadBytes);
   const unsigned udp_bytes = static_cast<unsigned>(sizeof(UdpHeader)) + tunnel_bytes;
   const unsigned ip_bytes = static_cast<unsigned>(sizeof(Ipv4Header)) + udp_bytes;
-  uint8_t* ip = write_ethernet(reset(mbuf, static_cast<unsigned>(sizeof(EthernetHeader)) + ip_bytes));
+  constexpr unsigned kLinkBytes = sizeof(EthernetHeader);
+  uint8_t* ip = write_ethernet(reset(mbuf, kLinkBytes + ip_bytes));
   uint8_t* udp = write_ip(ip, client(flow.slot).address, kUplink, ip_bytes);
   uint8_t* header = udp + sizeof(UdpHeader);
   write_udp_packet(header + header_bytes, flow.internal, remote(), inner_bytes);

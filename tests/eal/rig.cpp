@@ -120,6 +120,7 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
   settings_.icmp_errors_per_second = 20;
   settings_.hairpin = options.hairpin;
+  settings_.express = options.express;
 
   nat_settings_ = options.nat;
   nat_settings_.inbound_refresh = options.inbound_refresh;

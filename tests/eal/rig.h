@@ -79,6 +79,7 @@ struct RigOptions {
   bool answer_unsolicited_syn = true;
   std::array<Filtering, nat::kProtocols> filtering{};  // endpoint-independent
   bool inbound_refresh = true;
+  bool express = true;  // false: every packet through the stages
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
 };
 
