@@ -12,6 +12,10 @@ namespace adit::gateway {
 struct Tunnel;
 struct TunnelLine;
 
+// Packets that are under way together. A core has so many buffers for cache misses; more in flight
+// only wait for one another.
+inline constexpr unsigned kExpressGroup = 32;
+
 struct ExpressPacket {
   // What the next pass does with it. `stages`: not ordinary, through the stages in its turn.
   enum Way : uint8_t { stages, outbound, inbound, gone };

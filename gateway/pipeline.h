@@ -124,6 +124,7 @@ class Pipeline {
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
   void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
   void open(ExpressPacket& packet);
+  void seek(std::span<ExpressPacket> group);
   void depart(unsigned port, ExpressPacket& packet);
   void open_outbound(ExpressPacket& packet);
   bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
@@ -132,7 +133,7 @@ class Pipeline {
   bool depart_inbound(ExpressPacket& packet);
   void run_inner_stages(const ExpressPacket& packet);
   void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes, const Endpoint& to);
-  void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, uint32_t to);
+  void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes, uint32_t to);
   static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
   bool is_known_destination(uint32_t raw);
   bool is_known_remote(uint32_t raw);
@@ -262,7 +263,7 @@ class Pipeline {
   std::array<uint8_t, sizeof(Ipv4Header) + sizeof(UdpHeader)> outer_template_{};
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
-  std::array<ExpressPacket, kBurstMax> express_;
+  std::array<ExpressPacket, kExpressGroup> express_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
 };
 

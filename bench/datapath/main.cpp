@@ -14,6 +14,9 @@
 #include "bench/datapath/yardstick.h"
 #include "bench/report.h"
 #include "gateway/eal.h"
+#ifdef ADIT_PASS_CLOCK
+#include "gateway/pass_clock.h"
+#endif
 
 namespace adit::bench {
 namespace {
@@ -91,6 +94,7 @@ class Measurement {
     check(direction, sizes);
     std::vector<double> cycles;
     std::vector<double> bare;
+    start_passes();
     for (unsigned round = 0; round < rounds_; ++round) {
       world_.draw_flows();
       world_.fill(direction, sizes);
@@ -117,11 +121,27 @@ class Measurement {
         {"yardstick_median", nullptr},
         {"mpps", tsc_hz() / summary.median / 1e6}};
     if (!bare.empty()) row["yardstick_median"] = summarize(bare).median;
+    add_passes(row);
     print(row, goal_of(world_, direction, size_name));
     return row;
   }
 
  private:
+  // The mean of each pass, where the clocks are compiled in.
+#ifdef ADIT_PASS_CLOCK
+  static void start_passes() { std::ranges::fill(gateway::pass_cycles, 0); }
+  void add_passes(nlohmann::json& row) const {
+    constexpr const char* kNames[] = {"board", "open", "depart"};
+    for (size_t i = 0; i < 3; ++i) {
+      row["passes"][kNames[i]] =
+          static_cast<double>(gateway::pass_cycles[i]) / World::kPackets / rounds_;
+    }
+  }
+#else
+  static void start_passes() {}
+  void add_passes(nlohmann::json&) const {}
+#endif
+
   static double a_packet(uint64_t cycles) {
     return static_cast<double>(cycles) / World::kPackets;
   }
@@ -161,6 +181,12 @@ class Measurement {
     }
     if (row["filtering"] != "endpoint-independent") {
       line += fmt::format("  {}", row["filtering"].get<std::string>());
+    }
+    if (row.contains("passes")) {
+      const nlohmann::json& passes = row["passes"];
+      line += fmt::format("  board {:.1f}, open {:.1f}, depart {:.1f}",
+                          passes["board"].get<double>(), passes["open"].get<double>(),
+                          passes["depart"].get<double>());
     }
     if (row["checksums"] == "software") line += "  checksums in software";
     fmt::print("{}\n", line);

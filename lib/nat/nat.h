@@ -18,6 +18,7 @@
 // after construction. One thread. `now_s` is a coarse clock that never goes back and may wrap.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -147,6 +148,18 @@ class Nat {
     return table_.unit_mappings(block_first / kWindowPorts,
                                 protocol)[home_offset(hash, 0, block_ports)];
   }
+  // ... the line of tags of that home's window...
+  void prefetch_first_window(uint32_t block_first, unsigned block_ports, uint64_t hash) const {
+    __builtin_prefetch(&table_.window(home_unit(block_first, block_ports, hash)));
+  }
+  // ... what it says: where else in the window the endpoint may stand, nullptr if nowhere...
+  Mapping* beside_first_home(uint32_t block_first, unsigned block_ports, Protocol protocol,
+                             uint64_t hash) {
+    const uint32_t unit = home_unit(block_first, block_ports, hash);
+    const unsigned found = matching_tags(table_.window(unit).tags[static_cast<unsigned>(protocol)],
+                                         endpoint_tag(hash));
+    return found == 0 ? nullptr : &table_.unit_mappings(unit, protocol)[std::countr_zero(found)];
+  }
   // ... and the entry of an external endpoint; nullptr if the address is none of the pool's.
   Mapping* entry(Ipv4Address address, Protocol protocol, Be16 port) {
     const std::optional<uint16_t> index = table_.pool_index(address);
@@ -191,6 +204,9 @@ class Nat {
   const Counts& counts() const { return counts_; }
 
  private:
+  static uint32_t home_unit(uint32_t block_first, unsigned block_ports, uint64_t hash) {
+    return (block_first + home_offset(hash, 0, block_ports)) / kWindowPorts;
+  }
   // Any mapping of the endpoint that still has its key, live or resting.
   Mapping* locate(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal) const;
   Mapping* locate_in_windows(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
