@@ -24,6 +24,7 @@ struct ExpressPacket {
   uint8_t* ip = nullptr;  // outer header of a tunnel packet, then the inner one
   TunnelLine* line = nullptr;
   nat::Mapping* mapping = nullptr;  // where it stands, if it stands where it nearly always does
+  const void* wanted = nullptr;     // the line of memory that the next pass needs
   uint64_t internal = 0;            // nat::packed(): outbound
   uint32_t slot = 0;
   uint16_t total_bytes = 0;  // of the packet at `ip`

@@ -14,13 +14,13 @@ inline uint64_t pass_cycles[3];  // board, open, depart: TSC cycles, all bursts 
 class PassClock {
  public:
   void ends(unsigned pass) {
-    const uint64_t now = rte_rdtsc();
+    const uint64_t now = rte_rdtsc_precise();
     pass_cycles[pass] += now - last_;
     last_ = now;
   }
 
  private:
-  uint64_t last_ = rte_rdtsc();
+  uint64_t last_ = rte_rdtsc_precise();
 };
 #else
 class PassClock {

@@ -75,6 +75,13 @@ class World {
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
 
+  // The pool, and where the mappings of one of its addresses begin: UDP, port 0.
+  Ipv4Address first_pool_address() const { return nat_settings_.pool.front(); }
+  uint32_t pool_addresses() const { return static_cast<uint32_t>(nat_settings_.pool.size()); }
+  const nat::Mapping* first_mapping(uint32_t pool_index) const {
+    return nat_->entry(nat_settings_.pool[pool_index], nat::Protocol::udp, {});
+  }
+
   const nat::Nat& translator() const { return *nat_; }
   gateway::Pipeline& pipeline() { return *pipeline_; }
   const gateway::Counters& counters() const { return counters_; }

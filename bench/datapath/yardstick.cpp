@@ -52,18 +52,10 @@ void rewrite(Ipv4Header* ip, UdpHeader* udp, uint16_t l3_delta, uint16_t l4_delt
 
 Yardstick::Yardstick(World& world)
     : world_(world), slot_mask_(world.tunnel_table().slots() - 1) {
-  uint32_t addresses = 0;
-  first_pool_address_ = world.flow(0).external.address.host();
-  for (uint32_t number = 0; number < world.flows(); ++number) {
-    first_pool_address_ =
-        std::min(first_pool_address_, world.flow(number).external.address.host());
+  first_pool_address_ = world.first_pool_address().host();
+  for (uint32_t i = 0; i < world.pool_addresses(); ++i) {
+    mappings_.push_back(world.first_mapping(i));
   }
-  for (uint32_t number = 0; number < world.flows(); ++number) {
-    addresses = std::max(addresses, world.flow(number).external.address.host() -
-                                        first_pool_address_ + 1);
-  }
-  mapping_memory_ = gateway::HugeMemory(size_t{addresses} * kPorts * sizeof(Mapping));
-  mappings_ = {reinterpret_cast<Mapping*>(mapping_memory_.data()), size_t{addresses} * kPorts};
   line_memory_ = gateway::HugeMemory(size_t{slot_mask_ + 1} * sizeof(Line));
   lines_ = array_in<Line>(line_memory_, slot_mask_ + 1);
   for (uint32_t slot = 1; slot <= world.tunnels(); ++slot) {
@@ -72,27 +64,18 @@ Yardstick::Yardstick(World& world)
     const tunnel::Session& session = world.session(slot);
     Line& line = lines_[slot];
     line.hash_key = tunnel.subscriber.hash_key;
+    line.first_mapping = mappings_[block.first / kPorts] + block.first % kPorts;
     line.block_ports = block.ports;
     line.client = world.client(slot);
     std::memcpy(line.send_tag, session.send_tag.data(), sizeof line.send_tag);
     line.remote_index = Le32::from_host(session.remote_index);
-  }
-  for (uint32_t number = 0; number < world.flows(); ++number) {
-    const Flow flow = world.flow(number);
-    const uint32_t place =
-        (flow.external.address.host() - first_pool_address_) * kPorts + flow.external.port.host();
-    Mapping& mapping = mappings_[place];
-    nat::bind_endpoints(mapping, flow.internal, flow.external);
-    mapping.tunnel_slot = flow.slot;
-    Line& line = lines_[flow.slot];
-    line.first_mapping = place & ~(line.block_ports - 1);
   }
   sent_.reserve(World::kPackets);
 }
 
 void Yardstick::outbound(std::span<rte_mbuf* const> packets) {
   const Line* lines[kInFlight];
-  Mapping* mappings[kInFlight];
+  const Mapping* mappings[kInFlight];
   for (unsigned i = 0; i < kInFlight; ++i) {
     const auto* header = at<PlainHeader>(packets[i], sizeof(EthernetHeader) + 28);
     lines[i] = &lines_[header->receiver_index.host() & slot_mask_];
@@ -103,20 +86,19 @@ void Yardstick::outbound(std::span<rte_mbuf* const> packets) {
     const Endpoint internal{ip->source, reinterpret_cast<const UdpHeader*>(ip + 1)->source_port};
     const uint64_t hash =
         nat::hash_endpoint(lines[i]->hash_key, nat::Protocol::udp, internal);
-    mappings[i] = &mappings_[lines[i]->first_mapping +
-                             nat::home_offset(hash, 0, lines[i]->block_ports)];
+    mappings[i] = lines[i]->first_mapping + nat::home_offset(hash, 0, lines[i]->block_ports);
     __builtin_prefetch(mappings[i]);
   }
   for (unsigned i = 0; i < kInFlight; ++i) {
     auto* ip = at<Ipv4Header>(packets[i], sizeof(EthernetHeader) + kOuterBytes);
     auto* udp = reinterpret_cast<UdpHeader*>(ip + 1);
     const Endpoint internal{ip->source, udp->source_port};
-    Mapping* mapping = mappings[i];
+    const Mapping* mapping = mappings[i];
     // Not at home: one of its neighbours in the window of 16, else anywhere in the block.
     for (uint32_t step = 1; mapping->internal != internal; ++step) {
-      const auto home = static_cast<uint32_t>(mappings[i] - mappings_.data());
+      const auto home = static_cast<uint32_t>(mappings[i] - lines[i]->first_mapping);
       const uint32_t mask = step < 16 ? 15 : lines[i]->block_ports - 1;
-      mapping = &mappings_[(home & ~mask) + ((home + step) & mask)];
+      mapping = lines[i]->first_mapping + (home & ~mask) + ((home + step) & mask);
     }
     rewrite(ip, udp, mapping->l3_delta, mapping->l4_delta);
     ip->source = mapping->external.address;
@@ -128,13 +110,13 @@ void Yardstick::outbound(std::span<rte_mbuf* const> packets) {
 }
 
 void Yardstick::inbound(std::span<rte_mbuf* const> packets) {
-  Mapping* mappings[kInFlight];
+  const Mapping* mappings[kInFlight];
   const Line* lines[kInFlight];
   for (unsigned i = 0; i < kInFlight; ++i) {
     const auto* ip = at<Ipv4Header>(packets[i], sizeof(EthernetHeader));
     const auto* udp = reinterpret_cast<const UdpHeader*>(ip + 1);
-    mappings[i] = &mappings_[(ip->destination.host() - first_pool_address_) * kPorts +
-                             udp->destination_port.host()];
+    mappings[i] = mappings_[ip->destination.host() - first_pool_address_] +
+                  udp->destination_port.host();
     __builtin_prefetch(mappings[i]);
   }
   for (unsigned i = 0; i < kInFlight; ++i) {

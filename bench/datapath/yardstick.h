@@ -1,8 +1,8 @@
 // The bare work, to measure against: what no translator of this kind can do without, and nothing
 // else. Find the tunnel's line by index and the mapping's by hash or by port, rewrite the headers,
 // put the others on or take them off. No packet is checked, no clock read, nothing counted, and
-// packets that are not plain UDP do not exist. It runs over the same buffers, with as many lines
-// of its own in as much memory, and must put out the same bytes.
+// packets that are not plain UDP do not exist. It runs over the same buffers and the same mappings,
+// with a line of its own for each tunnel, and must put out the same bytes.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace adit::bench {
 
 class Yardstick {
  public:
-  // Copies the mappings of a world that has them all, and its tunnels' keys.
+  // Of a world that has all its mappings.
   explicit Yardstick(World& world);
 
   // Runs the world's buffers through; returns the TSC cycles that it took. Plain worlds only.
@@ -26,7 +26,7 @@ class Yardstick {
  private:
   struct alignas(64) Line {  // of a tunnel
     uint64_t hash_key = 0;
-    uint32_t first_mapping = 0;
+    const nat::Mapping* first_mapping = nullptr;  // of its block
     uint32_t block_ports = 0;
     Endpoint client;
     uint8_t send_tag[3] = {};
@@ -38,9 +38,8 @@ class Yardstick {
   World& world_;
   uint32_t first_pool_address_;
   uint32_t slot_mask_;
-  gateway::HugeMemory mapping_memory_;
+  std::vector<const nat::Mapping*> mappings_;  // of UDP port 0, by pool address
   gateway::HugeMemory line_memory_;
-  std::span<nat::Mapping> mappings_;
   std::span<Line> lines_;
   std::vector<rte_mbuf*> sent_;
   uint16_t outer_id_ = 0;
