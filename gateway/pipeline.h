@@ -121,24 +121,24 @@ class Pipeline {
 
   // express.cpp: both journeys for ordinary packets, a burst at a time
   void prepare_express();
-  void run_express(unsigned port, std::span<rte_mbuf*> packets);
+  [[gnu::flatten]] void run_express(unsigned port, std::span<rte_mbuf*> packets);
   void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
   void open(ExpressPacket& packet);
   void seek(std::span<ExpressPacket> group);
   void depart(unsigned port, ExpressPacket& packet);
   void open_outbound(ExpressPacket& packet);
-  bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
+  [[gnu::noinline]] bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   bool is_ordinary_inner(ExpressPacket& packet);
   bool depart_outbound(ExpressPacket& packet);
   bool depart_inbound(ExpressPacket& packet);
-  void run_inner_stages(const ExpressPacket& packet);
+  [[gnu::noinline]] void run_inner_stages(const ExpressPacket& packet);
   void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes, const Endpoint& to);
   void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes, uint32_t to);
   static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
   bool is_known_destination(uint32_t raw);
   bool is_known_remote(uint32_t raw);
   void refresh_line(const Tunnel& tunnel);
-  void report_traffic(uint32_t slot);
+  [[gnu::noinline]] void report_traffic(uint32_t slot);
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
