@@ -81,7 +81,7 @@ constexpr uint8_t kTcpEvents = kTcpSyn | kTcpFin | kTcpRst;
 constexpr unsigned kDhcpPorts = 67;  // and 68
 
 // One's complement sum of a header without options: 0xffff if its checksum is right.
-bool has_good_checksum(const uint8_t* ip) {
+[[gnu::always_inline]] inline bool has_good_checksum(const uint8_t* ip) {
   const uint64_t sum = uint64_t{load<uint32_t>(ip)} + load<uint32_t>(ip + 4) +
                        load<uint32_t>(ip + 8) + load<uint32_t>(ip + 12) + load<uint32_t>(ip + 16);
   return fold(sum) == 0xffff;
@@ -89,7 +89,7 @@ bool has_good_checksum(const uint8_t* ip) {
 
 // Whether the UDP or TCP header behind an IPv4 header is whole and says nothing unusual; `total`
 // is the IPv4 packet's.
-bool has_ordinary_transport(const uint8_t* ip, unsigned total, nat::Protocol& protocol) {
+[[gnu::always_inline]] inline bool has_ordinary_transport(const uint8_t* ip, unsigned total, nat::Protocol& protocol) {
   if (ip[kProtocol] == kIpUdp) {
     const unsigned udp_bytes = load_host16(ip + kUdpBytes);
     protocol = nat::Protocol::udp;
@@ -102,24 +102,30 @@ bool has_ordinary_transport(const uint8_t* ip, unsigned total, nat::Protocol& pr
          (ip[kTcpFlags] & kTcpEvents) == 0;
 }
 
+// One's complement addition.
+uint16_t add(uint16_t a, uint16_t b) {
+  uint16_t sum;
+  const bool carry = __builtin_add_overflow(a, b, &sum);
+  return static_cast<uint16_t>(sum + carry);
+}
+
 // One hop less, and the checksums for that and for a rewritten endpoint.
-void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta, uint16_t l4_delta) {
+[[gnu::always_inline]] inline void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta, uint16_t l4_delta) {
   static_assert(std::endian::native == std::endian::little);  // TTL is the low byte of its word
   constexpr uint16_t kOneHopLess = 0xffff - 1;
   --ip[kTtl];
-  const auto updated = [](uint8_t* at, uint32_t delta) {
-    uint32_t sum = static_cast<uint16_t>(~load<uint16_t>(at)) + delta;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<uint16_t>(~sum);
-  };
-  store(ip + kIpChecksum, updated(ip + kIpChecksum, uint32_t{l3_delta} + kOneHopLess));
-  if (protocol == nat::Protocol::tcp) {
-    store(ip + kTcpChecksum, updated(ip + kTcpChecksum, l4_delta));
-  } else if (load<uint16_t>(ip + kUdpChecksum) != 0) {
-    const uint16_t checksum = updated(ip + kUdpChecksum, l4_delta);
-    store(ip + kUdpChecksum, checksum == 0 ? uint16_t{0xffff} : checksum);
+  const auto complement = [](uint16_t word) { return static_cast<uint16_t>(~word); };
+  const uint16_t l3 = add(add(complement(load<uint16_t>(ip + kIpChecksum)), l3_delta), kOneHopLess);
+  store(ip + kIpChecksum, complement(l3));
+  if (protocol == nat::Protocol::tcp) [[unlikely]] {
+    const uint16_t before = complement(load<uint16_t>(ip + kTcpChecksum));
+    store(ip + kTcpChecksum, complement(add(before, l4_delta)));
+    return;
   }
+  const uint16_t before = load<uint16_t>(ip + kUdpChecksum);
+  if (before == 0) return;  // there is none
+  const uint16_t after = complement(add(complement(before), l4_delta));
+  store(ip + kUdpChecksum, after == 0 ? uint16_t{0xffff} : after);
 }
 
 }  // namespace
@@ -144,6 +150,7 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     const size_t end = std::min(from + kExpressGroup, packets.size());
     for (size_t i = from; i < end; ++i) rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
   };
+  Tally tally;
   ask_for_buffers(0);
   ask_for_buffers(kExpressGroup);
   ask_for_headers(0);
@@ -160,9 +167,13 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     ask_for_buffers(begin + 2 * kExpressGroup);
     seek(group);
     clock.ends(1);
-    for (ExpressPacket& packet : group) depart(port, packet);
+    for (ExpressPacket& packet : group) depart(port, packet, tally);
     clock.ends(2);
   }
+  counters_.outbound_packets += tally.outbound_packets;
+  counters_.outbound_bytes += tally.outbound_bytes;
+  counters_.inbound_packets += tally.inbound_packets;
+  counters_.inbound_bytes += tally.inbound_bytes;
 }
 
 void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet) {
@@ -182,7 +193,6 @@ void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet
   wrong |= load<uint16_t>(ip - 2) ^ raw16(kEtherTypeIpv4);
   wrong |= static_cast<uint64_t>(ip[0] ^ kNoOptions);
   wrong |= load<uint16_t>(ip + kFragment) & kAnyFragment;
-  wrong |= mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED;
   wrong |= static_cast<uint64_t>(mbuf->nb_segs ^ 1);
   wrong |= static_cast<uint64_t>(total > frame_bytes - link.header_bytes);
   if (link.vlan_type != 0) {
@@ -190,9 +200,9 @@ void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet
     wrong |= (load<uint16_t>(frame + 14) ^ link.vlan_id) & raw16(0xfff);
   }
   if (wrong != 0) return;
-  if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_GOOD &&
-      !has_good_checksum(ip)) {
-    return;
+  constexpr uint64_t kTold = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_VLAN_STRIPPED;
+  if ((mbuf->ol_flags & kTold) != RTE_MBUF_F_RX_IP_CKSUM_GOOD) {
+    if ((mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 || !has_good_checksum(ip)) return;
   }
   packet.ip = ip;
   packet.total_bytes = static_cast<uint16_t>(total);
@@ -239,13 +249,13 @@ void Pipeline::open(ExpressPacket& packet) {
   }
 }
 
-void Pipeline::depart(unsigned port, ExpressPacket& packet) {
+void Pipeline::depart(unsigned port, ExpressPacket& packet, Tally& tally) {
   switch (packet.way) {
     case ExpressPacket::outbound:
-      if (depart_outbound(packet)) return;
+      if (depart_outbound(packet, tally)) return;
       break;
     case ExpressPacket::inbound:
-      if (depart_inbound(packet)) return;
+      if (depart_inbound(packet, tally)) return;
       break;
     case ExpressPacket::gone:
       return;
@@ -377,7 +387,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
   }
 }
 
-bool Pipeline::depart_outbound(ExpressPacket& packet) {
+bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   uint8_t* const ip = packet.ip;
   TunnelLine& line = *packet.line;
   const Endpoint to{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
@@ -406,15 +416,15 @@ bool Pipeline::depart_outbound(ExpressPacket& packet) {
   ++line.rx_packets;
   line.rx_bytes += total;
   if (line.rx_bytes >> 31 != 0) [[unlikely]] report_traffic(packet.slot);
-  ++counters_.outbound_packets;
-  counters_.outbound_bytes += total;
+  ++tally.outbound_packets;
+  tally.outbound_bytes += total;
   send_express(settings_.public_port, packet.mbuf, ip, total, to.address.value.raw());
   return true;
 }
 
 // ---- Inbound ----
 
-bool Pipeline::depart_inbound(ExpressPacket& packet) {
+bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
   uint8_t* const ip = packet.ip;
   TunnelLine& line = *packet.line;
   Mapping* mapping = packet.mapping;
@@ -438,8 +448,8 @@ bool Pipeline::depart_inbound(ExpressPacket& packet) {
   store(ip + kDestination, mapping->internal.address.value.raw());
   store(ip + kDestinationPort, mapping->internal.port.raw());
 
-  counters_.inbound_bytes += total;
-  ++counters_.inbound_packets;
+  ++tally.inbound_packets;
+  tally.inbound_bytes += total;
   if (line.encrypted) {
     set_data(packet.mbuf, ip, total);
     finish(send_into_tunnel(tunnels_.at(packet.slot), packet.mbuf, Seal::as_session), packet.mbuf);
@@ -477,9 +487,10 @@ void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_b
     mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
   }
   if (port.checksum_udp_by_port) {
-    const PartialSum sum = PartialSum{from.value.raw()} + to.address.value.raw() +
-                           raw16(kIpUdp) + raw16(udp_bytes);
-    store(ip + kUdpChecksum, fold(sum));
+    // The device wants the pseudo-header's sum.
+    const uint32_t raw = to.address.value.raw();
+    const uint16_t address = add(static_cast<uint16_t>(raw), static_cast<uint16_t>(raw >> 16));
+    store(ip + kUdpChecksum, add(add(outer_sum_, address), raw16(udp_bytes)));
     mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
   } else {
     const Be16 sum = transport_checksum(from, to.address, kIpUdp, {ip + kIpBytes, udp_bytes});
@@ -518,6 +529,7 @@ void Pipeline::prepare_express() {
   const UdpHeader udp{from.port, {}, {}, {}};
   std::memcpy(outer_template_.data(), &ip, sizeof ip);
   std::memcpy(outer_template_.data() + sizeof ip, &udp, sizeof udp);
+  outer_sum_ = fold(PartialSum{from.address.value.raw()} + raw16(kIpUdp));
 }
 
 namespace {
