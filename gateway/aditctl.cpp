@@ -66,9 +66,10 @@ void print_status(const Json& status) {
 
 void print_mappings(const Json& answer) {
   for (const Json& mapping : answer["mappings"]) {
-    fmt::print("(tunnel {}, {}) <-> {} {}\n", mapping["tunnel"].get<unsigned>(),
+    fmt::print("(tunnel {}, {}) <-> {} {}{}\n", mapping["tunnel"].get<unsigned>(),
                mapping["internal"].get<std::string>(), mapping["external"].get<std::string>(),
-               mapping["protocol"].get<std::string>());
+               mapping["protocol"].get<std::string>(),
+               mapping["is_forward"].get<bool>() ? " forwarded" : "");
   }
 }
 
@@ -83,7 +84,8 @@ int main(int argc, char** argv) {
   app.add_flag("--json", as_json, "Print the gateway's JSON as it is");
   app.set_version_flag("--version", ADIT_VERSION);
   CLI::App* status = app.add_subcommand("status", "Tunnels and counters");
-  CLI::App* mappings = app.add_subcommand("mappings", "Live mappings of a tunnel, the first 64");
+  CLI::App* mappings =
+      app.add_subcommand("mappings", "Forwards and live mappings of a tunnel, the first 64");
   mappings->add_option("tunnel", tunnel, "Tunnel index")->required();
   app.require_subcommand(1);
   app.fallthrough();

@@ -91,19 +91,22 @@ void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, u
   if (may_answer_with_error(packet)) send_error_outside(packet.span(), type, code, rest);
 }
 
-// To the sender of `about`, a packet or its beginning, from the address it wrote to. Who wrote
-// from an address of ours was hairpinned, and is inside.
+// To the sender of `about`, a packet or its beginning, from the address it wrote to if that is the
+// translator's. Who wrote from such an address was hairpinned, and is inside.
 void Pipeline::send_error_outside(std::span<const uint8_t> about, uint8_t type, uint8_t code,
                                   uint32_t rest) {
   rte_mbuf* error = new_packet();
   if (error == nullptr) return;
   const auto& ip = *reinterpret_cast<const Ipv4Header*>(about.data());
   uint8_t* bytes = reinterpret_cast<uint8_t*>(rte_pktmbuf_append(error, 576));
+  const Ipv4Address from = nat_.is_pool_address(ip.destination)
+                               ? ip.destination
+                               : settings_.ports[settings_.public_port].address.address;
   const size_t length =
-      nat::build_icmp_error(about, type, code, rest, ip.destination, ip.source, {bytes, 576});
+      nat::build_icmp_error(about, type, code, rest, from, ip.source, {bytes, 576});
   rte_pktmbuf_trim(error, static_cast<uint16_t>(576 - length));
   ++counters_.icmp_errors_sent;
-  const bool is_inside = nat_.is_pool_address(ip.source);
+  const bool is_inside = nat_.is_pool_address(ip.source) || owner_of(ip.source);
   finish(is_inside ? send_error_back_inside(error) : send_ip(settings_.public_port, error), error);
 }
 
@@ -112,8 +115,12 @@ Fate Pipeline::send_error_back_inside(rte_mbuf* error) {
   Packet packet;
   packet.mbuf = error;
   packet.hairpin = true;
-  for (const auto stage : {&Pipeline::read_ip, &Pipeline::find_mapping,
-                           &Pipeline::translate_inbound, &Pipeline::wrap}) {
+  if (const Fate fate = read_ip(packet); fate != Fate::next) return fate;
+  if (const auto owner = owner_of(packet.ip().destination)) {
+    return enter_tunnel(packet, tunnels_.at(*owner));
+  }
+  for (const auto stage :
+       {&Pipeline::find_mapping, &Pipeline::translate_inbound, &Pipeline::wrap}) {
     if (const Fate fate = (this->*stage)(packet); fate != Fate::next) return fate;
   }
   return Fate::taken;

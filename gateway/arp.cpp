@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace adit::gateway {
 namespace {
@@ -26,12 +27,16 @@ ArpPacket make_packet(uint16_t operation, const MacAddress& sender_mac, Ipv4Addr
 }  // namespace
 
 Arp::Arp(std::vector<PortAddresses> ports, size_t entries_max, Sink& sink)
-    : ports_(std::move(ports)), entries_max_(entries_max), sink_(sink) {}
+    : ports_(std::move(ports)), entries_max_(entries_max), sink_(sink) {
+  for (PortAddresses& port : ports_) std::ranges::sort(port.also, {}, &Ipv4Prefix::address);
+}
 
 bool Arp::is_ours(unsigned port, Ipv4Address address) const {
   const PortAddresses& own = ports_[port];
-  return address == own.address.address ||
-         std::find(own.also.begin(), own.also.end(), address) != own.also.end();
+  if (address == own.address.address) return true;
+  // The last prefix that begins at the address or before it.
+  const auto after = std::ranges::upper_bound(own.also, address, {}, &Ipv4Prefix::address);
+  return after != own.also.begin() && std::prev(after)->contains(address);
 }
 
 void Arp::announce() {
@@ -43,8 +48,10 @@ void Arp::announce() {
                      make_packet(kArpRequest, own.mac, address, MacAddress{}, address));
     };
     announce_one(own.address.address);
-    for (Ipv4Address address : own.also) {
-      if (address != own.address.address) announce_one(address);
+    for (const Ipv4Prefix& prefix : own.also) {
+      if (prefix.length_bits == 32 && prefix.address != own.address.address) {
+        announce_one(prefix.address);
+      }
     }
   }
 }

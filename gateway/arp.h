@@ -1,6 +1,6 @@
-// The Address Resolution Protocol (RFC 826) on the gateway's ports: answers for its own and its
-// pool's addresses, asks for neighbours that a worker wants, and asks again before it believes an
-// old answer.
+// The Address Resolution Protocol (RFC 826) on the gateway's ports: answers for its own, its pool's
+// and its subscribers' addresses, asks for neighbours that a worker wants, and asks again before it
+// believes an old answer.
 //
 // Owner: the control thread. Sans-I/O: packets and time in, actions out through a Sink.
 #pragma once
@@ -20,7 +20,7 @@ class Arp {
   struct PortAddresses {
     MacAddress mac;
     Ipv4Interface address;
-    std::vector<Ipv4Address> also;  // pool addresses that live on this port
+    std::vector<Ipv4Prefix> also;  // the translator's and subscribers' own; disjoint
   };
   class Sink {
    public:

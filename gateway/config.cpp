@@ -248,6 +248,9 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   section.read("answer_unsolicited_syn", nat.answer_unsolicited_syn, config::boolean());
   read_filtering(section.child("filtering"), nat.filtering);
   section.read("inbound_refresh", nat.inbound_refresh, config::boolean());
+  section.read_list("exempt", nat.exempt, config::prefix());
+  refuse_more_than(section, "exempt", nat.exempt.size(), kExemptMax);
+  section.read("inner_networks_outside", nat.inner_networks_outside, config::boolean());
   read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }
@@ -270,7 +273,26 @@ void read_subscriber_pool(Section& section, const ConfigPlaces& places, const Co
                            (closest.empty() ? "" : "; did you mean \"" + closest + "\"?"));
 }
 
-void read_subscriber(Section& section, const ConfigPlaces& places, const Config& config,
+// "port" or "address:port".
+std::optional<Endpoint> parse_forward_target(std::string_view text) {
+  if (text.find(':') != std::string_view::npos) return Endpoint::parse(text);
+  const auto port = config::parse_unsigned(text);
+  if (!port || *port < 1 || *port > 65535) return std::nullopt;
+  return Endpoint{{}, Be16::from_host(static_cast<uint16_t>(*port))};
+}
+
+void read_forward(Section& section, const SubscriberConfig& subscriber, ForwardConfig& forward) {
+  section.require("protocol", forward.protocol,
+                  config::one_of<uint8_t>({{"udp", kIpUdp}, {"tcp", kIpTcp}}));
+  section.require("external", forward.external, config::endpoint());
+  section.require("to", forward.to,
+                  config::Format<Endpoint>{"a port or \"address:port\", such as 192.168.1.5:80",
+                                           parse_forward_target});
+  if (forward.to.address.is_zero()) forward.to.address = subscriber.address.value_or(Ipv4Address{});
+  section.reject_unknown_keys();
+}
+
+void read_subscriber(Section& section, ConfigPlaces& places, const Config& config,
                      SubscriberConfig& subscriber) {
   section.require("name", subscriber.name, config::name());
   section.require("public_key", subscriber.public_key, config::key());
@@ -280,6 +302,13 @@ void read_subscriber(Section& section, const ConfigPlaces& places, const Config&
   read_subscriber_pool(section, places, config, subscriber.pool);
   section.read_list("prefixes", subscriber.prefixes, config::prefix());
   refuse_more_than(section, "prefixes", subscriber.prefixes.size(), kSubscriberPrefixesMax);
+  section.read_list("routed", subscriber.routed, config::prefix());
+  section.read("external_address", subscriber.external_address, config::address());
+  std::vector<Section>& forwards = places.forwards.emplace_back(section.children("forwards"));
+  for (Section& forward : forwards) {
+    read_forward(forward, subscriber, subscriber.forwards.emplace_back());
+  }
+  refuse_more_than(section, "forwards", subscriber.forwards.size(), kSubscriberForwardsMax);
   subscriber.protections = config.tunnel.protections;
   section.read_set("protections", subscriber.protections, config::protection());
   subscriber.limits = config.nat.limits;

@@ -37,6 +37,9 @@ inline constexpr uint16_t kTunnelMtuMin = 576;
 inline constexpr size_t kPoolDnsMax = 4;
 inline constexpr size_t kPoolRoutesMax = 32;
 inline constexpr size_t kSubscriberPrefixesMax = 8;
+inline constexpr size_t kSubscriberForwardsMax = 256;
+// Compared one by one with each packet's address.
+inline constexpr size_t kExemptMax = 16;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -149,12 +152,21 @@ struct NatConfig {
   bool answer_unsolicited_syn = true;  // RFC 5382 REQ-4, 4a
   FilteringConfig filtering;
   bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7
+  std::vector<Ipv4Prefix> exempt;  // destinations that see inner addresses (RFC 6888 REQ-6)
+  bool inner_networks_outside = false;  // RFC 4787 REQ-7
   LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;
   bool is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const;
   // How many ports the blocks of one subscriber come to, when it holds all of them.
   uint32_t ports_per_subscriber() const;
+};
+
+// An external endpoint that always leads to one of a subscriber's.
+struct ForwardConfig {
+  uint8_t protocol = 0;  // kIpUdp or kIpTcp
+  Endpoint external;
+  Endpoint to;  // where the file names a port alone, the address is the subscriber's fixed one
 };
 
 // Who may connect: an identity (its public key) and what it is entitled to.
@@ -166,6 +178,9 @@ struct SubscriberConfig {
   size_t pool = 0;                      // index into Config::pools
   std::optional<Ipv4Address> address;   // fixed; absent = leased from the pool's range
   std::vector<Ipv4Prefix> prefixes;     // a LAN behind the client
+  std::vector<Ipv4Prefix> routed;       // addresses of the Internet behind it, not translated
+  std::optional<Ipv4Address> external_address;  // its alone, one to one with `address`
+  std::vector<ForwardConfig> forwards;
   std::vector<Protection> protections;  // never empty: the tunnel's when the file names none
   LimitsConfig limits;                  // already merged with nat.limits
 };
@@ -186,6 +201,10 @@ struct Config {
   const PortConfig& uplink_port() const { return ports[uplink]; }
   const PortConfig& outside_port() const { return ports[public_port]; }
   bool is_one_port() const { return uplink == public_port; }
+  // Must an inner address say by itself whose it is? The translator asks the tunnel as well.
+  bool inner_addresses_are_unique() const {
+    return tunnel.tunnel_to_tunnel || !nat.exempt.empty();
+  }
   Endpoint tunnel_endpoint() const {
     return {uplink_port().address.address, Be16::from_host(tunnel.udp_port)};
   }

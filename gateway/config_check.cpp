@@ -8,23 +8,23 @@
 #include "lib/net/headers.h"
 
 namespace adit::gateway {
-namespace {
 
 using config::Ipv4Range;
 using config::Section;
-
-std::string quoted(const std::string& text) {
-  return "\"" + text + "\"";
-}
 
 Ipv4Range range_of(const Ipv4Prefix& prefix) {
   return {prefix.address, Ipv4Address::from_host(prefix.address.host() | ~prefix.mask_host())};
 }
 
-// May a host have this address? (RFC 6890: 0/8, 127/8, and 224/3 are no one's.)
 bool is_host_range(const Ipv4Range& range) {
   const Ipv4Range loopback = range_of({Ipv4Address::from_octets(127, 0, 0, 0), 8});
   return range.first.host() >> 24 != 0 && range.last.host() >> 29 != 7 && !range.overlaps(loopback);
+}
+
+namespace {
+
+std::string quoted(const std::string& text) {
+  return "\"" + text + "\"";
 }
 
 // Is it the network or broadcast address of a subnet that has such? (RFC 3021: a /31 has none.)
@@ -268,14 +268,15 @@ void check_fixed_address(const SubscriberConfig& subscriber, Section& section, c
 }
 
 // Two clients may have the same LAN behind them, since a mapping knows its tunnel; a pool's
-// addresses are the gateway's to give. Where tunnels reach one another, all must differ.
+// addresses are the gateway's to give. Where an inner address is to be found from outside the
+// tunnel, by another client or from a network exempt from translation, all must differ.
 void check_subscriber_prefixes(const SubscriberConfig& subscriber, Section& section,
                                const Config& config, const ConfigPlaces& places) {
   if (!section.good("prefixes") || !section.sound("pool")) return;
   for (size_t i = 0; i < subscriber.prefixes.size(); ++i) {
     const Ipv4Prefix& prefix = subscriber.prefixes[i];
     for (size_t p = 0; p < config.pools.size(); ++p) {
-      if (p != subscriber.pool && !config.tunnel.tunnel_to_tunnel) continue;
+      if (p != subscriber.pool && !config.inner_addresses_are_unique()) continue;
       if (!places.pools[p].good("network") || !prefix.overlaps(config.pools[p].network)) continue;
       section.fail_item("prefixes", i,
                         prefix.to_string() + " overlaps " + config.pools[p].network.to_string() +
@@ -298,7 +299,7 @@ void check_prefix_overlaps(const Config& config, ConfigPlaces& places) {
       uses.push_back({config.subscribers[s].prefixes[i], s, i});
     }
   }
-  const bool among_all = config.tunnel.tunnel_to_tunnel;
+  const bool among_all = config.inner_addresses_are_unique();
   std::stable_sort(uses.begin(), uses.end(), [&](const Use& a, const Use& b) {
     if (!among_all && a.subscriber != b.subscriber) return a.subscriber < b.subscriber;
     if (a.prefix.address != b.prefix.address) return a.prefix.address < b.prefix.address;
@@ -355,6 +356,7 @@ void check_config(Config& config, ConfigPlaces& places) {
   check_nat(config, places);  // before the pools: they are compared with the external addresses
   check_pools(config, places);
   check_subscribers(config, places);
+  check_reach(config, places);
 }
 
 }  // namespace adit::gateway

@@ -21,8 +21,15 @@ struct ConfigPlaces {
   std::vector<config::Section> ports;        // of Config::ports, one for one
   std::vector<config::Section> pools;        // of Config::pools
   std::vector<config::Section> subscribers;  // of Config::subscribers
+  std::vector<std::vector<config::Section>> forwards;  // of each of these
 };
 
+config::Ipv4Range range_of(const Ipv4Prefix& prefix);
+// May a host have these addresses? (RFC 6890: 0/8, 127/8, and 224/3 are no one's.)
+bool is_host_range(const config::Ipv4Range& range);
+
+// What subscribers have outside (config_reach.cpp).
+void check_reach(const Config& config, ConfigPlaces& places);
 // Everything that takes more than one value to judge. Sorts `nat.external`.
 void check_config(Config& config, ConfigPlaces& places);
 

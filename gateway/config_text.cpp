@@ -67,6 +67,27 @@ std::string nat_lines(const NatConfig& nat) {
          std::to_string(first_blocks * nat.external_address_count()) + " subscribers\n";
 }
 
+// What is reached without a mapping that traffic makes; nothing where there is no such thing.
+std::string static_lines(const Config& config) {
+  std::string out;
+  if (!config.nat.exempt.empty()) {
+    out += "exempt from translation: " + join(config.nat.exempt) + "\n";
+  }
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    const std::string whose = "subscriber " + subscriber.name + ": ";
+    if (subscriber.external_address) {
+      out += whose + subscriber.address->to_string() + " is " +
+             subscriber.external_address->to_string() + " outside, one to one\n";
+    }
+    for (const ForwardConfig& forward : subscriber.forwards) {
+      out += whose + (forward.protocol == kIpUdp ? "udp " : "tcp ") + forward.external.to_string() +
+             " is forwarded to " + forward.to.to_string() + "\n";
+    }
+    if (!subscriber.routed.empty()) out += whose + "routed " + join(subscriber.routed) + "\n";
+  }
+  return out;
+}
+
 std::string subscriber_line(const std::vector<SubscriberConfig>& subscribers) {
   const auto fixed = std::count_if(subscribers.begin(), subscribers.end(),
                                    [](const SubscriberConfig& s) { return s.address.has_value(); });
@@ -124,7 +145,8 @@ std::string describe_check(const Config& config) {
   for (size_t i = 0; i < config.ports.size(); ++i) out += port_line(config, i);
   out += tunnel_line(config);
   for (const PoolConfig& pool : config.pools) out += pool_line(pool);
-  return out + nat_lines(config.nat) + subscriber_line(config.subscribers);
+  return out + nat_lines(config.nat) + static_lines(config) +
+         subscriber_line(config.subscribers);
 }
 
 bool use_hugepages(const EalConfig& eal) {

@@ -58,7 +58,16 @@ std::vector<Arp::PortAddresses> arp_ports(const Config& config,
     if (port.is_public) {
       for (const config::Ipv4Range& range : config.nat.external) {
         for (uint64_t a = range.first.host(); a <= range.last.host(); ++a) {
-          addresses.also.push_back(Ipv4Address::from_host(static_cast<uint32_t>(a)));
+          addresses.also.push_back({Ipv4Address::from_host(static_cast<uint32_t>(a)), 32});
+        }
+      }
+      for (const SubscriberConfig& subscriber : config.subscribers) {
+        if (const auto& address = subscriber.external_address) {
+          addresses.also.push_back({*address, 32});
+        }
+        // Others come by way of a route to us.
+        for (const Ipv4Prefix& prefix : subscriber.routed) {
+          if (port.address.prefix().contains(prefix.address)) addresses.also.push_back(prefix);
         }
       }
     }
@@ -85,8 +94,11 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
       by_slot_(tunnels.slots(), kNobody) {
+  uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
     subscribers_[i].config = &config.subscribers[i];
+    subscribers_[i].first_forward = forwards;
+    forwards += static_cast<uint32_t>(config.subscribers[i].forwards.size());
     subscribers_[i].limits_profile = limits_profiles[i];
     by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }

@@ -44,6 +44,7 @@ struct ControlCounters {
 struct Subscriber {
   const SubscriberConfig* config = nullptr;
   uint16_t limits_profile = 0;
+  uint32_t first_forward = 0;  // in Forwards
   std::optional<tunnel::RemoteIdentity> identity;  // made at the first handshake
   std::optional<tunnel::Peer> peer;                // while it has a tunnel
   tunnel::Tai64n last_stamp{};                     // outlives the tunnel (replay)

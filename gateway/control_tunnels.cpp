@@ -155,8 +155,15 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.address = subscriber.address;
   message.router = config_.pools[subscriber.config->pool].router;
   message.limits_profile = subscriber.limits_profile;
+  message.first_forward = subscriber.first_forward;
+  message.forward_count = static_cast<uint16_t>(subscriber.config->forwards.size());
+  message.external_address = subscriber.config->external_address.value_or(Ipv4Address{});
   for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
     message.prefixes[message.prefix_count++] = prefix;
+  }
+  for (const Ipv4Prefix& prefix : subscriber.config->routed) {
+    message.prefixes[message.prefix_count++] = prefix;
+    ++message.routed_count;
   }
   tell_worker(message);
   spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);

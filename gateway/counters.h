@@ -33,7 +33,7 @@ namespace adit::gateway {
   X(no_mapping) X(rate_limited) X(mapping_limit) X(port_limit) X(pool_exhausted)          \
   X(unsolicited_syn) X(syn_table_full) X(filtered) X(session_limit)                       \
   X(session_table_full)                                                                   \
-  X(no_session) X(send_counter_exhausted)                                                 \
+  X(no_tunnel) X(no_session) X(send_counter_exhausted)                                    \
   /* the way out, and limits of our own */                                                \
   X(neighbour_unresolved) X(neighbour_table_full) X(control_ring_full) X(tx_full)         \
   X(no_buffer) X(stale_tunnel)

@@ -555,7 +555,9 @@ bool Pipeline::is_known_destination(uint32_t raw) {
 bool Pipeline::is_known_remote(uint32_t raw) {
   uint32_t& known = place_in(known_remotes_, raw);
   if (known == raw) [[likely]] return raw != 0;
-  if (!is_foreign_host(Ipv4Address{Be32::from_raw(raw)})) return false;
+  const Ipv4Address address{Be32::from_raw(raw)};
+  // Whether one of an inner network may be outside changes with who is inside.
+  if (!is_foreign_host(address) || is_own_network(address)) return false;
   known = raw;
   return true;
 }
@@ -591,6 +593,8 @@ void Pipeline::refresh_line(const Tunnel& tunnel) {
   const auto& blocks = subscriber.blocks;
   line.block_first = blocks[0].first;
   line.block_bits = static_cast<uint8_t>(std::bit_width(blocks[0].ports | 1u) - 1);
+  // A source that does not leave by the translator's mapping alone goes through the stages.
+  if (!tunnel.external_address.is_zero() || tunnel.forward_count != 0) line.block_bits = 0;
   line.more_blocks = std::any_of(blocks + 1, blocks + nat::kBlocksMax,
                                  [](const auto& block) { return block.ports != 0; });
   line.index = Le32::from_host(session.local_index).raw();

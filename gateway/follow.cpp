@@ -64,7 +64,8 @@ Fate Pipeline::sort_fragment(Packet& packet) {
     return follow(packet);
   }
   if (at_pool) return go_inbound(packet);
-  return ip.destination == port.address.address ? Fate::local_fragment : Fate::not_our_address;
+  if (ip.destination == port.address.address) return Fate::local_fragment;
+  return port.is_public && passes_unmapped_ ? enter_unmapped(packet) : Fate::not_our_address;
 }
 
 // The first fragment of a packet to our tunnel endpoint.

@@ -5,7 +5,7 @@ namespace adit::gateway {
 
 bool Pipeline::is_foreign_host(Ipv4Address address) const {
   if (address.is_multicast() || address.is_broadcast() || address.is_loopback() ||
-      address.is_zero() || nat_.is_pool_address(address)) {
+      address.is_zero() || nat_.is_pool_address(address) || owner_of(address)) {
     return false;
   }
   for (const PortView& port : settings_.ports) {
@@ -17,7 +17,8 @@ bool Pipeline::is_foreign_host(Ipv4Address address) const {
 // Nobody out there may speak from our own addresses, or from one that is no single host.
 Fate Pipeline::check_public_source(Packet& packet) {
   if (packet.hairpin) return Fate::next;  // its source is one that we have just given it
-  return is_foreign_host(packet.ip().source) ? Fate::next : Fate::bad_source;
+  const Ipv4Address source = packet.ip().source;
+  return is_foreign_host(source) && !is_inside(source) ? Fate::next : Fate::bad_source;
 }
 
 Fate Pipeline::find_mapping(Packet& packet) {
@@ -40,13 +41,22 @@ Fate Pipeline::find_mapping(Packet& packet) {
     constexpr uint8_t kTimestampReply = 14;  // RFC 792
     if (type != kIcmpEchoReply && type != kTimestampReply) return Fate::icmp_unsupported;
   }
-  packet.mapping = nat_.find_inbound(packet.ip().destination, packet.protocol,
-                                     packet.parsed.destination_port, now_s_);
+  packet.mapping = find_inbound(packet, packet.destination());
   if (packet.mapping == nullptr) [[unlikely]] {
     return refuse(packet, Fate::no_mapping);
   }
   packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
   return Fate::next;
+}
+
+// The translator's port of a static forward is reserved, so that it knows of no mapping there.
+nat::Mapping* Pipeline::find_inbound(const Packet& packet, const Endpoint& external) {
+  nat::Mapping* const mapping =
+      nat_.find_inbound(external.address, packet.protocol, external.port, now_s_);
+  if (mapping != nullptr || forwards_ == nullptr) [[likely]] {
+    return mapping;
+  }
+  return forwards_->find_inbound(packet.protocol, external);
 }
 
 // A packet that nobody inside has asked for. If it opens a TCP connection, its sender may hear so
@@ -70,8 +80,7 @@ Fate Pipeline::find_mapping_of_error(Packet& packet) {
   if (quoted.source != packet.ip().destination) return Fate::icmp_no_mapping;
   uint32_t slot = 0;
   if (nat::protocol_of(quoted.protocol, packet.protocol)) {
-    packet.mapping =
-        nat_.find_inbound(quoted.source, packet.protocol, quoted.source_port, now_s_);
+    packet.mapping = find_inbound(packet, {quoted.source, quoted.source_port});
     if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
     slot = packet.mapping->tunnel_slot;
   } else {
@@ -86,9 +95,12 @@ Fate Pipeline::find_mapping_of_error(Packet& packet) {
 }
 
 // Errors are let through whoever sends them (RFC 4787 REQ-12a); a protocol without ports has a
-// mapping for each remote anyway.
+// mapping for each remote anyway, and a forward is for everybody.
 Fate Pipeline::filter_inbound(Packet& packet) {
-  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
+  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr ||
+      packet.mapping->is_forward) {
+    return Fate::next;
+  }
   if (filter_->admits(*packet.mapping, packet.source(), now_s_)) return Fate::next;
   return refuse(packet, Fate::filtered);
 }
@@ -117,7 +129,8 @@ Fate Pipeline::translate_inbound(Packet& packet) {
     if (fate != Fate::next) return fate;
   }
   if (packet.portless != nullptr && !packet.is_icmp_error) {
-    translate_portless(packet.bytes(), packet.parsed, *packet.portless, false);
+    nat::translate_address(packet.bytes(), packet.parsed, *packet.portless,
+                           nat::Direction::inbound);
   } else if (packet.is_icmp_error) {
     // Neither refreshes nor deletes (RFC 5508 REQ-6).
     const nat::Mapping& mapping = packet.portless != nullptr ? *packet.portless : *packet.mapping;

@@ -139,6 +139,11 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
       }
     }
   }
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    for (const ForwardConfig& forward : subscriber.forwards) {
+      settings.reserved.push_back({forward.external.address, forward.external.port.host()});
+    }
+  }
   settings.first_port = config.nat.ports.first;
   settings.last_port = config.nat.ports.last;
   settings.first_block_ports = static_cast<uint16_t>(config.nat.first_block_ports);
@@ -187,7 +192,13 @@ PipelineSettings pipeline_settings(const Config& config,
   settings.uplink = static_cast<uint8_t>(config.uplink);
   settings.public_port = static_cast<uint8_t>(config.public_port);
   settings.tunnel_endpoint = config.tunnel_endpoint();
-  for (const PoolConfig& pool : config.pools) settings.inner_networks.push_back(pool.network);
+  for (const PoolConfig& pool : config.pools) {
+    settings.inner_networks.push_back(pool.network);
+    settings.inner_routers.push_back(pool.router);
+  }
+  settings.tunnel_to_tunnel = config.tunnel.tunnel_to_tunnel;
+  settings.inner_networks_outside = config.nat.inner_networks_outside;
+  settings.exempt = config.nat.exempt;
   settings.mss_clamp = config.nat.mss_clamp;
   settings.hairpin = config.nat.hairpin;
   return settings;
@@ -198,6 +209,31 @@ uint64_t random64() {
   while (getrandom(&value, sizeof value, 0) != sizeof value) {
   }
   return value;
+}
+
+// The addresses that are subscribers' own outside: nobody's, until their tunnels open.
+void reserve_outer_routes(const Config& config, std::optional<TunnelRoutes>& routes) {
+  std::vector<Ipv4Prefix> prefixes;
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    prefixes.insert(prefixes.end(), subscriber.routed.begin(), subscriber.routed.end());
+    if (subscriber.external_address) prefixes.push_back({*subscriber.external_address, 32});
+  }
+  if (prefixes.empty()) return;
+  routes.emplace("outer_routes", static_cast<unsigned>(prefixes.size()));
+  for (const Ipv4Prefix& prefix : prefixes) routes->add(prefix, TunnelRoutes::kNobody);
+}
+
+// In the order of subscribers: each knows where its own begin (control.cpp).
+std::vector<Forwards::Forward> all_forwards(const Config& config) {
+  std::vector<Forwards::Forward> forwards;
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    for (const ForwardConfig& from : subscriber.forwards) {
+      Forwards::Forward forward{.external = from.external, .internal = from.to};
+      nat::protocol_of(from.protocol, forward.protocol);
+      forwards.push_back(forward);
+    }
+  }
+  return forwards;
 }
 
 // The worker's thread. It ends before anything that it works on, whatever happens here.
@@ -267,10 +303,14 @@ void run(const Config& config) {
   PortlessMappings portless("portless", kPortlessMappings, settings.timeouts.udp_s);
   Fragments fragments("fragments", {kFragmentedDatagrams, kHeldFragments, tunnels.slots()});
   Reassembly reassembly(kOuterReassemblies);
-  std::optional<InnerRoutes> inner_routes;
-  if (config.tunnel.tunnel_to_tunnel) {
+  std::optional<TunnelRoutes> inner_routes;
+  if (config.inner_addresses_are_unique()) {
     inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
   }
+  std::optional<TunnelRoutes> outer_routes;
+  reserve_outer_routes(config, outer_routes);
+  std::optional<Forwards> forwards;
+  if (const auto all = all_forwards(config); !all.empty()) forwards.emplace("forwards", all);
   std::optional<HeldSyns> held_syns;
   if (config.nat.answer_unsolicited_syn) held_syns.emplace("held_syns", kHeldSyns);
   const Filter::Settings filtering = filter_settings(config, settings.timeouts);
@@ -282,7 +322,9 @@ void run(const Config& config) {
       path,
       Pipeline::Tables{tunnels, nat, portless, fragments, reassembly, neighbours,
                        inner_routes ? &*inner_routes : nullptr,
-                       held_syns ? &*held_syns : nullptr, filter ? &*filter : nullptr},
+                       held_syns ? &*held_syns : nullptr, filter ? &*filter : nullptr,
+                       outer_routes ? &*outer_routes : nullptr,
+                       forwards ? &*forwards : nullptr},
       crypto, pool.get(), counters);
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);

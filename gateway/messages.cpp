@@ -58,12 +58,25 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.router = message.router;
   tunnel.prefix_count = message.prefix_count;
   tunnel.prefixes = message.prefixes;
+  tunnel.routed_count = message.routed_count;
+  tunnel.external_address = message.external_address;
   set_address(tunnel, message.address);
   if (inner_routes_ != nullptr) {
-    for (unsigned i = 0; i < tunnel.prefix_count; ++i) {
-      inner_routes_->add(tunnel.prefixes[i], tunnel.slot);
+    for (const Ipv4Prefix& prefix : tunnel.inner_prefixes()) {
+      inner_routes_->add(prefix, tunnel.slot);
     }
   }
+  if (outer_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.routed_prefixes()) {
+      outer_routes_->add(prefix, tunnel.slot);
+    }
+    if (!tunnel.external_address.is_zero()) {
+      outer_routes_->add({tunnel.external_address, 32}, tunnel.slot);
+    }
+  }
+  tunnel.first_forward = message.first_forward;
+  tunnel.forward_count = message.forward_count;
+  if (tunnel.forward_count != 0) forwards_->open(tunnel);
   nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_);
   refresh_line(tunnel);
 }
@@ -73,10 +86,17 @@ void Pipeline::close_tunnel(const ToWorker& message) {
   if (!tunnel.active) return;
   nat_.detach(tunnel.subscriber, now_s_);
   set_address(tunnel, {});
+  if (tunnel.forward_count != 0) forwards_->close(tunnel);
   if (inner_routes_ != nullptr) {
-    for (unsigned i = 0; i < tunnel.prefix_count; ++i) {
-      inner_routes_->remove(tunnel.prefixes[i], tunnel.slot);
+    for (const Ipv4Prefix& prefix : tunnel.inner_prefixes()) {
+      inner_routes_->remove(prefix, tunnel.slot);
     }
+  }
+  if (outer_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.routed_prefixes()) {
+      outer_routes_->vacate(prefix, tunnel.slot);
+    }
+    outer_routes_->vacate({tunnel.external_address, 32}, tunnel.slot);
   }
   tunnel = Tunnel{};  // the keys too
   tunnels_.line(message.slot) = TunnelLine{};
@@ -105,8 +125,15 @@ void Pipeline::install_session(const ToWorker& message) {
 // For a person who looks: bounded, and the list is cut rather than the traffic held up.
 void Pipeline::list_mappings(const Tunnel& tunnel) {
   nat::Mapping mappings[kListedMappingsMax];
-  const unsigned count =
-      tunnel.active ? nat_.list(tunnel.subscriber, mappings, now_s_) : 0;
+  unsigned count = 0;
+  if (tunnel.forward_count != 0) {
+    for (const nat::Mapping& forward : forwards_->of(tunnel)) {
+      if (count < kListedMappingsMax) mappings[count++] = forward;
+    }
+  }
+  if (tunnel.active) {
+    count += nat_.list(tunnel.subscriber, std::span(mappings).subspan(count), now_s_);
+  }
   for (unsigned i = 0; i < count; ++i) {
     ToControl item;
     item.kind = ToControl::mapping;
@@ -114,6 +141,7 @@ void Pipeline::list_mappings(const Tunnel& tunnel) {
     item.from = mappings[i].internal;
     item.external = mappings[i].external;
     item.protocol = mappings[i].protocol;
+    item.is_forward = mappings[i].is_forward;
     hand_to_control(item);
   }
   ToControl end;

@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, mtu, router, prefixes, limits profile
+    open_tunnel,      // slot, epoch, mtu, router, addresses, prefixes, forwards, limits profile
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot
@@ -35,13 +35,17 @@ struct ToWorker {
   Kind kind = open_tunnel;
   uint8_t port = 0;
   uint8_t prefix_count = 0;
+  uint8_t routed_count = 0;  // of the prefixes, the last ones
   uint16_t mtu_bytes = 0;
   uint16_t limits_profile = 0;  // index into nat::Settings::limits
+  uint16_t forward_count = 0;
+  uint32_t first_forward = 0;   // in Forwards
   uint32_t slot = 0;
   uint32_t epoch = 0;
   Endpoint remote;
   MacAddress mac;
   Ipv4Address address;
+  Ipv4Address external_address;
   Ipv4Address router;
   std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};
   tunnel::Session session;
@@ -56,13 +60,13 @@ struct ToControl {
     dhcp,       // packet: inner IPv4 packet to UDP port 67; slot, epoch
     arp,        // packet: the ARP packet behind the Ethernet header; port
     resolve,    // port, address: a neighbour is wanted
-    mapping,    // slot, from: the internal endpoint, external, protocol
+    mapping,    // slot, from: the internal endpoint, external, protocol, is_forward
     mappings_end,
   };
   Kind kind = handshake;
   uint8_t port = 0;
   uint8_t protocol = 0;  // nat::Protocol
-  uint8_t zero = 0;
+  bool is_forward = false;
   Endpoint from;
   Endpoint external;
   uint32_t slot = 0;

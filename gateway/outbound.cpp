@@ -203,11 +203,24 @@ bool Pipeline::is_own_network(Ipv4Address address) const {
   return false;
 }
 
+// RFC 4787 REQ-7: where inner networks are in use outside as well, an address of theirs means a
+// host outside, unless it is ours or that of a client which others may reach by it.
+bool Pipeline::is_inside(Ipv4Address address) const {
+  if (!is_own_network(address)) [[likely]] {
+    return false;
+  }
+  if (!settings_.inner_networks_outside) return true;
+  for (const Ipv4Address router : settings_.inner_routers) {
+    if (address == router) return true;
+  }
+  return settings_.tunnel_to_tunnel && inner_routes_->find(address).has_value();
+}
+
 // Whether check_inner_destination() lets every packet to this address pass.
 bool Pipeline::is_ordinary_destination(Ipv4Address address) const {
   return !address.is_multicast() && !address.is_broadcast() && !address.is_loopback() &&
-         !address.is_zero() && inner_routes_ == nullptr && !is_own_network(address) &&
-         !nat_.is_pool_address(address);
+         !address.is_zero() && !settings_.tunnel_to_tunnel && !is_own_network(address) &&
+         !nat_.is_pool_address(address) && !is_exempt(address) && !owner_of(address);
 }
 
 Fate Pipeline::check_inner_destination(Packet& packet) {
@@ -222,11 +235,15 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     }
     return answer_inner_ping(packet);
   }
-  if (inner_routes_ != nullptr) {
+  if (settings_.tunnel_to_tunnel) {
     if (const auto slot = inner_routes_->find(to))
       return cross_to_tunnel(packet, tunnels_.at(*slot));
   }
-  if (is_own_network(to)) return Fate::tunnel_to_tunnel;
+  if (is_inside(to)) return Fate::tunnel_to_tunnel;
+  if (passes_unmapped_) {
+    const Fate fate = choose_way(packet);
+    if (fate != Fate::next || packet.way != Packet::Way::mapped || packet.hairpin) return fate;
+  }
   if (nat_.is_pool_address(to)) return check_hairpin(packet);
   if (must_follow(packet)) [[unlikely]] return follow(packet);
   return Fate::next;
@@ -321,7 +338,7 @@ Fate Pipeline::map_outbound(Packet& packet) {
   }
   nat::Subscriber& subscriber = packet.tunnel->subscriber;
   const Endpoint internal = packet.source();
-  packet.mapping = nat_.find_outbound(subscriber, packet.protocol, internal, now_s_);
+  packet.mapping = find_outbound(packet, internal);
   if (packet.mapping == nullptr) [[unlikely]] {
     nat::Refusal refusal = nat::Refusal::none;
     packet.mapping =
@@ -334,6 +351,16 @@ Fate Pipeline::map_outbound(Packet& packet) {
     refresh_line(*packet.tunnel);  // it may have a new block
   }
   return Fate::next;
+}
+
+// A static forward comes first, so that its endpoint has one external endpoint and no other.
+nat::Mapping* Pipeline::find_outbound(const Packet& packet, const Endpoint& internal) {
+  if (packet.tunnel->forward_count != 0) [[unlikely]] {
+    nat::Mapping* const forward =
+        forwards_->find_outbound(*packet.tunnel, packet.protocol, internal);
+    if (forward != nullptr) return forward;
+  }
+  return nat_.find_outbound(packet.tunnel->subscriber, packet.protocol, internal, now_s_);
 }
 
 Fate Pipeline::map_portless_outbound(Packet& packet) {
@@ -363,16 +390,18 @@ Fate Pipeline::map_error_outbound(Packet& packet) {
   if (!nat::parse_quoted(packet.span(), packet.parsed, packet.quoted)) return Fate::icmp_bad_quote;
   if (!nat::protocol_of(packet.quoted.protocol, packet.protocol)) return Fate::icmp_no_mapping;
   const Endpoint internal{packet.quoted.destination, packet.quoted.destination_port};
-  packet.mapping =
-      nat_.find_outbound(packet.tunnel->subscriber, packet.protocol, internal, now_s_);
+  packet.mapping = find_outbound(packet, internal);
   if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
   packet.is_icmp_error = true;
   return Fate::next;
 }
 
-// An error opens nothing: it answers what has come in already.
+// An error opens nothing: it answers what has come in already. A forward is open to all.
 Fate Pipeline::open_filter(Packet& packet) {
-  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr) return Fate::next;
+  if (filter_ == nullptr || packet.is_icmp_error || packet.portless != nullptr ||
+      packet.mapping->is_forward) {
+    return Fate::next;
+  }
   const Filter::Refusal refusal = filter_->open(*packet.mapping, packet.destination(), now_s_);
   if (refusal == Filter::Refusal::none) return Fate::next;
   // RFC 5508 REQ-8: without room to remember the remote, its answer could not come in.
@@ -382,8 +411,9 @@ Fate Pipeline::open_filter(Packet& packet) {
 
 Fate Pipeline::translate_outbound(Packet& packet) {
   if (packet.portless != nullptr) {
-    translate_portless(packet.bytes(), packet.parsed, *packet.portless, true);
-    return send_to_internet(packet.mbuf);
+    nat::translate_address(packet.bytes(), packet.parsed, *packet.portless,
+                           nat::Direction::outbound);
+    return packet.hairpin ? turn_round(packet) : send_to_internet(packet.mbuf);
   }
   if (!packet.parsed.is_fragment) [[likely]] {
     return rewrite_outbound(packet);
@@ -420,8 +450,11 @@ Fate Pipeline::rewrite_outbound(Packet& packet) {
 // The packet has its external source now (RFC 4787 REQ-9a, RFC 5382 REQ-8a) and comes in as if it
 // had been received from outside.
 Fate Pipeline::turn_round(Packet& packet) {
-  if (!packet.is_icmp_error) packet.parsed.source_port = packet.mapping->external.port;
   ++counters_.hairpinned;
+  if (packet.to != nullptr) return enter_tunnel(packet, *packet.to);
+  if (packet.mapping != nullptr && !packet.is_icmp_error) {
+    packet.parsed.source_port = packet.mapping->external.port;
+  }
   return go_inbound(packet);
 }
 

@@ -25,6 +25,9 @@ struct Packet {
   bool plain = false;        // came as type 5
   bool is_icmp_error = false;
   bool hairpin = false;  // from inside to an external address of ours: goes out and comes back
+  enum class Way : uint8_t { mapped, as_is, one_to_one };
+  Way way = Way::mapped;  // outbound: how its source is translated (unmapped.cpp)
+  Tunnel* to = nullptr;   // hairpinned to a subscriber's own address: its tunnel
   nat::Protocol protocol = nat::Protocol::udp;
   ParsedIpv4 parsed;         // of the IPv4 packet at the first byte
   nat::QuotedPacket quoted;  // of an ICMP error

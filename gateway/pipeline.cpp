@@ -53,6 +53,7 @@ Fate Pipeline::go_on_outbound(Packet& packet) {
               &Pipeline::check_inner_source,       // it must be the tunnel's; DHCP leaves here
               &Pipeline::check_inner_destination,  // pings to ourselves are answered here
               &Pipeline::forward_outbound,         // TTL, size, MSS
+              &Pipeline::leave_unmapped,           // what needs no mapping is sent
               &Pipeline::map_outbound,             // internal endpoint -> external endpoint
               &Pipeline::open_filter,              // who is sent to may answer
               &Pipeline::translate_outbound);      // rewrite the source; send, or turn round
@@ -113,6 +114,7 @@ void Pipeline::sweep(uint64_t now_ns) {
 Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
                    rte_mempool* pool, Counters& counters)
     : settings_(settings),
+      passes_unmapped_(!settings.exempt.empty() || tables.outer_routes != nullptr),
       tunnels_(tables.tunnels),
       nat_(tables.nat),
       portless_(tables.portless),
@@ -121,8 +123,10 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       crypto_(crypto),
       neighbours_(tables.neighbours),
       inner_routes_(tables.inner_routes),
+      outer_routes_(tables.outer_routes),
       held_syns_(tables.held_syns),
       filter_(tables.filter),
+      forwards_(tables.forwards),
       pool_(pool),
       counters_(counters) {
   prepare_express();
@@ -229,7 +233,7 @@ Fate Pipeline::sort_by_journey(Packet& packet) {
   }
   if (port.is_public && nat_.is_pool_address(destination.address)) return go_inbound(packet);
   if (destination.address == port.address.address) return answer_local(packet);
-  return Fate::not_our_address;
+  return port.is_public && passes_unmapped_ ? enter_unmapped(packet) : Fate::not_our_address;
 }
 
 }  // namespace adit::gateway

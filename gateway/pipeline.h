@@ -1,6 +1,7 @@
 // The way of a packet through one worker. pipeline.cpp tells it top to bottom; outbound.cpp and
-// inbound.cpp hold the stages of the two journeys, follow.cpp what is different for fragments,
-// send.cpp what all end with, and answers.cpp the packets that the gateway itself has to say.
+// inbound.cpp hold the stages of the two journeys, unmapped.cpp what is different for packets that
+// are not translated by a mapping, follow.cpp for fragments, send.cpp what all end with, and
+// answers.cpp the packets that the gateway itself has to say.
 //
 // Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
 // logs, waits or makes a system call.
@@ -15,9 +16,10 @@
 #include "gateway/crypto.h"
 #include "gateway/filter.h"
 #include "gateway/express.h"
+#include "gateway/forwards.h"
 #include "gateway/held_syns.h"
 #include "gateway/fragments.h"
-#include "gateway/inner_routes.h"
+#include "gateway/tunnel_routes.h"
 #include "gateway/messages.h"
 #include "gateway/neighbours.h"
 #include "gateway/packet.h"
@@ -54,6 +56,10 @@ struct PipelineSettings {
   uint8_t public_port = 0;
   Endpoint tunnel_endpoint;           // our own outer address and port
   std::vector<Ipv4Prefix> inner_networks;
+  std::vector<Ipv4Address> inner_routers;  // our own addresses in them
+  bool tunnel_to_tunnel = false;  // may clients reach each other by inner addresses?
+  bool inner_networks_outside = false;  // are addresses of those networks in use outside as well?
+  std::vector<Ipv4Prefix> exempt;       // networks outside that see inner addresses
   bool mss_clamp = true;
   bool hairpin = true;  // may clients reach each other by external endpoints?
   bool express = true;  // off: every packet through the stages, to hold one against the other
@@ -70,8 +76,10 @@ struct TxQueue {
 class Pipeline {
  public:
   // Everything referred to outlives the pipeline, which is its only user. `inner_routes` is null
-  // where traffic from tunnel to tunnel is not allowed, `held_syns` where policy leaves unsolicited
-  // SYNs without an answer, `filter` where everything is filtered endpoint-independently.
+  // where neither tunnel_to_tunnel nor exempt needs it, `outer_routes` where no subscriber has
+  // addresses of its own outside, `held_syns` where policy leaves unsolicited
+  // SYNs without an answer, `filter` where everything is filtered endpoint-independently,
+  // `forwards` where there are none.
   struct Tables {
     TunnelTable& tunnels;
     nat::Nat& nat;
@@ -79,9 +87,11 @@ class Pipeline {
     Fragments& fragments;
     Reassembly& reassembly;
     Neighbours& neighbours;
-    InnerRoutes* inner_routes;
+    TunnelRoutes* inner_routes;
     HeldSyns* held_syns;
     Filter* filter;
+    TunnelRoutes* outer_routes = nullptr;
+    Forwards* forwards = nullptr;
   };
   Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
            rte_mempool* pool, Counters& counters);
@@ -161,6 +171,7 @@ class Pipeline {
   Fate check_hairpin(Packet& packet);
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
+  nat::Mapping* find_outbound(const Packet& packet, const Endpoint& internal);
   Fate map_portless_outbound(Packet& packet);
   Fate open_filter(Packet& packet);
   Fate translate_outbound(Packet& packet);
@@ -172,12 +183,23 @@ class Pipeline {
   // inbound.cpp: from the Internet into a tunnel
   Fate check_public_source(Packet& packet);
   Fate find_mapping(Packet& packet);
+  nat::Mapping* find_inbound(const Packet& packet, const Endpoint& external);
   Fate find_mapping_of_error(Packet& packet);
   Fate refuse(const Packet& packet, Fate reason);
   Fate filter_inbound(Packet& packet);
   Fate forward_inbound(Packet& packet);
   Fate translate_inbound(Packet& packet);
   Fate wrap(Packet& packet);
+
+  // unmapped.cpp: what no mapping translates
+  bool is_exempt(Ipv4Address address) const;
+  std::optional<uint32_t> owner_of(Ipv4Address address) const;
+  Fate choose_way(Packet& packet);
+  Fate check_unmapped_hairpin(Packet& packet);
+  Fate leave_unmapped(Packet& packet);
+  Fate enter_unmapped(Packet& packet);
+  Fate enter_tunnel(Packet& packet, Tunnel& tunnel);
+  Fate rewrite_one_to_one(Packet& packet, nat::Direction direction);
 
   // follow.cpp: fragments
   Fate sort_fragment(Packet& packet);
@@ -230,9 +252,11 @@ class Pipeline {
 
   bool is_own_network(Ipv4Address address) const;
   bool is_ordinary_destination(Ipv4Address address) const;
+  bool is_inside(Ipv4Address address) const;  // and so never outside
   bool is_foreign_host(Ipv4Address address) const;  // one host, and not ourselves
 
   const PipelineSettings settings_;
+  const bool passes_unmapped_;  // is there any work for unmapped.cpp?
   TunnelTable& tunnels_;
   nat::Nat& nat_;
   PortlessMappings& portless_;
@@ -240,9 +264,11 @@ class Pipeline {
   Reassembly& reassembly_;
   Crypto& crypto_;
   Neighbours& neighbours_;
-  InnerRoutes* const inner_routes_;
+  TunnelRoutes* const inner_routes_;
+  TunnelRoutes* const outer_routes_;
   HeldSyns* const held_syns_;
   Filter* const filter_;
+  Forwards* const forwards_;
   rte_mempool* pool_;
   Counters& counters_;
 

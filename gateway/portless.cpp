@@ -16,14 +16,6 @@ namespace {
 
 inline constexpr unsigned kSweptAtATime = 16;
 
-// Protocols whose checksum covers a pseudo-header: DCCP (RFC 4340 §5.1) and UDP-Lite (RFC 3828
-// §3.1). In both it stands at byte 6.
-inline constexpr uint8_t kIpDccp = 33;
-inline constexpr uint8_t kIpUdpLite = 136;
-inline constexpr unsigned kChecksumOffset = 6;
-
-bool covers_addresses(uint8_t protocol) { return protocol == kIpDccp || protocol == kIpUdpLite; }
-
 }  // namespace
 
 PortlessMappings::PortlessMappings(const char* name, unsigned entries, uint32_t timeout_s)
@@ -153,22 +145,6 @@ void PortlessMappings::sweep(TunnelTable& tunnels, uint32_t now_s) {
     if (!entry.used) continue;
     Tunnel& tunnel = tunnels.at(entry.mapping.tunnel_slot);
     if (is_over(entry, tunnel, now_s)) remove(entry, tunnel);
-  }
-}
-
-void translate_portless(uint8_t* packet, const ParsedIpv4& parsed, const nat::Mapping& mapping,
-                        bool is_outbound) {
-  auto& ip = *reinterpret_cast<Ipv4Header*>(packet);
-  ChecksumDelta delta = ChecksumDelta::from_raw(mapping.l3_delta);
-  if (!is_outbound) delta = delta.inverse();
-  ip.checksum = delta.apply(ip.checksum);
-  (is_outbound ? ip.source : ip.destination) =
-      is_outbound ? mapping.external.address : mapping.internal.address;
-  const unsigned at = parsed.header_bytes + kChecksumOffset;
-  if (covers_addresses(parsed.protocol) && parsed.is_first_fragment &&
-      at + sizeof(Be16) <= parsed.total_bytes) {
-    auto& checksum = *reinterpret_cast<Be16*>(packet + at);
-    checksum = udp_checksum_to_send(delta.apply(checksum));
   }
 }
 

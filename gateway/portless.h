@@ -2,7 +2,7 @@
 // There is nothing but addresses to tell them apart, so a mapping is for one remote: (protocol,
 // remote, external address) belongs to one internal address, and a second that wants the same is
 // refused. Such packets are translated by address alone; SCTP's checksum does not cover addresses
-// (RFC 9260 §6.8), and the few protocols whose checksum does are updated (portless.cpp).
+// (RFC 9260 §6.8), and the few protocols whose checksum does are updated (translate_address).
 //
 // Writer and reader: the worker.
 #pragma once
@@ -78,10 +78,5 @@ class PortlessMappings {
   unsigned live_ = 0;
   size_t hand_ = 0;
 };
-
-// Rewrites one address of a packet without ports: the source outbound, the destination inbound.
-// `parsed` is of a whole packet or a first fragment.
-void translate_portless(uint8_t* packet, const ParsedIpv4& parsed, const nat::Mapping& mapping,
-                        bool is_outbound);
 
 }  // namespace adit::gateway

@@ -257,7 +257,8 @@ std::string StatusServer::mappings_answer() const {
     list.push_back({{"tunnel", item.slot},
                     {"protocol", kNames[item.protocol % std::size(kNames)]},
                     {"internal", item.from.to_string()},
-                    {"external", item.external.to_string()}});
+                    {"external", item.external.to_string()},
+                    {"is_forward", item.is_forward}});
   }
   return Json{{"mappings", list}}.dump(2) + "\n";
 }

@@ -22,6 +22,13 @@ bool Tunnel::owns(Ipv4Address source) const {
   return false;
 }
 
+bool Tunnel::is_routed(Ipv4Address source) const {
+  for (const Ipv4Prefix& prefix : routed_prefixes()) {
+    if (prefix.contains(source)) return true;
+  }
+  return false;
+}
+
 TunnelTable::TunnelTable(unsigned slots)
     : mask_(slots - 1),
       line_memory_(slots * sizeof(TunnelLine)),

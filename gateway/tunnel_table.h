@@ -49,6 +49,7 @@ inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
 struct alignas(64) Tunnel {
   bool active = false;
   uint8_t prefix_count = 0;
+  uint8_t routed_count = 0;  // of the prefixes, the last ones: of the Internet, not translated
   uint16_t portless_mappings = 0;  // how many it has in PortlessMappings
   uint16_t mtu_bytes = 0;  // of an inner packet
   uint32_t filter_sessions = 0;  // how many it has in Filter
@@ -56,15 +57,25 @@ struct alignas(64) Tunnel {
   uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel
   Endpoint remote;                // where its packets come from; zero until a session is confirmed
   Ipv4Address inner_address;      // zero until leased
+  Ipv4Address external_address;   // its alone, one to one with inner_address; zero: none
   Ipv4Address router;             // our own address inside, which speaks for us in ICMP errors
   uint32_t icmp_errors_left = 0;  // of this second's, see kIcmpErrorsPerTunnel
   uint32_t icmp_errors_at_s = 0;
+  uint32_t first_forward = 0;     // where its static forwards stand in Forwards
+  uint16_t forward_count = 0;     // 0: it has none
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
-  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // a LAN behind the client
+  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // behind the client
   nat::Subscriber subscriber;
   tunnel::SessionSet sessions;
 
   bool owns(Ipv4Address source) const;
+  bool is_routed(Ipv4Address source) const;
+  std::span<const Ipv4Prefix> inner_prefixes() const {
+    return {prefixes.data(), size_t{prefix_count} - routed_count};
+  }
+  std::span<const Ipv4Prefix> routed_prefixes() const {
+    return {prefixes.data() + prefix_count - routed_count, routed_count};
+  }
   // The session to send on, or nullptr.
   const tunnel::Session* sending(uint64_t now_ns) const {
     const tunnel::Session& current = sessions.at(tunnel::SessionSet::kCurrent);

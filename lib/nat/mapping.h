@@ -62,6 +62,7 @@ struct alignas(64) Mapping {
   uint16_t home_window = 0;  // in its block: where it is counted as spilled if it is not there
   uint16_t port_delta = 0;   // ICMP: rewriting the identifier alone
   uint16_t pool_index = 0;   // of external.address
+  bool is_forward = false;   // from the configuration: never idle, and admits anybody
 
   bool is_live() const { return state == MappingState::live; }
 };

@@ -1,5 +1,7 @@
 #include "lib/nat/translate.h"
 
+#include <cstddef>
+
 namespace adit::nat {
 namespace {
 
@@ -52,7 +54,53 @@ void translate(uint8_t* packet, const ParsedIpv4& parsed, const Mapping& mapping
   }
 }
 
+// Protocols whose checksum covers a pseudo-header: DCCP (RFC 4340 §5.1) and UDP-Lite (RFC 3828
+// §3.1). In both it stands at byte 6, as in UDP.
+constexpr uint8_t kIpDccp = 33;
+constexpr uint8_t kIpUdpLite = 136;
+
+// Where the transport checksum stands that covers addresses; 0: there is none.
+constexpr unsigned address_checksum_offset(uint8_t protocol) {
+  switch (protocol) {
+    case kIpTcp:
+      return offsetof(TcpHeader, checksum);
+    case kIpUdp:
+    case kIpDccp:
+    case kIpUdpLite:
+      return offsetof(UdpHeader, checksum);
+    default:
+      return 0;
+  }
+}
+
 }  // namespace
+
+void translate_address(uint8_t* packet, const ParsedIpv4& parsed, const Mapping& mapping,
+                       Direction direction) {
+  const bool is_outbound = direction == Direction::outbound;
+  auto* ip = header_at<Ipv4Header>(packet, 0);
+  ChecksumDelta delta = ChecksumDelta::from_raw(mapping.l3_delta);
+  if (!is_outbound) delta = delta.inverse();
+  ip->checksum = delta.apply(ip->checksum);
+  (is_outbound ? ip->source : ip->destination) =
+      is_outbound ? mapping.external.address : mapping.internal.address;
+  const unsigned offset = address_checksum_offset(parsed.protocol);
+  if (offset == 0 || !parsed.is_first_fragment ||
+      parsed.header_bytes + offset + sizeof(Be16) > parsed.total_bytes) {
+    return;
+  }
+  auto* checksum = header_at<Be16>(packet, parsed.header_bytes + offset);
+  switch (parsed.protocol) {
+    case kIpTcp:
+      *checksum = delta.apply(*checksum);
+      break;
+    case kIpUdp:
+      *checksum = delta.apply_udp(*checksum);
+      break;
+    default:
+      *checksum = udp_checksum_to_send(delta.apply(*checksum));
+  }
+}
 
 void translate_outbound(uint8_t* packet, const ParsedIpv4& parsed, const Mapping& mapping) {
   translate<Direction::outbound>(packet, parsed, mapping);

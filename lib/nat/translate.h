@@ -19,6 +19,11 @@ void translate_outbound(uint8_t* packet, const ParsedIpv4& parsed, const Mapping
 // Destination := mapping.internal.
 void translate_inbound(uint8_t* packet, const ParsedIpv4& parsed, const Mapping& mapping);
 
+// Rewrites the source (outbound) or destination (inbound) address and leaves ports and identifiers
+// as they are. Any protocol, any fragment; a transport checksum that covers addresses follows.
+void translate_address(uint8_t* packet, const ParsedIpv4& parsed, const Mapping& mapping,
+                       Direction direction);
+
 // TTL one less, header checksum updated. False and nothing changed if it would reach zero
 // (RFC 1812 §5.3.1).
 bool decrement_ttl(uint8_t* packet);

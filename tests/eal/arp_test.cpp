@@ -13,6 +13,7 @@ const MacAddress kTheirs{{2, 0, 0, 0, 0, 2}};
 const MacAddress kOther{{2, 0, 0, 0, 0, 3}};
 const Ipv4Address kOurAddress = Ipv4Address::from_octets(30, 1, 1, 10);
 const Ipv4Address kPoolAddress = Ipv4Address::from_octets(30, 1, 1, 20);
+const Ipv4Address kRouted = Ipv4Address::from_octets(30, 1, 1, 64);  // and seven more
 const Ipv4Address kNeighbour = Ipv4Address::from_octets(30, 1, 1, 1);
 
 class ArpTest : public testing::Test, private Arp::Sink {
@@ -37,7 +38,7 @@ class ArpTest : public testing::Test, private Arp::Sink {
   std::vector<Sent> sent_;
   std::vector<MacAddress> found_;
   unsigned lost_ = 0;
-  Arp arp_{{{kOurs, {kOurAddress, 24}, {kPoolAddress}}}, 8, *this};
+  Arp arp_{{{kOurs, {kOurAddress, 24}, {{kRouted, 29}, {kPoolAddress, 32}}}}, 8, *this};
 
  private:
   void send_arp(unsigned, const MacAddress& to, const ArpPacket& packet) override {
@@ -62,6 +63,14 @@ TEST_F(ArpTest, AnswersForItsOwnAndItsPoolsAddressesOnly) {
   }
   receive(kArpRequest, kTheirs, kNeighbour, Ipv4Address::from_octets(30, 1, 1, 21));
   EXPECT_TRUE(take_sent().empty());
+}
+
+TEST_F(ArpTest, AnswersForARoutedPrefixAndNotBesideIt) {
+  for (const auto& [host, answers] :
+       {std::pair<uint8_t, size_t>{63, 0}, {64, 1}, {71, 1}, {72, 0}}) {
+    receive(kArpRequest, kTheirs, kNeighbour, Ipv4Address::from_octets(30, 1, 1, host));
+    EXPECT_EQ(take_sent().size(), answers) << unsigned{host};
+  }
 }
 
 TEST_F(ArpTest, AnswersAnAddressProbe) {

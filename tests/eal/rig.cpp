@@ -121,11 +121,21 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.icmp_errors_per_second = 20;
   settings_.hairpin = options.hairpin;
   settings_.express = options.express;
+  settings_.inner_routers = {kRouter};
+  settings_.tunnel_to_tunnel = options.tunnel_to_tunnel;
+  settings_.inner_networks_outside = options.inner_networks_outside;
+  settings_.exempt = options.exempt;
 
   nat_settings_ = options.nat;
   nat_settings_.inbound_refresh = options.inbound_refresh;
   if (nat_settings_.pool.empty()) nat_settings_.pool = {external_address()};
   nat_settings_.reserved.push_back({external_address(), 8000});
+  for (const Forwards::Forward& forward : options.forwards) {
+    nat_settings_.reserved.push_back({forward.external.address, forward.external.port.host()});
+  }
+  if (!options.forwards.empty()) {
+    forwards_ = std::make_unique<Forwards>("test-forwards", options.forwards);
+  }
   const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
   memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
   nat_ = std::make_unique<nat::Nat>(
@@ -134,7 +144,15 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
       });
   tunnels_ = std::make_unique<TunnelTable>(16);
   crypto_ = std::make_unique<Crypto>(16);
-  if (options.tunnel_to_tunnel) inner_routes_ = std::make_unique<InnerRoutes>("test-routes", 64);
+  if (options.tunnel_to_tunnel || !options.exempt.empty()) {
+    inner_routes_ = std::make_unique<TunnelRoutes>("test-routes", 64);
+  }
+  if (!options.outer.empty()) {
+    outer_routes_ = std::make_unique<TunnelRoutes>("test-outer-routes", 64);
+    for (const Ipv4Prefix& prefix : options.outer) {
+      outer_routes_->add(prefix, TunnelRoutes::kNobody);
+    }
+  }
   if (options.answer_unsolicited_syn) {
     held_syns_ = std::make_unique<HeldSyns>("test-held-syns", kRigHeldSyns);
   }
@@ -155,7 +173,8 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   pipeline_ = std::make_unique<Pipeline>(
       settings_,
       Pipeline::Tables{*tunnels_, *nat_, *portless_, *fragments_, *reassembly_, *neighbours_,
-                       inner_routes_.get(), held_syns_.get(), filter_.get()},
+                       inner_routes_.get(), held_syns_.get(), filter_.get(),
+                       outer_routes_.get(), forwards_.get()},
       *crypto_, pool_, counters_);
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
@@ -219,6 +238,7 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   open.mtu_bytes = kMtu;
   open.router = kRouter;
   open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);
+  extend_open(open);
   pipeline_->take(open, now_ns_);
   const tunnel::Session session = make_session(slot, protection);
   install(slot, session);

@@ -80,6 +80,10 @@ struct RigOptions {
   std::array<Filtering, nat::kProtocols> filtering{};  // endpoint-independent
   bool inbound_refresh = true;
   bool express = true;  // false: every packet through the stages
+  bool inner_networks_outside = false;
+  std::vector<Ipv4Prefix> exempt = {};
+  std::vector<Ipv4Prefix> outer = {};  // subscribers' own addresses outside
+  std::vector<Forwards::Forward> forwards = {};  // their external addresses are the pool's
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
 };
 
@@ -90,8 +94,9 @@ class Rig : public testing::Test {
   void TearDown() override;
 
   // Opens tunnel `slot` with one session, confirmed by a heartbeat, and the inner address
-  // 192.168.1.(9 + slot).
+  // 192.168.1.(9 + slot); what else it is given, extend_open() says.
   FarEnd open_tunnel(uint32_t slot, Protection protection);
+  virtual void extend_open(ToWorker&) {}
   tunnel::Session make_session(uint32_t slot, Protection protection, uint8_t generation = 1);
   void install(uint32_t slot, const tunnel::Session& session);
   // Gives the pipeline a message of the control thread, with `packet` in a buffer.
@@ -139,7 +144,9 @@ class Rig : public testing::Test {
   std::unique_ptr<Fragments> fragments_;
   std::unique_ptr<Reassembly> reassembly_;
   std::unique_ptr<Neighbours> neighbours_;
-  std::unique_ptr<InnerRoutes> inner_routes_;
+  std::unique_ptr<TunnelRoutes> inner_routes_;
+  std::unique_ptr<TunnelRoutes> outer_routes_;
+  std::unique_ptr<Forwards> forwards_;
   std::unique_ptr<HeldSyns> held_syns_;
   std::unique_ptr<Filter> filter_;
   std::unique_ptr<Pipeline> pipeline_;

@@ -178,6 +178,15 @@ std::vector<Row> nat_rows() {
       {"PortsTooFewForABlock", nat("ports: 1025-1150"),
        "gw.yaml:4:14: nat.ports: 1025-1150 holds no whole block of 64 ports\n"},
       {"PortsForOneBlock", nat("ports: 1025-1151"), ""},
+      {"ExemptMalformed", nat("exempt: [10.0.0.1/8]"),
+       "gw.yaml:4:16: nat.exempt[0]: expected an IPv4 prefix such as 192.0.2.0/24, with no bits "
+       "set beyond its length, got \"10.0.0.1/8\"\n"},
+      {"ExemptTooMany",
+       nat("exempt: [10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, "
+           "10.6.0.0/16, 10.7.0.0/16, 10.8.0.0/16, 10.9.0.0/16, 11.0.0.0/16, 11.1.0.0/16, "
+           "11.2.0.0/16, 11.3.0.0/16, 11.4.0.0/16, 11.5.0.0/16, 11.6.0.0/16]"),
+       "gw.yaml:4:15: nat.exempt: 17 entries are more than the 16 that are supported\n"},
+      {"ExemptMayHoldThePools", nat("exempt: [0.0.0.0/0]"), ""},
   };
 }
 
@@ -232,6 +241,122 @@ std::vector<Row> subscriber_rows() {
        with(subscriber("a", 2, lan) + subscriber("b", 3, lan), "tunnel_to_tunnel: true"),
        "gw.yaml:6:17: subscribers[1].prefixes[0]: 10.0.0.0/24 overlaps 10.0.0.0/24 at "
        "gw.yaml:5\n"},
+      {"SameLanWhereANetworkOutsideSeesThem",
+       with(subscriber("a", 2, lan) + subscriber("b", 3, lan) + "nat: {exempt: [10.9.0.0/16]}\n"),
+       "gw.yaml:6:17: subscribers[1].prefixes[0]: 10.0.0.0/24 overlaps 10.0.0.0/24 at "
+       "gw.yaml:5\n"},
+  };
+}
+
+std::vector<Row> reach_rows() {
+  const auto with = [](const std::string& list) {
+    return file_of("ports: [{name: w, device: net_tap0, address: 30.1.1.10/24, next_hop: "
+                   "30.1.1.1}]\n", "", "", "subscribers:\n" + list);
+  };
+  const auto routed = [&](const std::string& prefixes) {
+    return with(subscriber("a", 2, "routed: [" + prefixes + "]"));
+  };
+  const auto external = [&](const std::string& address) {
+    return with(subscriber("a", 2, "external_address: " + address + ", address: 192.168.1.5"));
+  };
+  const std::string at = "gw.yaml:5:15: subscribers[0].routed[0]: ";
+  const std::string at_external = "gw.yaml:5:24: subscribers[0].external_address: ";
+  return {
+      {"RoutedInsideThePublicSubnetAndElsewhere", routed("30.1.1.64/29, 50.1.1.1"), ""},
+      {"RoutedHoldsThePort", routed("30.1.1.8/29"),
+       at + "30.1.1.8/29 holds the address of port \"w\"\n"},
+      {"RoutedHoldsTheNextHop", routed("30.1.1.0/30"),
+       at + "30.1.1.0/30 holds the next hop of port \"w\"\n"},
+      {"RoutedOverlapsExternal",
+       routed("40.1.1.0/29") + "nat: {external: [40.1.1.4-40.1.1.9]}\n",
+       at + "40.1.1.0/29 overlaps 40.1.1.4-40.1.1.9, which the NAT shares out (nat.external)\n"},
+      {"RoutedOverlapsPool", routed("192.168.0.0/16"),
+       at + "192.168.0.0/16 overlaps 192.168.1.0/24 of pool \"p\"\n"},
+      {"RoutedOfNobody", routed("0.0.0.0/0"),
+       at + "0.0.0.0/0 holds addresses that no host may have\n"},
+      {"RoutedToTwo",
+       with(subscriber("a", 2, "routed: [50.1.0.0/16]") +
+            subscriber("b", 3, "routed: [50.1.1.0/29]")),
+       "gw.yaml:6:15: subscribers[1].routed[0]: 50.1.1.0/29 overlaps 50.1.0.0/16 at gw.yaml:5\n"},
+      {"RoutedIsALan",
+       with(subscriber("a", 2, "prefixes: [50.1.0.0/16]") +
+            subscriber("b", 3, "prefixes: [50.1.0.0/16]") +
+            subscriber("c", 4, "routed: [50.1.1.0/29]")),
+       "gw.yaml:7:15: subscribers[2].routed[0]: 50.1.1.0/29 overlaps 50.1.0.0/16 at gw.yaml:5\n"},
+      {"TooManyRoutedAndPrefixes",
+       with(subscriber("a", 2,
+                       "prefixes: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, "
+                       "10.5.0.0/16], routed: [50.1.1.1, 50.1.1.2, 50.1.1.3, 50.1.1.4]")),
+       "gw.yaml:5:91: subscribers[0].routed: 9 entries, with those of prefixes, are more than the "
+       "8 that are supported\n"},
+      {"OneToOne", external("30.1.1.20"), ""},
+      {"OneToOneWithoutAFixedAddress", with(subscriber("a", 2, "external_address: 30.1.1.20")),
+       at_external + "needs a fixed address to be the same as\n"},
+      {"OneToOneIsShared", external("30.1.1.10"),
+       at_external + "30.1.1.10 holds the address of port \"w\"\n"},
+      {"OneToOneInExternal", external("40.1.1.1") + "nat: {external: [40.1.1.0/29]}\n",
+       at_external +
+           "40.1.1.1 overlaps 40.1.1.0-40.1.1.7, which the NAT shares out (nat.external)\n"},
+      {"OneToOneIsRouted",
+       with(subscriber("a", 2, "external_address: 50.1.1.1, address: 192.168.1.5") +
+            subscriber("b", 3, "routed: [50.1.1.0/29]")),
+       at_external + "50.1.1.1 overlaps 50.1.1.0/29 at gw.yaml:6\n"},
+      {"OneToOneTwice",
+       with(subscriber("a", 2, "external_address: 50.1.1.1, address: 192.168.1.5") +
+            subscriber("b", 3, "external_address: 50.1.1.1, address: 192.168.1.6")),
+       "gw.yaml:6:24: subscribers[1].external_address: 50.1.1.1 overlaps 50.1.1.1 at gw.yaml:5\n"},
+  };
+}
+
+std::vector<Row> forward_rows() {
+  const auto with = [](const std::string& subscribers, const std::string& rest = "") {
+    return file_of("", "", "", "subscribers:\n" + subscribers + rest);
+  };
+  const auto forward = [](const std::string& protocol, const std::string& external,
+                          const std::string& to) {
+    return "{protocol: " + protocol + ", external: '" + external + "', to: " + to + "}";
+  };
+  const auto one = [&](const std::string& item, const std::string& more = "address: 192.168.1.5") {
+    return subscriber("a", 2, "forwards: [" + item + "], " + more);
+  };
+  const std::string at = ": subscribers[0].forwards[0].";
+  return {
+      {"ForwardBelowTheNatsPorts", with(one(forward("tcp", "30.1.1.10:80", "8080"))), ""},
+      {"ForwardOfTheTunnelsPortByTcp", with(one(forward("tcp", "30.1.1.10:8000", "80"))), ""},
+      {"ForwardOfTheTunnelsPort", with(one(forward("udp", "30.1.1.10:8000", "80"))),
+       "gw.yaml:5:43" + at + "external: 30.1.1.10:8000 is the tunnel's own endpoint\n"},
+      {"ForwardOfAForeignAddress", with(one(forward("udp", "30.1.1.11:80", "80"))),
+       "gw.yaml:5:43" + at +
+           "external: 30.1.1.11 is no external address of the NAT (nat.external)\n"},
+      {"ForwardTwice",
+       with(one(forward("udp", "30.1.1.10:80", "80")) +
+            subscriber("b", 3,
+                       "forwards: [" + forward("udp", "30.1.1.10:80", "81") +
+                           "], address: 192.168.1.6")),
+       "gw.yaml:6:43: subscribers[1].forwards[0].external: 30.1.1.10:80 is already forwarded at "
+       "gw.yaml:5\n"},
+      {"ForwardToOneFromTwo",
+       with(one(forward("udp", "30.1.1.10:80", "80") + ", " +
+                forward("udp", "30.1.1.10:81", "'192.168.1.5:80'"))),
+       "gw.yaml:5:114: subscribers[0].forwards[1].to: 192.168.1.5:80 is already forwarded to at "
+       "gw.yaml:5\n"},
+      {"ForwardWithoutAnAddress", with(one(forward("udp", "30.1.1.10:80", "80"), "address: auto")),
+       "gw.yaml:5:63" + at + "to: needs an address: the subscriber has no fixed one\n"},
+      {"ForwardElsewhere", with(one(forward("udp", "30.1.1.10:80", "'192.168.1.6:80'"))),
+       "gw.yaml:5:63" + at +
+           "to: 192.168.1.6 is neither the subscriber's fixed address nor in its prefixes\n"},
+      {"ForwardToItsLan",
+       with(one(forward("udp", "30.1.1.10:80", "'10.1.2.3:80'"), "prefixes: [10.1.0.0/16]")), ""},
+      {"ForwardToOneToOne",
+       with(one(forward("udp", "30.1.1.10:80", "80"),
+                "address: 192.168.1.5, external_address: 30.1.1.20")),
+       "gw.yaml:5:63" + at + "to: 192.168.1.5 is one to one with 30.1.1.20\n"},
+      {"ForwardMalformed", with(one(forward("icmp", "30.1.1.10", "0"))),
+       "gw.yaml:5:28" + at + "protocol: expected one of udp, tcp, got \"icmp\"\n"
+       "gw.yaml:5:44" + at + "external: expected an IPv4 address and a port such as "
+       "192.0.2.1:9100, got \"30.1.1.10\"\n"
+       "gw.yaml:5:61" + at + "to: expected a port or \"address:port\", such as 192.168.1.5:80, got "
+       "\"0\"\n"},
   };
 }
 
@@ -255,6 +380,8 @@ INSTANTIATE_TEST_SUITE_P(Tunnel, GatewayCheck, testing::ValuesIn(tunnel_rows()),
 INSTANTIATE_TEST_SUITE_P(Pool, GatewayCheck, testing::ValuesIn(pool_rows()), row_name);
 INSTANTIATE_TEST_SUITE_P(Nat, GatewayCheck, testing::ValuesIn(nat_rows()), row_name);
 INSTANTIATE_TEST_SUITE_P(Subscriber, GatewayCheck, testing::ValuesIn(subscriber_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Reach, GatewayCheck, testing::ValuesIn(reach_rows()), row_name);
+INSTANTIATE_TEST_SUITE_P(Forward, GatewayCheck, testing::ValuesIn(forward_rows()), row_name);
 
 }  // namespace
 }  // namespace adit::gateway

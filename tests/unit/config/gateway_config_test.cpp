@@ -298,6 +298,30 @@ TEST_F(GatewayConfig, DescribesItselfForCheck) {
             "subscribers: 1, of which 1 with a fixed address\n");
 }
 
+TEST_F(GatewayConfig, DescribesWhatIsReachedWithoutAMapping) {
+  const auto config = load_text(std::string(kSmallest) +
+                                "nat: {exempt: [10.0.0.0/8, 172.16.0.0/12]}\n"
+                                "subscribers: [{name: s, public_key: " +
+                                TempDir::key_text(2) +
+                                ", address: 192.168.1.9, external_address: 30.1.1.20, "
+                                "routed: [30.1.1.32/29, 50.1.1.1/32]},\n"
+                                "  {name: t, public_key: " +
+                                TempDir::key_text(3) +
+                                ", address: 192.168.1.8, prefixes: [10.20.0.0/16], forwards: "
+                                "[{protocol: tcp, external: '30.1.1.10:443', to: 8443}, "
+                                "{protocol: udp, external: '30.1.1.10:53', "
+                                "to: '10.20.0.5:53'}]}]\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  EXPECT_NE(describe_check(*config).find(
+                "exempt from translation: 10.0.0.0/8, 172.16.0.0/12\n"
+                "subscriber s: 192.168.1.9 is 30.1.1.20 outside, one to one\n"
+                "subscriber s: routed 30.1.1.32/29, 50.1.1.1/32\n"
+                "subscriber t: tcp 30.1.1.10:443 is forwarded to 192.168.1.8:8443\n"
+                "subscriber t: udp 30.1.1.10:53 is forwarded to 10.20.0.5:53\n"),
+            std::string::npos)
+      << describe_check(*config);
+}
+
 TEST(Eal, TakesAnExplicitAnswerAboutHugepages) {
   EalConfig eal;
   eal.hugepages = EalConfig::Hugepages::kNo;

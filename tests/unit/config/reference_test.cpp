@@ -94,6 +94,7 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.hairpin, fresh.nat.hairpin);
   EXPECT_EQ(shown->nat.answer_unsolicited_syn, fresh.nat.answer_unsolicited_syn);
   EXPECT_EQ(shown->nat.inbound_refresh, fresh.nat.inbound_refresh);
+  EXPECT_EQ(shown->nat.inner_networks_outside, fresh.nat.inner_networks_outside);
   EXPECT_EQ(shown->nat.filtering.udp, fresh.nat.filtering.udp);
   EXPECT_EQ(shown->nat.filtering.tcp, fresh.nat.filtering.tcp);
   EXPECT_EQ(shown->nat.filtering.icmp, fresh.nat.filtering.icmp);
