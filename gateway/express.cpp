@@ -81,7 +81,7 @@ constexpr uint8_t kTcpEvents = kTcpSyn | kTcpFin | kTcpRst;
 constexpr unsigned kDhcpPorts = 67;  // and 68
 
 // One's complement sum of a header without options: 0xffff if its checksum is right.
-[[gnu::always_inline]] inline bool has_good_checksum(const uint8_t* ip) {
+ADIT_INLINED bool has_good_checksum(const uint8_t* ip) {
   const uint64_t sum = uint64_t{load<uint32_t>(ip)} + load<uint32_t>(ip + 4) +
                        load<uint32_t>(ip + 8) + load<uint32_t>(ip + 12) + load<uint32_t>(ip + 16);
   return fold(sum) == 0xffff;
@@ -89,7 +89,8 @@ constexpr unsigned kDhcpPorts = 67;  // and 68
 
 // Whether the UDP or TCP header behind an IPv4 header is whole and says nothing unusual; `total`
 // is the IPv4 packet's.
-[[gnu::always_inline]] inline bool has_ordinary_transport(const uint8_t* ip, unsigned total, nat::Protocol& protocol) {
+ADIT_INLINED bool has_ordinary_transport(const uint8_t* ip, unsigned total,
+                                         nat::Protocol& protocol) {
   if (ip[kProtocol] == kIpUdp) {
     const unsigned udp_bytes = load_host16(ip + kUdpBytes);
     protocol = nat::Protocol::udp;
@@ -110,7 +111,8 @@ uint16_t add(uint16_t a, uint16_t b) {
 }
 
 // One hop less, and the checksums for that and for a rewritten endpoint.
-[[gnu::always_inline]] inline void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta, uint16_t l4_delta) {
+ADIT_INLINED void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta,
+                          uint16_t l4_delta) {
   static_assert(std::endian::native == std::endian::little);  // TTL is the low byte of its word
   constexpr uint16_t kOneHopLess = 0xffff - 1;
   --ip[kTtl];

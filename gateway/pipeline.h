@@ -151,8 +151,10 @@ class Pipeline {
   ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
   ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
   [[gnu::noinline]] void run_inner_stages(const ExpressPacket& packet);
-  ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes, const Endpoint& to);
-  ADIT_INLINED void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes, uint32_t to);
+  ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
+                                 const Endpoint& to);
+  ADIT_INLINED void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
+                                 uint32_t to);
   ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
   ADIT_INLINED bool is_known_destination(uint32_t raw);
   ADIT_INLINED bool is_known_remote(uint32_t raw);
