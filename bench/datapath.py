@@ -1,0 +1,125 @@
+"""Runs bench/datapath case by case; scripts/bench datapath calls this after the build.
+
+One process a case, so that none inherits another's memory; the cases' rows are gathered in one
+JSON array, and build/bench/report.html draws them.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import report
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
+HUGEPAGES_WANTED = 128  # of 2 MiB, for packet buffers
+# Flows of the CSIT project's NAT tests, 64,512 a pool address.
+SCALES = [1_000, 64_512, 258_048, 1_032_192, 4_128_768, 16_515_072]
+# What a flow costs in memory: its share of a block's mappings, of a tunnel, and what the benchmark
+# itself keeps.
+BYTES_A_FLOW = 600
+
+QUICK = [
+    ["--flows", "1000"],
+    ["--flows", "64512"],
+    ["--flows", "1032192"],
+    ["--flows", "1008", "16384", "--protection", "aes-256-gcm"],
+    ["--flows", "1000", "--filtering", "address-and-port-dependent"],
+]
+
+
+def full_cases():
+    every_size = ["--inner-bytes", "64", "512", "1420", "imix"]
+    for flows in SCALES:
+        yield ["--flows", str(flows), *(every_size if flows <= 1_032_192 else [])]
+    for flows in SCALES[:3]:
+        yield ["--flows", str(flows), "--flows-per-tunnel", "1"]
+    for protection in ("aes-256-gcm", "chacha20-poly1305"):
+        for flows in (1_008, 16_384, 1_032_192):
+            yield ["--flows", str(flows), "--protection", protection, "--inner-bytes", "64", "1420"]
+    for filtering in ("address-dependent", "address-and-port-dependent"):
+        for flows in (1_000, 1_032_192):
+            yield ["--flows", str(flows), "--filtering", filtering]
+    yield ["--flows", "1032192", "--mapping-rate"]
+    yield ["--flows", "1000", "--software-checksums", *every_size]
+
+
+def available_bytes():
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def has_hugepages():
+    """Whether there are hugepages for the packet buffers, after asking for some."""
+    count = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    try:
+        if int(count.read_text()) < HUGEPAGES_WANTED:
+            count.write_text(str(HUGEPAGES_WANTED))
+        free = [line for line in pathlib.Path("/proc/meminfo").read_text().splitlines()
+                if line.startswith("HugePages_Free:")]
+        return int(free[0].split()[1]) >= HUGEPAGES_WANTED // 2
+    except (OSError, IndexError, ValueError):
+        return False
+
+
+def run_case(program, arguments, is_first):
+    """The rows of one case; the program's table goes to standard output, its head only once."""
+    flows = [int(word) for word in arguments if word.isdigit() and int(word) >= 1000]
+    needed = max(flows, default=0) * BYTES_A_FLOW
+    if needed > available_bytes():
+        print(f"not run: {' '.join(arguments)}: wants {needed >> 20} MiB of memory, "
+              f"{available_bytes() >> 20} MiB are there", flush=True)
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = pathlib.Path(scratch) / "rows.json"
+        with subprocess.Popen([program, *arguments, "--json", rows], stdout=subprocess.PIPE,
+                              text=True) as process:
+            for number, line in enumerate(process.stdout):
+                if is_first or number >= 2:
+                    print(line, end="", flush=True)
+        if process.returncode != 0:
+            sys.exit(process.returncode)
+        return json.loads(rows.read_text())
+
+
+def main(words):
+    quick = "--quick" in words
+    words = [word for word in words if word != "--quick"]
+    json_file = BUILD / "bench" / "datapath.json"
+    if "--json" in words:
+        at = words.index("--json")
+        json_file = pathlib.Path(words[at + 1])
+        del words[at:at + 2]
+
+    common = ["--hugepages"] if has_hugepages() else []
+    if not common:
+        print("no hugepages for the packet buffers: figures are a little higher", flush=True)
+    cases = [words] if words else QUICK if quick else list(full_cases())
+    started = time.monotonic()
+    rows = []
+    for case in cases:
+        rows += run_case(BUILD / "bench" / "datapath", case + common, not rows)
+    passes = run_passes(common) if not words else []
+    json_file.write_text(json.dumps(rows, indent=1) + "\n")
+    page = BUILD / "bench" / "report.html"
+    page.write_text(report.page(rows, passes))
+    print(f"{len(rows)} rows in {json_file}, drawn in {page}; "
+          f"{time.monotonic() - started:.0f} s")
+    return 0
+
+
+def run_passes(common):
+    """How the express way's time divides; its clocks cost something, so not the same program."""
+    print("the same with a clock in each pass:", flush=True)
+    return run_case(BUILD / "bench" / "datapath-passes",
+                    ["--flows", "1000", "64512", "258048", *common], False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
