@@ -1,6 +1,7 @@
 #include "gateway/config.h"
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 #include <list>
 
@@ -44,6 +45,18 @@ std::optional<ReservedPort> parse_reserved_port(std::string_view text) {
   out.address = Ipv4Address::parse(text.substr(0, first));
   if (!out.address) return std::nullopt;
   return out;
+}
+
+constexpr char kLowPortsForm[] =
+    "a power of two of ports, 16 at least, from a multiple of their number to 1023 at most, such as "
+    "512-1023";
+
+std::optional<config::PortRange> parse_low_ports(std::string_view text) {
+  const auto range = config::parse_port_range(text);
+  if (!range || range->last > 1023) return std::nullopt;
+  const bool is_aligned = std::has_single_bit(range->count()) && range->count() >= 16 &&
+                          range->first % range->count() == 0;
+  return is_aligned ? range : std::nullopt;
 }
 
 // A relative path in a file means a path from that file.
@@ -191,6 +204,7 @@ void read_limits(Section section, LimitsConfig& limits) {
   const auto rate = config::integer<uint32_t>(1, 1'000'000);
   section.read("new_mappings_per_second", limits.new_mappings_per_second, rate);
   section.read("new_mappings_burst", limits.new_mappings_burst, rate);
+  section.read("blocks", limits.blocks, config::integer<uint32_t>(1, 4));
   section.reject_unknown_keys();
 }
 
@@ -240,8 +254,11 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
                     config::Format<ReservedPort>{kReservedPortForm, parse_reserved_port});
   Section& blocks = places.nat_blocks = section.child("blocks");
   blocks.read("first_ports", nat.first_block_ports, config::power_of_two<uint32_t>(16, 1024));
-  blocks.read("per_subscriber", nat.blocks_per_subscriber, config::integer<uint32_t>(1, 4));
   blocks.reject_unknown_keys();
+  section.read("port_parity", nat.port_parity, config::boolean());
+  section.read("low_ports", nat.low_ports,
+               config::or_word("off", config::Format<config::PortRange>{kLowPortsForm,
+                                                                        parse_low_ports}));
   read_timeouts(section.child("timeouts"), nat.timeouts);
   section.read("mss_clamp", nat.mss_clamp, config::boolean());
   section.read("hairpin", nat.hairpin, config::boolean());

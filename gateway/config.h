@@ -126,6 +126,7 @@ struct LimitsConfig {
   uint32_t mappings = 2048;                // live at once, all protocols together
   uint32_t new_mappings_per_second = 500;  // sustained; the token bucket's rate
   uint32_t new_mappings_burst = 1000;      // the token bucket's size
+  uint32_t blocks = 4;                     // of ports, 1-4
 };
 
 // Who may send to a mapping (RFC 4787 REQ-8, RFC 5382 REQ-3, RFC 7857 §6).
@@ -145,7 +146,9 @@ struct NatConfig {
   // left to default to the public port's address and that is the tunnel's address too).
   std::vector<ReservedPort> reserved;
   uint32_t first_block_ports = 64;     // a power of two, 16-1024; each further block doubles
-  uint32_t blocks_per_subscriber = 4;  // 1-4
+  bool port_parity = false;            // RFC 4787 REQ-4
+  // RFC 4787 REQ-3a: external ports of internal ones below 1024; outside `ports`, a power of two.
+  std::optional<config::PortRange> low_ports;
   NatTimeouts timeouts;
   bool mss_clamp = true;
   bool hairpin = true;  // RFC 4787 REQ-9, RFC 5382 REQ-8
@@ -158,8 +161,8 @@ struct NatConfig {
 
   uint64_t external_address_count() const;
   bool is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const;
-  // How many ports the blocks of one subscriber come to, when it holds all of them.
-  uint32_t ports_per_subscriber() const;
+  // How many ports so many blocks of one subscriber come to.
+  uint32_t ports_in(uint32_t blocks) const;
 };
 
 // An external endpoint that always leads to one of a subscriber's.

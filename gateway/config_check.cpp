@@ -186,7 +186,9 @@ void check_tunnel_port_reserved(Config& config, Section& section, bool is_listed
   const Endpoint tunnel = config.tunnel_endpoint();
   const auto holds = [&](const Ipv4Range& range) { return range.contains(tunnel.address); };
   const auto shared = std::find_if(nat.external.begin(), nat.external.end(), holds);
-  if (shared == nat.external.end() || !nat.ports.contains(config.tunnel.udp_port)) return;
+  const bool is_given = nat.ports.contains(config.tunnel.udp_port) ||
+                        (nat.low_ports && nat.low_ports->contains(config.tunnel.udp_port));
+  if (shared == nat.external.end() || !is_given) return;
   if (nat.is_reserved(tunnel.address, kIpUdp, config.tunnel.udp_port)) return;
   const ReservedPort own{tunnel.address, kIpUdp, config.tunnel.udp_port};
   if (!is_listed) {
@@ -225,10 +227,18 @@ void check_blocks(const NatConfig& nat, ConfigPlaces& places) {
                                std::to_string(size) + " ports");
 }
 
+void check_low_ports(const NatConfig& nat, Section& section) {
+  if (!nat.low_ports || !section.good("low_ports") || !section.sound("ports")) return;
+  if (nat.low_ports->last < nat.ports.first || nat.low_ports->first > nat.ports.last) return;
+  section.fail("low_ports",
+               nat.low_ports->to_string() + " overlaps nat.ports " + nat.ports.to_string());
+}
+
 void check_nat(Config& config, ConfigPlaces& places) {
   Section& section = places.nat;
   NatConfig& nat = config.nat;
   check_blocks(nat, places);
+  check_low_ports(nat, section);
   const bool is_listed = section.has("external");
   const auto has_address = [&](size_t port) {
     return port < config.ports.size() && places.ports[port].good("address");
@@ -241,7 +251,7 @@ void check_nat(Config& config, ConfigPlaces& places) {
     nat.external = {{own, own}};
   }
   if (has_address(config.uplink) && places.root.sound("uplink") && section.sound("ports") &&
-      section.sound("reserved") && places.tunnel.sound("port")) {
+      section.sound("low_ports") && section.sound("reserved") && places.tunnel.sound("port")) {
     check_tunnel_port_reserved(config, section, is_listed);
   }
   std::sort(nat.external.begin(), nat.external.end(),

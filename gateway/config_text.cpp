@@ -57,14 +57,29 @@ std::string pool_line(const PoolConfig& pool) {
          config::duration_text(pool.lease_s * kSecond_ns) + ", routes " + join(pool.routes) + "\n";
 }
 
-std::string nat_lines(const NatConfig& nat) {
+std::string nat_lines(const Config& config) {
+  const NatConfig& nat = config.nat;
+  const auto text = [](uint64_t number) { return std::to_string(number); };
+  const uint64_t addresses = nat.external_address_count();
+  std::string out = "nat: " + text(addresses) + " external addresses (" + join(nat.external) +
+                    "), ports " + nat.ports.to_string() + ", reserved " + join(nat.reserved) +
+                    "; " + text(addresses * nat.ports.count()) + " ports for the worker\n";
   const uint64_t first_blocks = nat.ports.count() / nat.first_block_ports;
-  return "nat: " + std::to_string(nat.external_address_count()) + " external addresses (" +
-         join(nat.external) + "), ports " + nat.ports.to_string() + ", reserved " +
-         join(nat.reserved) + "\n" + "nat: up to " + std::to_string(nat.ports_per_subscriber()) +
-         " ports for a subscriber in " + std::to_string(nat.blocks_per_subscriber) +
-         " blocks; first blocks of " + std::to_string(nat.first_block_ports) + " ports for up to " +
-         std::to_string(first_blocks * nat.external_address_count()) + " subscribers\n";
+  out += "nat: up to " + text(nat.ports_in(nat.limits.blocks)) + " ports for a subscriber in " +
+         text(nat.limits.blocks) + " blocks; first blocks of " + text(nat.first_block_ports) +
+         " ports for up to " + text(first_blocks * addresses) + " subscribers\n";
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    const uint32_t blocks = subscriber.limits.blocks;
+    if (blocks == nat.limits.blocks) continue;
+    out += "nat: up to " + text(nat.ports_in(blocks)) + " ports for " + subscriber.name + " in " +
+           text(blocks) + " blocks\n";
+  }
+  if (nat.low_ports) {
+    out += "nat: internal ports below 1024 get one of " + nat.low_ports->to_string() +
+           ", at most " + text(nat.low_ports->count() / 8) + " a subscriber\n";
+  }
+  if (nat.port_parity) out += "nat: external UDP and TCP ports are odd where the internal are\n";
+  return out;
 }
 
 // What is reached without a mapping that traffic makes; nothing where there is no such thing.
@@ -136,8 +151,8 @@ bool NatConfig::is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port
                      [&](const ReservedPort& r) { return r.matches(address, protocol, port); });
 }
 
-uint32_t NatConfig::ports_per_subscriber() const {
-  return first_block_ports * ((1u << blocks_per_subscriber) - 1);
+uint32_t NatConfig::ports_in(uint32_t blocks) const {
+  return first_block_ports * ((1u << blocks) - 1);
 }
 
 std::string describe_check(const Config& config) {
@@ -145,8 +160,7 @@ std::string describe_check(const Config& config) {
   for (size_t i = 0; i < config.ports.size(); ++i) out += port_line(config, i);
   out += tunnel_line(config);
   for (const PoolConfig& pool : config.pools) out += pool_line(pool);
-  return out + nat_lines(config.nat) + static_lines(config) +
-         subscriber_line(config.subscribers);
+  return out + nat_lines(config) + static_lines(config) + subscriber_line(config.subscribers);
 }
 
 bool use_hugepages(const EalConfig& eal) {

@@ -350,7 +350,7 @@ bool Pipeline::is_ordinary_inner(ExpressPacket& packet) {
   if (!is_known_destination(load<uint32_t>(ip + kDestination))) return false;
   packet.total_bytes = static_cast<uint16_t>(total);
   packet.internal = raw_endpoint(ip + kSource, ip + kSourcePort);
-  const uint64_t hash = nat::hash_packed(line.hash_key, packet.protocol, packet.internal);
+  const uint64_t hash = nat_.hash_of(line.hash_key, packet.protocol, packet.internal);
   packet.mapping =
       &nat_.first_home(line.block_first, 1u << line.block_bits, packet.protocol, hash);
   packet.wanted = packet.mapping;
@@ -374,7 +374,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
     if (packet.way != ExpressPacket::outbound) continue;
     if (nat::packed(packet.mapping->internal) == packet.internal) [[likely]] continue;
     const TunnelLine& line = *packet.line;
-    const uint64_t hash = nat::hash_packed(line.hash_key, packet.protocol, packet.internal);
+    const uint64_t hash = nat_.hash_of(line.hash_key, packet.protocol, packet.internal);
     nat_.prefetch_first_window(line.block_first, 1u << line.block_bits, hash);
     strays[count++] = {&packet, hash};
   }

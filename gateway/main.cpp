@@ -147,7 +147,11 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   settings.first_port = config.nat.ports.first;
   settings.last_port = config.nat.ports.last;
   settings.first_block_ports = static_cast<uint16_t>(config.nat.first_block_ports);
-  settings.blocks_per_subscriber = static_cast<uint8_t>(config.nat.blocks_per_subscriber);
+  settings.port_parity = config.nat.port_parity;
+  if (config.nat.low_ports) {
+    settings.first_low_port = config.nat.low_ports->first;
+    settings.low_ports = static_cast<uint16_t>(config.nat.low_ports->count());
+  }
   const auto seconds = [](uint64_t ns) { return static_cast<uint32_t>(ns / kSecond_ns); };
   const NatTimeouts& timeouts = config.nat.timeouts;
   settings.timeouts.udp_s = seconds(timeouts.udp_ns);
@@ -161,7 +165,8 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   settings.limits.clear();
   for (const SubscriberConfig& subscriber : config.subscribers) {
     const nat::Limits limits{subscriber.limits.mappings, subscriber.limits.new_mappings_per_second,
-                             subscriber.limits.new_mappings_burst};
+                             subscriber.limits.new_mappings_burst,
+                             static_cast<uint8_t>(subscriber.limits.blocks)};
     auto found = std::find(settings.limits.begin(), settings.limits.end(), limits);
     if (found == settings.limits.end()) found = settings.limits.insert(found, limits);
     profiles.push_back(static_cast<uint16_t>(found - settings.limits.begin()));

@@ -311,6 +311,8 @@ Fate fate_of(nat::Refusal refusal) {
       return Fate::port_limit;
     case nat::Refusal::pool_exhausted:
       return Fate::pool_exhausted;
+    case nat::Refusal::low_ports_full:
+      return Fate::low_ports_full;
     case nat::Refusal::none:
       break;
   }

@@ -40,6 +40,13 @@ constexpr unsigned home_offset(uint64_t hash, unsigned block_index, unsigned blo
   return static_cast<unsigned>(hash >> (kHomeBits * block_index)) & (block_ports - 1);
 }
 
+// The same hash with a home port in every block that is odd or even as `port` is.
+constexpr uint64_t with_parity_of(uint64_t hash, Be16 port) {
+  constexpr uint64_t kLowest = 1 | uint64_t{1} << kHomeBits | uint64_t{1} << 2 * kHomeBits |
+                               uint64_t{1} << 3 * kHomeBits;
+  return (port.host() & 1) != 0 ? hash | kLowest : hash & ~kLowest;
+}
+
 // The windows of a block in which an endpoint may stand, home first. The further ones follow at an
 // odd stride of the endpoint's own: with neighbouring windows instead, those beside a full one
 // would fill as well, and a block of 1024 ports would refuse at 81 % full, not at 85 %.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <utility>
 
 #include "lib/nat/tcp_state.h"
 
@@ -11,7 +12,6 @@ namespace {
 
 constexpr uint32_t kNoTunnel = ~uint32_t{0};
 constexpr Be16 kDnsPort = Be16::from_host(53);  // RFC 1035 §4.2.1
-constexpr unsigned kRandomAddressTries = 4;  // 16 bits of one random number each
 
 // Wrap-safe: the clock may pass 2^32 between the two.
 constexpr bool is_more_than(uint32_t duration_s, uint32_t since_s, uint32_t now_s) {
@@ -20,20 +20,6 @@ constexpr bool is_more_than(uint32_t duration_s, uint32_t since_s, uint32_t now_
 
 constexpr unsigned index_of(Protocol protocol) {
   return static_cast<unsigned>(protocol);
-}
-
-constexpr uint32_t first_unit(const Subscriber::Block& block) {
-  return block.first / kWindowPorts;
-}
-
-// Calls `visit` with every mapping of a window whose tag is not that of a free one.
-template <typename TableType, typename Visit>
-void visit_window(TableType& table, uint32_t unit, Visit&& visit) {
-  for (unsigned p = 0; p < kProtocols; ++p) {
-    auto* const mappings = table.unit_mappings(unit, static_cast<Protocol>(p));
-    unsigned used = 0xffffu & ~matching_tags(table.window(unit).tags[p], kFreeTag);
-    for (; used != 0; used &= used - 1) visit(mappings[std::countr_zero(used)]);
-  }
 }
 
 }  // namespace
@@ -46,20 +32,25 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
     : settings_(settings),
       random_(std::move(random)),
       table_(settings_.pool, memory),
-      owners_(table_.total_units()) {
+      owners_(table_.total_units()),
+      low_internal_end_(settings_.low_ports > 0 ? 1024 : 0) {
   assert(std::has_single_bit(settings_.first_block_ports));
   assert(settings_.first_block_ports >= kWindowPorts && settings_.first_block_ports <= 1024);
-  assert(settings_.blocks_per_subscriber >= 1 && settings_.blocks_per_subscriber <= kBlocksMax);
+  const auto is_given = [&](uint32_t port) {
+    return (port >= settings_.first_port && port <= settings_.last_port) ||
+           port - settings_.first_low_port < settings_.low_ports;
+  };
   for (uint32_t i = 0; i < settings_.pool.size(); ++i) {
     for (uint32_t port = 0; port < kPortsPerAddress; ++port) {
-      if (port < settings_.first_port || port > settings_.last_port) table_.reserve(i, port);
+      if (!is_given(port)) table_.reserve(i, port);
     }
   }
   for (const ReservedPort& reserved : settings_.reserved) {
     const std::optional<uint16_t> index = table_.pool_index(reserved.address);
     if (index) table_.reserve(*index, reserved.port);
   }
-  table_.withdraw_reserved_windows();
+  table_.withdraw_reserved_windows(settings_.port_parity);
+  make_low_ports();
 }
 
 // ---- Subscribers ----
@@ -79,29 +70,28 @@ void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_p
 void Nat::detach(Subscriber& subscriber, uint32_t now_s) {
   for (const Subscriber::Block& block : subscriber.blocks) {
     if (block.ports == 0) continue;
-    const uint32_t first = first_unit(block);
-    for (uint32_t unit = first; unit < first + block.ports / kWindowPorts; ++unit) {
-      visit_window(table_, unit, [&](Mapping& mapping) {
-        if (!mapping.is_live() || expire_if_idle(mapping, now_s)) return;
-        rest(mapping, now_s);
-        ++counts_.mappings_detached;
-      });
-    }
-    owners_[first] = nullptr;
+    table_.visit(block.first_unit(), block.units(),
+                 [&](Mapping& mapping) { end_life(mapping, now_s); });
+    owners_[block.first_unit()] = nullptr;
   }
+  leave_low_ports(subscriber, now_s);
   subscriber = Subscriber{};
 }
 
 unsigned Nat::list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const {
   unsigned listed = 0;
+  const auto add = [&](const Mapping& mapping) {
+    if (!mapping.is_live() || is_idle(mapping, now_s) || listed == out.size()) return;
+    out[listed++] = mapping;
+  };
   for (const Subscriber::Block& block : subscriber.blocks) {
-    const uint32_t first = first_unit(block);
-    for (uint32_t unit = first; unit < first + block.ports / kWindowPorts; ++unit) {
-      visit_window(table_, unit, [&](const Mapping& mapping) {
-        if (!mapping.is_live() || is_idle(mapping, now_s) || listed == out.size()) return;
-        out[listed++] = mapping;
-      });
-    }
+    table_.visit(block.first_unit(), block.units(), add);
+  }
+  if (subscriber.low_mappings > 0) {
+    const Subscriber::Block low = low_block(subscriber.pool_index);
+    table_.visit(low.first_unit(), low.units(), [&](const Mapping& mapping) {
+      if (mapping.is_live() && low_owner(mapping) == &subscriber) add(mapping);
+    });
   }
   return listed;
 }
@@ -110,11 +100,11 @@ unsigned Nat::list(const Subscriber& subscriber, std::span<Mapping> out, uint32_
 
 void Nat::prefetch_outbound(const Subscriber& subscriber, Protocol protocol,
                             const Endpoint& internal) const {
-  const uint64_t hash = hash_endpoint(subscriber.hash_key, protocol, internal);
+  const uint64_t hash = hash_of(subscriber, protocol, internal);
   for (unsigned i = 0; i < kBlocksMax; ++i) {
     const Subscriber::Block& block = subscriber.blocks[i];
     if (block.ports == 0) continue;
-    __builtin_prefetch(table_.unit_mappings(first_unit(block), protocol) +
+    __builtin_prefetch(table_.unit_mappings(block.first_unit(), protocol) +
                        home_offset(hash, i, block.ports));
   }
 }
@@ -128,26 +118,31 @@ Mapping* Nat::find_outbound(const Subscriber& subscriber, Protocol protocol,
 
 Mapping* Nat::locate(const Subscriber& subscriber, Protocol protocol,
                      const Endpoint& internal) const {
-  const uint64_t hash = hash_endpoint(subscriber.hash_key, protocol, internal);
+  if (wants_low_port(protocol, internal.port)) [[unlikely]] {
+    return locate_low(subscriber, protocol, internal);
+  }
+  const uint64_t hash = hash_of(subscriber, protocol, internal);
   const uint8_t tag = endpoint_tag(hash);
   const uint64_t key = packed(internal);
   for (unsigned i = 0; i < kBlocksMax; ++i) {
     const Subscriber::Block& block = subscriber.blocks[i];
     if (block.ports == 0) continue;
     const Reach reach(hash, i, block.ports);
-    const Mapping& at_home = table_.unit_mappings(first_unit(block), protocol)[reach.home];
+    const Mapping& at_home = table_.unit_mappings(block.first_unit(), protocol)[reach.home];
     if (at_home.tag == tag && packed(at_home.internal) == key) {
       return const_cast<Mapping*>(&at_home);
     }
-    if (Mapping* const found = locate_in_windows(block, protocol, reach, tag, key)) return found;
+    const auto is_it = [key](const Mapping& it) { return packed(it.internal) == key; };
+    if (Mapping* const found = locate_in_windows(block, protocol, reach, tag, is_it)) return found;
   }
   return nullptr;
 }
 
+template <typename IsIt>
 Mapping* Nat::locate_in_windows(const Subscriber::Block& block, Protocol protocol,
-                                const Reach& reach, uint8_t tag, uint64_t key) const {
+                                const Reach& reach, uint8_t tag, IsIt is_it) const {
   const unsigned p = index_of(protocol);
-  const uint32_t first = first_unit(block);
+  const uint32_t first = block.first_unit();
   const bool any_spilled = table_.window(first + reach.home_window()).spilled[p] > 0;
   const unsigned windows = any_spilled ? reach.windows() : 1;
   for (unsigned step = 0; step < windows; ++step) {
@@ -156,10 +151,22 @@ Mapping* Nat::locate_in_windows(const Subscriber::Block& block, Protocol protoco
     unsigned candidates = matching_tags(table_.window(unit).tags[p], tag);
     for (; candidates != 0; candidates &= candidates - 1) {
       const Mapping& candidate = mappings[std::countr_zero(candidates)];
-      if (packed(candidate.internal) == key) return const_cast<Mapping*>(&candidate);
+      if (is_it(candidate)) return const_cast<Mapping*>(&candidate);
     }
   }
   return nullptr;
+}
+
+// The same internal endpoint may stand there for another subscriber.
+Mapping* Nat::locate_low(const Subscriber& subscriber, Protocol protocol,
+                         const Endpoint& internal) const {
+  if (subscriber.low_mappings == 0) return nullptr;
+  const Subscriber::Block block = low_block(subscriber.pool_index);
+  const uint64_t hash = hash_of(subscriber, protocol, internal);
+  return locate_in_windows(block, protocol, Reach(hash, 0, block.ports), endpoint_tag(hash),
+                           [&](const Mapping& it) {
+                             return it.internal == internal && low_owner(it) == &subscriber;
+                           });
 }
 
 void Nat::prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const {
@@ -212,8 +219,11 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
     revive(subscriber, *known, now_s);
     return known;
   }
+  if (wants_low_port(protocol, internal.port)) {
+    return create_low(subscriber, protocol, internal, now_s, refusal);
+  }
 
-  const uint64_t hash = hash_endpoint(subscriber.hash_key, protocol, internal);
+  const uint64_t hash = hash_of(subscriber, protocol, internal);
   unsigned gap = kBlocksMax;  // the lowest block that is not there
   for (unsigned i = 0; i < kBlocksMax; ++i) {
     const Subscriber::Block& block = subscriber.blocks[i];
@@ -221,16 +231,18 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
       gap = std::min(gap, i);
       continue;
     }
-    Mapping* const mapping = find_free(block, protocol, Reach(hash, i, block.ports), now_s);
+    const Reach reach(hash, i, block.ports);
+    Mapping* const mapping = find_free(block, protocol, reach, now_s);
     if (mapping == nullptr) continue;
-    occupy(*mapping, subscriber, i, protocol, internal, now_s);
+    occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
     return mapping;
   }
   if (!grant_block(subscriber, gap, refusal)) return nullptr;
   const Subscriber::Block& block = subscriber.blocks[gap];
-  Mapping* const mapping = find_free(block, protocol, Reach(hash, gap, block.ports), now_s);
+  const Reach reach(hash, gap, block.ports);
+  Mapping* const mapping = find_free(block, protocol, reach, now_s);
   assert(mapping != nullptr);  // no window of a block is wholly reserved
-  occupy(*mapping, subscriber, gap, protocol, internal, now_s);
+  occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
   return mapping;
 }
 
@@ -247,18 +259,22 @@ bool Nat::take_token(Subscriber& subscriber, uint32_t now_s) const {
 
 Mapping* Nat::find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
                         uint32_t now_s) {
+  // Counted from home, whose parity is the wanted one: every port, or every other.
+  const unsigned stride = keeps_parity(protocol) ? 2 : 1;
+  const unsigned wanted = stride == 2 ? 0x5555 : 0xffff;
   for (unsigned step = 0; step < reach.windows(); ++step) {
-    const uint32_t unit = first_unit(block) + reach.window(step);
+    const uint32_t unit = block.first_unit() + reach.window(step);
     Mapping* const mappings = table_.unit_mappings(unit, protocol);
     const auto& tags = table_.window(unit).tags[index_of(protocol)];
     // The port at home's place in the window if it is free, else the next one that is.
     const auto free = static_cast<uint16_t>(matching_tags(tags, kFreeTag));
     const int start = static_cast<int>(reach.home % kWindowPorts);
-    if (free != 0) {
-      return &mappings[(std::countr_zero(std::rotr(free, start)) + start) % int{kWindowPorts}];
+    const unsigned from_start = std::rotr(free, start) & wanted;
+    if (from_start != 0) {
+      return &mappings[(std::countr_zero(from_start) + start) % int{kWindowPorts}];
     }
     // None is, as far as the line knows: time may have freed one.
-    for (unsigned i = 0; i < kWindowPorts; ++i) {
+    for (unsigned i = 0; i < kWindowPorts; i += stride) {
       Mapping& mapping = mappings[(reach.home + i) % kWindowPorts];
       if (mapping.state != MappingState::reserved) settle(mapping, now_s);
       if (mapping.state == MappingState::free) return &mapping;
@@ -267,12 +283,10 @@ Mapping* Nat::find_free(const Subscriber::Block& block, Protocol protocol, const
   return nullptr;
 }
 
-void Nat::occupy(Mapping& mapping, Subscriber& subscriber, unsigned block_index, Protocol protocol,
-                 const Endpoint& internal, uint32_t now_s) {
-  const Subscriber::Block& block = subscriber.blocks[block_index];
-  const uint64_t hash = hash_endpoint(subscriber.hash_key, protocol, internal);
+void Nat::occupy(Mapping& mapping, Subscriber& subscriber, const Subscriber::Block& block,
+                 const Reach& reach, Protocol protocol, const Endpoint& internal, uint32_t now_s) {
   const uint32_t pool_index = block.first / kPortsPerAddress;
-  const uint32_t first = first_unit(block);
+  const uint32_t first = block.first_unit();
   const auto offset = static_cast<uint32_t>(&mapping - table_.unit_mappings(first, protocol));
   const auto port = static_cast<uint16_t>(block.first % kPortsPerAddress + offset);
 
@@ -280,8 +294,8 @@ void Nat::occupy(Mapping& mapping, Subscriber& subscriber, unsigned block_index,
   bind_endpoints(mapping, internal, {settings_.pool[pool_index], Be16::from_host(port)});
   mapping.pool_index = static_cast<uint16_t>(pool_index);
   mapping.protocol = static_cast<uint8_t>(protocol);
-  mapping.tag = endpoint_tag(hash);
-  mapping.home_window = static_cast<uint16_t>(Reach(hash, block_index, block.ports).home_window());
+  mapping.tag = endpoint_tag(hash_of(subscriber, protocol, internal));
+  mapping.home_window = static_cast<uint16_t>(reach.home_window());
 
   const unsigned p = index_of(protocol);
   const uint32_t window = offset / kWindowPorts;
@@ -349,13 +363,22 @@ uint32_t Nat::timeout_s(const Mapping& mapping) const {
   return timeouts.tcp_closing_s;
 }
 
+// Its tunnel has gone.
+void Nat::end_life(Mapping& mapping, uint32_t now_s) {
+  if (!mapping.is_live() || expire_if_idle(mapping, now_s)) return;
+  rest(mapping, now_s);
+  ++counts_.mappings_detached;
+}
+
 void Nat::rest(Mapping& mapping, uint32_t released_s) {
   mapping.state = MappingState::resting;
   mapping.tunnel_slot = kNoTunnel;
   mapping.last_seen_s = released_s;
   --counts_.mappings_live;
   ++counts_.mappings_resting;
-  Subscriber* const owner = owners_[table_.block_unit(Table::unit_of(mapping))];
+  Subscriber* const owner = is_low(mapping)
+                                ? low_owner(mapping)
+                                : owners_[table_.block_unit(Table::unit_of(mapping))];
   if (owner != nullptr) --owner->live_mappings;
 }
 
@@ -378,107 +401,13 @@ void Nat::free(Mapping& mapping) {
   }
   --table_.block(first).used;
   --counts_.mappings_resting;
+  if (is_low(mapping)) {
+    if (Subscriber* const owner = std::exchange(low_owner(mapping), nullptr)) {
+      --owner->low_mappings;
+    }
+  }
   mapping.state = MappingState::free;
   mapping.tag = kFreeTag;
-}
-
-// ---- Blocks ----
-
-bool Nat::grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal) {
-  const bool has_block = std::ranges::any_of(
-      subscriber.blocks, [](const Subscriber::Block& block) { return block.ports != 0; });
-  refusal = has_block ? Refusal::port_limit : Refusal::pool_exhausted;
-  if (index >= settings_.blocks_per_subscriber) return false;
-  const uint16_t ports = static_cast<uint16_t>(settings_.first_block_ports << index);
-  const unsigned units = ports / kWindowPorts;
-  uint32_t first = 0;
-  if (!take_units(subscriber, units, first)) return false;
-  refusal = Refusal::none;
-
-  for (unsigned i = 0; i < units; ++i) {
-    table_.window(first + i).block = static_cast<uint16_t>(first % kUnitsPerAddress);
-  }
-  table_.block(first) = {.ports = ports, .used = 0, .granted_at = granted_blocks_};
-  table_.granted(granted_blocks_++) = first;
-  granted_ports_ += ports;
-  counts_.blocks_granted = granted_blocks_;
-  owners_[first] = &subscriber;
-  subscriber.blocks[index] = {.first = first * kWindowPorts, .ports = ports, .unused = 0};
-  subscriber.pool_index = static_cast<uint16_t>(first / kUnitsPerAddress);
-  subscriber.is_paired = true;
-  return true;
-}
-
-// A subscriber with a block stays on its address (RFC 4787 REQ-2). One without prefers the address
-// it had; else any with room, at random so that the pool fills evenly.
-bool Nat::take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit) {
-  const uint64_t where = random_();
-  const auto take_at = [&](uint32_t pool_index) {
-    const std::optional<uint16_t> unit = table_.units(pool_index).take(units, where);
-    if (unit) first_unit = pool_index * kUnitsPerAddress + *unit;
-    return unit.has_value();
-  };
-  if (subscriber.is_paired && take_at(subscriber.pool_index)) return true;
-  const bool has_block = std::ranges::any_of(
-      subscriber.blocks, [](const Subscriber::Block& block) { return block.ports != 0; });
-  const auto addresses = static_cast<uint32_t>(settings_.pool.size());
-  if (has_block || addresses == 0) return false;
-
-  const uint64_t which = random_();
-  uint32_t pool_index = 0;
-  for (unsigned i = 0; i < kRandomAddressTries; ++i) {
-    pool_index = static_cast<uint32_t>((which >> 16 * i & 0xffff) * addresses >> 16);
-    if (take_at(pool_index)) return true;
-  }
-  for (uint32_t i = 1; i < addresses; ++i) {
-    if (take_at((pool_index + i) % addresses)) return true;
-  }
-  return false;
-}
-
-void Nat::return_block(uint32_t unit) {
-  BlockRecord& block = table_.block(unit);
-  if (Subscriber* const owner = owners_[unit]) {
-    for (Subscriber::Block& owned : owner->blocks) {
-      if (owned.ports != 0 && first_unit(owned) == unit) owned = Subscriber::Block{};
-    }
-    owners_[unit] = nullptr;
-  }
-  // The list stays dense: its last entry fills the gap.
-  const uint32_t last = table_.granted(--granted_blocks_);
-  table_.granted(block.granted_at) = last;
-  table_.block(last).granted_at = block.granted_at;
-  granted_ports_ -= block.ports;
-  counts_.blocks_granted = granted_blocks_;
-  table_.units(unit / kUnitsPerAddress)
-      .give_back(unit % kUnitsPerAddress, block.ports / kWindowPorts);
-  block = BlockRecord{};
-}
-
-uint64_t Nat::granted_entries() const {
-  return granted_ports_ * kProtocols;
-}
-
-unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
-  constexpr unsigned kWindowEntries = kWindowPorts * kProtocols;
-  const uint64_t expired_before = counts_.mappings_expired;
-  uint64_t windows = std::min((uint64_t{entries} + kWindowEntries - 1) / kWindowEntries,
-                              granted_ports_ / kWindowPorts);
-  for (; windows > 0 && granted_blocks_ > 0; --windows) {
-    if (hand_block_ >= granted_blocks_) hand_block_ = 0;
-    const uint32_t unit = table_.granted(hand_block_);
-    const BlockRecord& block = table_.block(unit);
-    visit_window(table_, unit + hand_window_, [&](Mapping& mapping) { settle(mapping, now_s); });
-    if (++hand_window_ < block.ports / kWindowPorts) continue;
-    hand_window_ = 0;
-    // Blocks return here only, so that the one which fills the gap in the list comes next.
-    if (block.used == 0) {
-      return_block(unit);
-    } else {
-      ++hand_block_;
-    }
-  }
-  return static_cast<unsigned>(counts_.mappings_expired - expired_before);
 }
 
 }  // namespace adit::nat

@@ -9,6 +9,10 @@
 // knows whether to go on. A mapping never moves, for its place is its port. Every block is
 // searched before a mapping is made, so mapping is endpoint-independent (RFC 4787 REQ-1).
 //
+// Where the parity of ports is kept, the home port has it, and only every other port is looked at.
+// Low ports (RFC 4787 REQ-3a) are one more block an address, which its subscribers share: Nat keeps
+// beside it whose each mapping is.
+//
 // A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
 // used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
 // Whoever meets an entry whose time is over moves it on; the sweep meets all of them in turn. Idle
@@ -51,6 +55,7 @@ struct Limits {
   uint32_t mappings = 2048;                // live at once
   uint32_t new_mappings_per_second = 500;  // lookups that find nothing count
   uint32_t new_mappings_burst = 1000;
+  uint8_t blocks = 4;  // 1-4
 
   friend bool operator==(const Limits&, const Limits&) = default;
 };
@@ -61,7 +66,12 @@ struct Settings {
   uint16_t last_port = 65535;
   std::vector<ReservedPort> reserved;
   uint16_t first_block_ports = 64;    // power of two, 16-1024; each further block is twice the last
-  uint8_t blocks_per_subscriber = 4;  // 1-4
+  // External ports of internal UDP and TCP ports below 1024 (RFC 4787 REQ-3a), shared by all
+  // subscribers of an address; a power of two, at least 16, at a multiple of itself, outside the
+  // range above. 0: there are none, and such ports are as any.
+  uint16_t low_ports = 0;
+  uint16_t first_low_port = 0;
+  bool port_parity = false;  // RFC 4787 REQ-4: external UDP and TCP ports are odd as the internal
   std::vector<Limits> limits = {Limits{}};  // profiles; attach() names one by its index
   Timeouts timeouts;
   bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7: does inbound use keep alive?
@@ -75,6 +85,7 @@ enum class Refusal : uint8_t {
   port_limit,      // its blocks have no port for this endpoint, and it may not have a further one:
                    // it has all it may, or its own address has no room for the next
   pool_exhausted,  // it has no block, and no pool address has room for one
+  low_ports_full,  // its address has no low port for this endpoint
 };
 
 // Whether on_outbound() and on_inbound() would change nothing for a packet without SYN, FIN or RST
@@ -95,6 +106,9 @@ struct alignas(64) Subscriber {
     uint32_t first = 0;  // pool index << 16 | first port
     uint16_t ports = 0;  // power of two; 0 = no block
     uint16_t unused = 0;
+
+    uint32_t first_unit() const { return first / kWindowPorts; }
+    unsigned units() const { return ports / kWindowPorts; }
   } blocks[kBlocksMax];  // the i-th has first_block_ports << i; one that returned leaves a gap
   uint32_t tunnel_slot = 0;
   uint32_t live_mappings = 0;
@@ -103,7 +117,8 @@ struct alignas(64) Subscriber {
   uint16_t pool_index = 0;      // the paired address, once it has a block (RFC 4787 REQ-2)
   uint16_t limits_profile = 0;  // index into Settings::limits
   bool attached = false;
-  bool is_paired = false;  // pool_index is set
+  bool is_paired = false;    // pool_index is set
+  uint8_t low_mappings = 0;  // of the low ports of its address, live or resting
 };
 static_assert(sizeof(Subscriber) == 64);
 
@@ -121,7 +136,7 @@ class Nat {
               uint32_t now_s);
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
   // The Subscriber is blank afterwards and may be reused at once: nothing refers to it any more.
-  // Looks at the lines of all its windows; at most 15 first blocks' worth.
+  // Looks at the lines of all its windows; at most 15 first blocks' worth, and those of low ports.
   void detach(Subscriber& subscriber, uint32_t now_s);
 
   // Outbound fast path: the live mapping of `internal`, or nullptr. Prefetch first for speed.
@@ -140,6 +155,12 @@ class Nat {
   Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
 
+  // The hash by which a subscriber's internal endpoint is at home.
+  uint64_t hash_of(uint64_t hash_key, Protocol protocol, uint64_t packed_internal) const {
+    const uint64_t hash = hash_packed(hash_key, protocol, packed_internal);
+    if (!keeps_parity(protocol)) return hash;
+    return with_parity_of(hash, Be16::from_raw(static_cast<uint16_t>(packed_internal)));
+  }
   // For callers that keep a burst's cache misses in flight together: where a mapping stands, if
   // it stands at all. Nothing is said about the entry: the caller compares it with the packet.
   // The home of an endpoint in a subscriber's first block...
@@ -207,17 +228,25 @@ class Nat {
   static uint32_t home_unit(uint32_t block_first, unsigned block_ports, uint64_t hash) {
     return (block_first + home_offset(hash, 0, block_ports)) / kWindowPorts;
   }
+  // nat.cpp: where an endpoint is, and a mapping's life.
+  uint64_t hash_of(const Subscriber& subscriber, Protocol protocol,
+                   const Endpoint& internal) const {
+    return hash_of(subscriber.hash_key, protocol, packed(internal));
+  }
+  bool keeps_parity(Protocol protocol) const {
+    return settings_.port_parity && protocol != Protocol::icmp;
+  }
   // Any mapping of the endpoint that still has its key, live or resting.
   Mapping* locate(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal) const;
+  template <typename IsIt>
   Mapping* locate_in_windows(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
-                             uint8_t tag, uint64_t key) const;
-
-  // The ways from one state to the next.
-  void occupy(Mapping& mapping, Subscriber& subscriber, unsigned block_index, Protocol protocol,
-              const Endpoint& internal, uint32_t now_s);
+                             uint8_t tag, IsIt is_it) const;
+  void occupy(Mapping& mapping, Subscriber& subscriber, const Subscriber::Block& block,
+              const Reach& reach, Protocol protocol, const Endpoint& internal, uint32_t now_s);
   void revive(Subscriber& subscriber, Mapping& mapping, uint32_t now_s);
   void start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s);
   bool expire_if_idle(Mapping& mapping, uint32_t now_s);
+  void end_life(Mapping& mapping, uint32_t now_s);
   void rest(Mapping& mapping, uint32_t released_s);
   void settle(Mapping& mapping, uint32_t now_s);
   void free(Mapping& mapping);
@@ -227,9 +256,32 @@ class Nat {
   bool take_token(Subscriber& subscriber, uint32_t now_s) const;
   Mapping* find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
                      uint32_t now_s);
+
+  // nat_blocks.cpp: who has which block, and the sweep.
+  static bool is_bound(const Subscriber& subscriber);
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
+  void enlist_block(uint32_t unit, uint16_t ports);
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void return_block(uint32_t unit);
+
+  // nat_low_ports.cpp: the block that an address's subscribers share.
+  bool wants_low_port(Protocol protocol, Be16 internal_port) const {
+    return internal_port.host() < low_internal_end_ && protocol != Protocol::icmp;
+  }
+  bool is_low(const Mapping& mapping) const {
+    return unsigned{mapping.external.port.host()} - settings_.first_low_port <
+           unsigned{settings_.low_ports};
+  }
+  bool is_low_unit(uint32_t unit) const;
+  Subscriber::Block low_block(uint32_t pool_index) const;
+  Subscriber*& low_owner(const Mapping& mapping);
+  const Subscriber* low_owner(const Mapping& mapping) const;
+  void make_low_ports();
+  Mapping* locate_low(const Subscriber& subscriber, Protocol protocol,
+                      const Endpoint& internal) const;
+  Mapping* create_low(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
+                      uint32_t now_s, Refusal& refusal);
+  void leave_low_ports(Subscriber& subscriber, uint32_t now_s);
 
   const Settings settings_;
   const std::function<uint64_t()> random_;
@@ -237,6 +289,9 @@ class Nat {
   // By the unit a block begins with: whose it is, nullptr once that one is gone. Outside the table,
   // which may outlive this program: it holds no pointers.
   std::vector<Subscriber*> owners_;
+  // The same for each low port, by (pool address, UDP or TCP, port).
+  std::vector<Subscriber*> low_owners_;
+  const unsigned low_internal_end_;  // internal ports below it get low ports
   uint32_t granted_blocks_ = 0;
   uint64_t granted_ports_ = 0;
   uint32_t hand_block_ = 0;   // into the list of granted blocks

@@ -21,8 +21,10 @@ class AddressUnits {
   // there is no such run. `random` decides where the search begins. At most 64 words are read.
   std::optional<uint16_t> take(unsigned units, uint64_t random);
   void give_back(unsigned first, unsigned units) { set(first, units, false); }
-  // Takes one unit for ever: its ports are not ours to give.
-  void withdraw(unsigned unit) { set(unit, 1, true); }
+  // Takes one unit for ever, if it is not taken: its ports are not ours to give.
+  void withdraw(unsigned unit) {
+    if ((taken_[unit / 64] >> unit % 64 & 1) == 0) set(unit, 1, true);
+  }
   unsigned free_units() const { return kUnitsPerAddress - static_cast<unsigned>(taken_units_); }
 
  private:

@@ -1,6 +1,5 @@
 #include "lib/nat/table.h"
 
-#include <algorithm>
 #include <bit>
 #include <cassert>
 
@@ -67,11 +66,16 @@ void Table::reserve(uint32_t pool_index, uint32_t port) {
   }
 }
 
-void Table::withdraw_reserved_windows() {
+void Table::withdraw_reserved_windows(bool keeps_parity) {
+  constexpr unsigned kEven = 0x5555;
+  constexpr unsigned kOdd = 0xaaaa;
   for (uint32_t unit = 0; unit < total_units(); ++unit) {
-    const auto& tags = windows_[unit].tags[0];
-    const bool all = std::ranges::all_of(tags, [](uint8_t tag) { return tag == kReservedTag; });
-    if (all) units_[unit / kUnitsPerAddress].withdraw(unit % kUnitsPerAddress);
+    const unsigned reserved = matching_tags(windows_[unit].tags[0], kReservedTag);
+    const bool all = reserved == (kEven | kOdd);
+    const bool all_of_one_parity = (reserved & kEven) == kEven || (reserved & kOdd) == kOdd;
+    if (all || (keeps_parity && all_of_one_parity)) {
+      units_[unit / kUnitsPerAddress].withdraw(unit % kUnitsPerAddress);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 // A "unit" numbers the windows of the whole pool: pool index * 4096 + port / 16.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -49,6 +50,17 @@ class Table {
     return mapping.pool_index * kUnitsPerAddress + mapping.external.port.host() / kWindowPorts;
   }
 
+  // Calls `visit` with every mapping in `units` units from `first` on whose tag is not that of a
+  // free one.
+  template <typename Visit>
+  void visit(uint32_t first, unsigned units, Visit&& visit) {
+    visit_units(*this, first, units, visit);
+  }
+  template <typename Visit>
+  void visit(uint32_t first, unsigned units, Visit&& visit) const {
+    visit_units(*this, first, units, visit);
+  }
+
   Window& window(uint32_t unit) { return windows_[unit]; }
   const Window& window(uint32_t unit) const { return windows_[unit]; }
   // The unit at which the block begins that `unit` is part of.
@@ -62,10 +74,22 @@ class Table {
 
   // Marks a port, in all protocols, as never given out. Only while no block is granted.
   void reserve(uint32_t pool_index, uint32_t port);
-  // Withdraws the windows in which every port is reserved. Once, after the last reserve().
-  void withdraw_reserved_windows();
+  // Withdraws the windows in which every port is reserved; where the parity of ports is kept, those
+  // too in which every odd or every even one is. Once, after the last reserve().
+  void withdraw_reserved_windows(bool keeps_parity);
 
  private:
+  template <typename Self, typename Visit>
+  static void visit_units(Self& self, uint32_t first, unsigned units, Visit& visit) {
+    for (uint32_t unit = first; unit < first + units; ++unit) {
+      for (unsigned p = 0; p < kProtocols; ++p) {
+        auto* const mappings = self.unit_mappings(unit, static_cast<Protocol>(p));
+        unsigned used = 0xffffu & ~matching_tags(self.window(unit).tags[p], kFreeTag);
+        for (; used != 0; used &= used - 1) visit(mappings[std::countr_zero(used)]);
+      }
+    }
+  }
+
   struct PoolSlot {
     Ipv4Address address;
     uint16_t index = 0;

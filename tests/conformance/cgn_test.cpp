@@ -55,7 +55,7 @@ class SixtyFourPorts : public Cgn {
  protected:
   SixtyFourPorts()
       : Cgn({.first_port = 2048, .last_port = 2111, .first_block_ports = 16,
-             .blocks_per_subscriber = 1}) {}
+             .limits = {{.blocks = 1}}}) {}
 };
 
 TEST_F(SixtyFourPorts, R6888_13_EveryPortOfTheRangeIsUsedInEveryProtocol) {
@@ -114,7 +114,7 @@ TEST_F(TenMappings, R6888_4_R6888_5_LimitHoldsForOneSubscriberAndAllProtocols) {
 
 class OneBlock : public Cgn {
  protected:
-  OneBlock() : Cgn({.first_block_ports = 16, .blocks_per_subscriber = 1}) {}
+  OneBlock() : Cgn({.first_block_ports = 16, .limits = {{.blocks = 1}}}) {}
 };
 
 TEST_F(OneBlock, R6888_4_PortsAreLimitedAsConfigured) {

@@ -161,10 +161,25 @@ ModelNat::Verdict ModelNat::outbound(uint32_t slot, const Endpoint& internal, co
   return Verdict::forward;
 }
 
+bool ModelNat::wants_low_port(Kind kind, const Endpoint& internal) const {
+  return settings_.low_ports > 0 && kind != Kind::icmp && internal.port.host() < 1024;
+}
+
+bool ModelNat::is_low(const Endpoint& external) const {
+  const unsigned port = external.port.host();
+  return port >= settings_.first_low_port &&
+         port < settings_.first_low_port + unsigned{settings_.low_ports};
+}
+
 std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpoint& external,
                             const Use& use) {
   const unsigned port = external.port.host();
-  if (port < settings_.first_port || port > settings_.last_port) return "a port out of range";
+  const bool low = wants_low_port(use.kind, internal);
+  const bool in_range = port >= settings_.first_port && port <= settings_.last_port;
+  if (low ? !is_low(external) : !in_range) return "a port out of range";
+  if (settings_.port_parity && use.kind != Kind::icmp && (port - internal.port.host()) % 2 != 0) {
+    return "a port of the wrong parity";
+  }
   if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
     return "an address that is not the pool's";
   }
@@ -178,7 +193,9 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
     const bool same_address = other.external.address == external.address;
     if (other.slot == slot && !same_address) return "a second address for one subscriber";
     const bool same_window = other.external.port.host() / 16 == port / 16;
-    if (other.slot != slot && same_address && same_window) return "a port of another's block";
+    if (other.slot != slot && same_address && same_window && !low) {
+      return "a port of another's block";
+    }
   }
   Mapping made{.slot = slot, .internal = internal, .external = external,
                .last_use_s = use.now_s};
@@ -190,20 +207,48 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
 
 // Which endpoints a block still has room for is the gateway's own affair; that it is not refused
 // while there is plenty is ours.
-std::string ModelNat::learn_refusal(uint32_t slot, Kind kind, Fate reason) const {
-  constexpr int kWindowPorts = 15;  // the least that must be full; one of 16 may be reserved
+std::string ModelNat::learn_refusal(uint32_t slot, const Endpoint& internal, Kind kind,
+                                    Fate reason) const {
+  const bool has_parity = settings_.port_parity && kind != Kind::icmp;
+  // The least that must be full: a window, of which one port may be reserved, or half of one.
+  const int window_ports = has_parity ? 7 : 15;
   const auto held = [&](auto&& wanted) {
     return std::ranges::count_if(mappings_, [&](const auto& entry) {
-      return entry.second.slot == slot && wanted(std::get<Kind>(entry.first));
+      return wanted(entry.second, std::get<Kind>(entry.first));
     });
   };
-  if (reason == Fate::port_limit) {
-    const bool is_full = held([&](Kind other) { return other == kind; }) >= kWindowPorts;
-    return is_full ? "" : "refused for want of ports, with a window free";
-  }
+  const auto is_same_sort = [&](const Mapping& other, Kind other_kind) {
+    const bool same_parity = (other.internal.port.host() - internal.port.host()) % 2 == 0;
+    return other_kind == kind && (!has_parity || same_parity);
+  };
+  const auto low_of_slot = held([&](const Mapping& other, Kind) {
+    return other.slot == slot && is_low(other.external);
+  });
+  const auto others_of_slot = held([&](const Mapping& other, Kind) {
+    return other.slot == slot && !is_low(other.external);
+  });
   if (reason == Fate::pool_exhausted) {
-    const bool has_block = held([](Kind) { return true; }) > 0;
-    return has_block ? "the pool cannot be what is full: it has a block" : "";
+    const bool has_address = low_of_slot + others_of_slot > 0;
+    return has_address ? "the pool cannot be what is full: it has an address" : "";
+  }
+  if (reason == Fate::port_limit && wants_low_port(kind, internal)) {
+    return low_of_slot == settings_.low_ports / 8 ? "" : "refused a low port before its share";
+  }
+  if (reason == Fate::port_limit) {
+    if (others_of_slot == 0 && low_of_slot > 0) return "";  // no block is free on its address
+    const auto of_sort = held([&](const Mapping& other, Kind other_kind) {
+      return other.slot == slot && !is_low(other.external) && is_same_sort(other, other_kind);
+    });
+    return of_sort >= window_ports ? "" : "refused for want of ports, with a window free";
+  }
+  if (reason == Fate::low_ports_full && wants_low_port(kind, internal)) {
+    const auto of_sort = held([&](const Mapping& other, Kind other_kind) {
+      return is_low(other.external) && is_same_sort(other, other_kind);
+    });
+    const auto at_rest = std::ranges::count_if(of_closed_tunnels_, [&](const auto& entry) {
+      return std::get<Kind>(entry.first) == kind && std::get<2>(entry.first) < 1024;
+    });
+    return of_sort + at_rest >= window_ports ? "" : "refused a low port with a window free";
   }
   return "no mapping, and no reason that fits";
 }

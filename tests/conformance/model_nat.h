@@ -35,7 +35,8 @@ class ModelNat {
   // After make_new: what the gateway did. Empty, or the rule that it broke.
   std::string learn(uint32_t slot, const Endpoint& internal, const Endpoint& external,
                     const Use& use);
-  std::string learn_refusal(uint32_t slot, Kind kind, Fate reason) const;
+  std::string learn_refusal(uint32_t slot, const Endpoint& internal, Kind kind,
+                            Fate reason) const;
 
   struct Owner {
     uint32_t slot = 0;
@@ -76,6 +77,8 @@ class ModelNat {
     uint32_t filled_s = 0;
   };
 
+  bool wants_low_port(Kind kind, const Endpoint& internal) const;
+  bool is_low(const Endpoint& external) const;
   static InternalKey internal_key(Kind kind, uint32_t slot, const Endpoint& internal);
   static ExternalKey external_key(Kind kind, const Endpoint& external);
   static Phase next(Phase phase, bool is_out, uint8_t flags);

@@ -26,6 +26,7 @@ constexpr uint64_t kPacketsDefault = 1'000'000;
 constexpr size_t kEpisodeSteps = 20'000;  // each episode has a gateway of its own
 constexpr uint32_t kSlots = 6;
 constexpr unsigned kInternalPorts = 64;
+constexpr unsigned kLowInternalPorts = 6;  // of these: below 1024
 constexpr unsigned kIcmpErrorsPerSecond = 20;  // the rig's
 const Bytes kText = payload_bytes(21);
 const Endpoint kRemotes[] = {kService, kElsewhere, at(kServer, 53),
@@ -54,7 +55,8 @@ struct Step {
   uint16_t seconds = 0;
 
   Endpoint internal() const {
-    return at(Ipv4Address::from_octets(192, 168, 1, static_cast<uint8_t>(9 + slot)), 3000u + port);
+    const unsigned first = port < kLowInternalPorts ? 500 : 3000;
+    return at(Ipv4Address::from_octets(192, 168, 1, static_cast<uint8_t>(9 + slot)), first + port);
   }
 };
 
@@ -89,6 +91,7 @@ nat::Settings crowded(uint64_t seed) {
   constexpr uint32_t kMappings[] = {30, 60, 200};
   constexpr uint32_t kOpening[] = {60, 240};
   constexpr uint32_t kDns[] = {0, 10};
+  constexpr uint16_t kLowPorts[] = {0, 16, 32};
   std::mt19937_64 random(seed);
   const auto one_of = [&](const auto& values) { return values[random() % std::size(values)]; };
   nat::Settings settings;
@@ -96,11 +99,13 @@ nat::Settings crowded(uint64_t seed) {
   settings.first_port = 7984;
   settings.last_port = static_cast<uint16_t>(settings.first_port + one_of(kPorts) - 1);
   settings.first_block_ports = 16;
-  settings.blocks_per_subscriber = one_of(kBlocks);
   settings.limits = {{.mappings = one_of(kMappings), .new_mappings_per_second = 4,
-                      .new_mappings_burst = 60}};
+                      .new_mappings_burst = 60, .blocks = one_of(kBlocks)}};
   settings.timeouts.tcp_opening_s = one_of(kOpening);
   settings.timeouts.dns_s = one_of(kDns);
+  settings.port_parity = random() % 2 == 0;
+  settings.first_low_port = 512;
+  settings.low_ports = one_of(kLowPorts);
   return settings;
 }
 
@@ -193,9 +198,9 @@ class ModelRun : public Lab {
   }
 
   std::string learn(const Step& step, const Use& use) {
-    for (const Fate reason : {Fate::port_limit, Fate::pool_exhausted}) {
+    for (const Fate reason : {Fate::port_limit, Fate::pool_exhausted, Fate::low_ports_full}) {
       if (counters_.drops(reason) == fates_before_[static_cast<unsigned>(reason)]) continue;
-      const std::string broken = model_.learn_refusal(step.slot, step.kind, reason);
+      const std::string broken = model_.learn_refusal(step.slot, step.internal(), use.kind, reason);
       return broken.empty() ? compare(step, refusal(step), reason) : broken;
     }
     const std::vector<Hop> out = come_out();
@@ -228,6 +233,9 @@ class ModelRun : public Lab {
     const unsigned range = nat_settings_.last_port - nat_settings_.first_port + 1u;
     Endpoint external = at(nat_settings_.pool[step.port % 2],
                            nat_settings_.first_port + step.port * 13u % range);
+    if (step.port % 8 == 7 && nat_settings_.low_ports > 0) {
+      external.port = Be16::from_host(static_cast<uint16_t>(512 + step.port % 16));
+    }
     if (step.verb != Step::in_at) {
       const auto known = left_from_.find({step.kind, step.slot, step.port});
       if (known == left_from_.end()) return "";

@@ -177,6 +177,21 @@ std::vector<Row> nat_rows() {
        "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"udp:\"\n"},
       {"PortsTooFewForABlock", nat("ports: 1025-1150"),
        "gw.yaml:4:14: nat.ports: 1025-1150 holds no whole block of 64 ports\n"},
+      {"LowPortsMalformed", nat("low_ports: 512-1000"),
+       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, from "
+       "a multiple of their number to 1023 at most, such as 512-1023, got \"512-1000\"\n"},
+      {"LowPortsUnaligned", nat("low_ports: 500-515"),
+       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, from "
+       "a multiple of their number to 1023 at most, such as 512-1023, got \"500-515\"\n"},
+      {"LowPortsAmongTheOthers", nat("low_ports: 896-1023, ports: 1000-65535"),
+       "gw.yaml:4:18: nat.low_ports: 896-1023 overlaps nat.ports 1000-65535\n"},
+      {"LowPortsBesideTheOthers", nat("low_ports: 1008-1023"), ""},
+      {"LowPortsOff", nat("low_ports: off"), ""},
+      {"TunnelPortAmongTheLowOnes",
+       file_of("", "tunnel: {private_key_file: gw.key, port: 600}\n", "",
+               "nat: {external: [30.1.1.10], low_ports: 512-1023}\n"),
+       "gw.yaml:4:18: nat.external[0]: holds the tunnel's own address 30.1.1.10, whose port is not "
+       "reserved: add \"30.1.1.10:udp:600\" to nat.reserved\n"},
       {"PortsForOneBlock", nat("ports: 1025-1151"), ""},
       {"ExemptMalformed", nat("exempt: [10.0.0.1/8]"),
        "gw.yaml:4:16: nat.exempt[0]: expected an IPv4 prefix such as 192.0.2.0/24, with no bits "

@@ -49,7 +49,8 @@ TEST_F(GatewayConfig, FillsInEveryDefault) {
   EXPECT_EQ(config->pools[0].lease_s, 3600u);
   ASSERT_EQ(config->nat.external.size(), 1u);
   EXPECT_EQ(config->nat.external[0].to_string(), "30.1.1.10");
-  EXPECT_EQ(config->nat.ports_per_subscriber(), 64u + 128 + 256 + 512);
+  EXPECT_EQ(config->nat.ports_in(config->nat.limits.blocks), 64u + 128 + 256 + 512);
+  EXPECT_FALSE(config->nat.low_ports);
   EXPECT_FALSE(config->metrics_listen);
   EXPECT_TRUE(config->subscribers.empty());
 }
@@ -112,7 +113,7 @@ TEST_F(GatewayConfig, ReadsSubscribersWithTheirOverrides) {
                                 "    address: 192.168.1.5\n"
                                 "    prefixes: [10.20.0.0/16]\n"
                                 "    protections: [chacha20-poly1305]\n"
-                                "    limits: {mappings: 4096}\n");
+                                "    limits: {mappings: 4096, blocks: 2}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   const SubscriberConfig& pc = config->subscribers[0];
   const SubscriberConfig& branch = config->subscribers[1];
@@ -126,6 +127,8 @@ TEST_F(GatewayConfig, ReadsSubscribersWithTheirOverrides) {
   EXPECT_EQ(branch.protections, std::vector{Protection::kChaCha20Poly1305});
   EXPECT_EQ(branch.limits.mappings, 4096u);
   EXPECT_EQ(branch.limits.new_mappings_per_second, 7u);
+  EXPECT_EQ(pc.limits.blocks, 4u);
+  EXPECT_EQ(branch.limits.blocks, 2u);
 }
 
 TEST_F(GatewayConfig, ReadsReservedPortsInTheirThreeForms) {
@@ -168,7 +171,7 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
                 "pools:\n"
                 "  - {name: a, network: 192.168.1.0/31, lease: 1s}\n"
                 "nat:\n"
-                "  blocks: {first_ports: 100, per_subscriber: 5}\n"
+                "  blocks: {first_ports: 100}\n"
                 "  timeouts: {udp: 119s, tcp_established: 2h, tcp_opening: 9s, tcp_closing: 239s, "
                 "dns: 3m}\n"),
       "gw.yaml:1:15: eal.memory: expected a size from 64M to 1048576M, such as \"512M\", got "
@@ -193,8 +196,6 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
       "or \"2h4m\", got \"1s\"\n"
       "gw.yaml:18:25: nat.blocks.first_ports: expected a power of two from 16 to 1024, got "
       "\"100\"\n"
-      "gw.yaml:18:46: nat.blocks.per_subscriber: expected a whole number from 1 to 4, got "
-      "\"5\"\n"
       "gw.yaml:19:19: nat.timeouts.udp: expected a duration from 2m to 1d, such as \"90s\" or "
       "\"2h4m\", got \"119s\"\n"
       "gw.yaml:19:42: nat.timeouts.tcp_established: expected a duration from 2h4m to 7d, such "
@@ -282,7 +283,8 @@ TEST_F(GatewayConfig, ReportsSyntaxErrorsAndAMissingFile) {
 
 TEST_F(GatewayConfig, DescribesItselfForCheck) {
   const auto config = load_text(std::string(kSmallest) + "subscribers: [{name: s, public_key: " +
-                                TempDir::key_text(2) + ", address: 192.168.1.9}]\n");
+                                TempDir::key_text(2) + ", address: 192.168.1.9, limits: {blocks: 1}}]\n"
+                                "nat: {port_parity: true, low_ports: 512-1023}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_EQ(describe_check(*config),
             "port wan (uplink and public): net_tap0,iface=x0, address 30.1.1.10/24, MTU 1500, "
@@ -292,9 +294,12 @@ TEST_F(GatewayConfig, DescribesItselfForCheck) {
             "pool clients: 192.168.1.0/24, router 192.168.1.1, 253 addresses to lease "
             "(192.168.1.2-192.168.1.254) for 1h, routes none\n"
             "nat: 1 external addresses (30.1.1.10), ports 1024-65535, reserved "
-            "30.1.1.10:udp:8000\n"
+            "30.1.1.10:udp:8000; 64512 ports for the worker\n"
             "nat: up to 960 ports for a subscriber in 4 blocks; first blocks of 64 ports for up to "
             "1008 subscribers\n"
+            "nat: up to 64 ports for s in 1 blocks\n"
+            "nat: internal ports below 1024 get one of 512-1023, at most 64 a subscriber\n"
+            "nat: external UDP and TCP ports are odd where the internal are\n"
             "subscribers: 1, of which 1 with a fixed address\n");
 }
 

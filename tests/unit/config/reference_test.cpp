@@ -82,7 +82,9 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->pools[0].lease_s, gateway::PoolConfig{}.lease_s);
   EXPECT_EQ(shown->nat.ports, fresh.nat.ports);
   EXPECT_EQ(shown->nat.first_block_ports, fresh.nat.first_block_ports);
-  EXPECT_EQ(shown->nat.blocks_per_subscriber, fresh.nat.blocks_per_subscriber);
+  EXPECT_EQ(shown->nat.port_parity, fresh.nat.port_parity);
+  EXPECT_EQ(shown->nat.low_ports, fresh.nat.low_ports);
+  EXPECT_EQ(shown->nat.limits.blocks, fresh.nat.limits.blocks);
   EXPECT_EQ(shown->nat.timeouts.udp_ns, fresh.nat.timeouts.udp_ns);
   EXPECT_EQ(shown->nat.timeouts.tcp_established_ns, fresh.nat.timeouts.tcp_established_ns);
   EXPECT_EQ(shown->nat.timeouts.tcp_opening_ns, fresh.nat.timeouts.tcp_opening_ns);

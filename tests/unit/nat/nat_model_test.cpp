@@ -34,8 +34,8 @@ struct Entry {
 
 class ModelTest {
  public:
-  explicit ModelTest(uint64_t seed)
-      : random_(seed), settings_(make_settings()), nat_(settings_, seed) {
+  ModelTest(uint64_t seed, const Settings& settings)
+      : random_(seed), settings_(settings), nat_(settings_, seed) {
     for (unsigned t = 0; t < kTunnels; ++t) attach(t);
   }
 
@@ -48,21 +48,21 @@ class ModelTest {
     check_that_all_returns();
   }
 
- private:
   // Tight everywhere: small blocks, a narrow range, reserved ports in its midst.
   static Settings make_settings() {
     Settings settings = settings_with_pool(2);
     settings.first_port = 2005;
     settings.last_port = 2399;
     settings.first_block_ports = 16;
-    settings.blocks_per_subscriber = 3;
     for (uint16_t port = 2100; port < 2390; port = static_cast<uint16_t>(port + 37)) {
       settings.reserved.push_back({pool_address(port % 2), port});
     }
     settings.limits = {
-        {.mappings = 100'000, .new_mappings_per_second = 1000, .new_mappings_burst = 1000},
-        {.mappings = 25, .new_mappings_per_second = 1000, .new_mappings_burst = 1000},
-        {.mappings = 100'000, .new_mappings_per_second = 1, .new_mappings_burst = 20}};
+        {.mappings = 100'000, .new_mappings_per_second = 1000, .new_mappings_burst = 1000,
+         .blocks = 3},
+        {.mappings = 25, .new_mappings_per_second = 1000, .new_mappings_burst = 1000, .blocks = 2},
+        {.mappings = 100'000, .new_mappings_per_second = 1, .new_mappings_burst = 20,
+         .blocks = 4}};
     settings.timeouts = {.udp_s = 120,
                          .tcp_established_s = 900,
                          .tcp_opening_s = 240,
@@ -70,6 +70,24 @@ class ModelTest {
                          .icmp_s = 60,
                          .port_rest_s = 120};
     return settings;
+  }
+  static Settings with_every_option() {
+    Settings settings = make_settings();
+    settings.port_parity = true;
+    settings.first_low_port = 512;
+    settings.low_ports = 16;
+    return settings;
+  }
+
+ private:
+  // A few of a tunnel's endpoints have low ports.
+  static Endpoint endpoint(uint64_t n) {
+    Endpoint internal = internal_endpoint(static_cast<uint32_t>(n));
+    if (n < 12) internal.port = Be16::from_host(static_cast<uint16_t>(500 + n));
+    return internal;
+  }
+  bool is_low(Protocol protocol, Be16 port) const {
+    return settings_.low_ports > 0 && protocol != Protocol::icmp && port.host() < 1024;
   }
 
   // A tunnel's life number, the protocol and the endpoint.
@@ -85,7 +103,7 @@ class ModelTest {
   void step() {
     const auto tunnel = static_cast<unsigned>(random_() % kTunnels);
     const auto protocol = static_cast<Protocol>(random_() % kProtocols);
-    const Endpoint internal = internal_endpoint(static_cast<uint32_t>(random_() % kEndpoints));
+    const Endpoint internal = endpoint(random_() % kEndpoints);
     const auto dice = random_() % 1000;
     if (dice < 900) {
       outbound(tunnel, protocol, internal);
@@ -136,8 +154,16 @@ class ModelTest {
                  const Mapping& mapping) {
     const Endpoint& external = mapping.external;
     ASSERT_TRUE(nat_->is_pool_address(external.address));
-    ASSERT_GE(external.port.host(), settings_.first_port);
-    ASSERT_LE(external.port.host(), settings_.last_port);
+    if (is_low(protocol, internal.port)) {
+      ASSERT_GE(external.port.host(), settings_.first_low_port);
+      ASSERT_LT(external.port.host(), settings_.first_low_port + settings_.low_ports);
+    } else {
+      ASSERT_GE(external.port.host(), settings_.first_port);
+      ASSERT_LE(external.port.host(), settings_.last_port);
+    }
+    if (settings_.port_parity && protocol != Protocol::icmp) {
+      ASSERT_EQ(external.port.host() % 2, internal.port.host() % 2);
+    }
     for (const ReservedPort& reserved : settings_.reserved) {
       ASSERT_FALSE(reserved.address == external.address && reserved.port == external.port.host());
     }
@@ -180,7 +206,7 @@ class ModelTest {
   void check_refusal(unsigned tunnel, Refusal refusal) {
     const Subscriber& subscriber = subscribers_[tunnel];
     const Limits& limits = settings_.limits[subscriber.limits_profile];
-    bool has_block = false;
+    bool has_block = subscriber.low_mappings > 0;
     for (const Subscriber::Block& block : subscriber.blocks) has_block |= block.ports != 0;
     ++refusals_[static_cast<unsigned>(refusal)];
     switch (refusal) {
@@ -196,6 +222,9 @@ class ModelTest {
       case Refusal::pool_exhausted:
         ASSERT_FALSE(has_block);
         break;
+      case Refusal::low_ports_full:
+        ASSERT_GT(settings_.low_ports, 0);
+        break;
       case Refusal::none:
         break;
     }
@@ -203,8 +232,10 @@ class ModelTest {
 
   // A packet to some port of the range, given out or not.
   void inbound() {
+    const bool low = random_() % 8 == 0;
+    const uint64_t port = low ? 512 + random_() % 16 : 2000 + random_() % 405;
     const Endpoint external{pool_address(static_cast<uint32_t>(random_() % 2)),
-                            Be16::from_host(static_cast<uint16_t>(2000 + random_() % 405))};
+                            Be16::from_host(static_cast<uint16_t>(port))};
     const auto protocol = static_cast<Protocol>(random_() % kProtocols);
     const auto known = at_place_.find({protocol, external});
     const bool live = known != at_place_.end() && entries_.at(known->second).is_live(nat_.now_s);
@@ -279,7 +310,10 @@ class ModelTest {
 
   void check_that_all_returns() {
     // The run has been where it should have been: every refusal but none, revivals, spills.
-    for (unsigned i = 1; i < refusals_.size(); ++i) EXPECT_GT(refusals_[i], 0u) << "refusal " << i;
+    for (unsigned i = 1; i < refusals_.size(); ++i) {
+      if (i == static_cast<unsigned>(Refusal::low_ports_full) && settings_.low_ports == 0) continue;
+      EXPECT_GT(refusals_[i], 0u) << "refusal " << i;
+    }
     EXPECT_GT(nat_->counts().mappings_revived, 1000u);
     EXPECT_GT(nat_->counts().mappings_expired, 1000u);
     EXPECT_GT(spilled_max_, 20u);
@@ -301,12 +335,16 @@ class ModelTest {
   uint32_t next_life_ = 100;
   std::map<Key, Entry> entries_;
   std::map<Place, Key> at_place_;
-  std::array<uint64_t, 5> refusals_{};
+  std::array<uint64_t, 6> refusals_{};
   uint64_t spilled_max_ = 0;
 };
 
 TEST(NatModel, AgreesWithThePlainModelOverRandomOperations) {
-  ModelTest(20261124).run();
+  ModelTest(20261124, ModelTest::make_settings()).run();
+}
+
+TEST(NatModel, AgreesWithParityAndLowPortsToo) {
+  ModelTest(20261125, ModelTest::with_every_option()).run();
 }
 
 }  // namespace

@@ -1,0 +1,119 @@
+// Which blocks a subscriber has: granted when it needs them, returned by the sweep when all their
+// ports have rested.
+#include <algorithm>
+
+#include "lib/nat/nat.h"
+
+namespace adit::nat {
+namespace {
+
+constexpr unsigned kRandomAddressTries = 4;  // 16 bits of one random number each
+
+}  // namespace
+
+// Holds ports of an address already, so that it must stay there.
+bool Nat::is_bound(const Subscriber& subscriber) {
+  return subscriber.low_mappings > 0 ||
+         std::ranges::any_of(subscriber.blocks,
+                             [](const Subscriber::Block& block) { return block.ports != 0; });
+}
+
+bool Nat::grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal) {
+  refusal = is_bound(subscriber) ? Refusal::port_limit : Refusal::pool_exhausted;
+  if (index >= settings_.limits[subscriber.limits_profile].blocks) return false;
+  const uint16_t ports = static_cast<uint16_t>(settings_.first_block_ports << index);
+  const unsigned units = ports / kWindowPorts;
+  uint32_t first = 0;
+  if (!take_units(subscriber, units, first)) return false;
+  refusal = Refusal::none;
+  enlist_block(first, ports);
+  owners_[first] = &subscriber;
+  subscriber.blocks[index] = {.first = first * kWindowPorts, .ports = ports, .unused = 0};
+  subscriber.pool_index = static_cast<uint16_t>(first / kUnitsPerAddress);
+  subscriber.is_paired = true;
+  return true;
+}
+
+void Nat::enlist_block(uint32_t unit, uint16_t ports) {
+  for (unsigned i = 0; i < ports / kWindowPorts; ++i) {
+    table_.window(unit + i).block = static_cast<uint16_t>(unit % kUnitsPerAddress);
+  }
+  table_.block(unit) = {.ports = ports, .used = 0, .granted_at = granted_blocks_};
+  table_.granted(granted_blocks_++) = unit;
+  granted_ports_ += ports;
+  counts_.blocks_granted = granted_blocks_;
+}
+
+// A subscriber with a block stays on its address (RFC 4787 REQ-2). One without prefers the address
+// it had; else any with room, at random so that the pool fills evenly.
+bool Nat::take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit) {
+  const uint64_t where = random_();
+  const auto take_at = [&](uint32_t pool_index) {
+    const std::optional<uint16_t> unit = table_.units(pool_index).take(units, where);
+    if (unit) first_unit = pool_index * kUnitsPerAddress + *unit;
+    return unit.has_value();
+  };
+  if (subscriber.is_paired && take_at(subscriber.pool_index)) return true;
+  const auto addresses = static_cast<uint32_t>(settings_.pool.size());
+  if (is_bound(subscriber) || addresses == 0) return false;
+
+  const uint64_t which = random_();
+  uint32_t pool_index = 0;
+  for (unsigned i = 0; i < kRandomAddressTries; ++i) {
+    pool_index = static_cast<uint32_t>((which >> 16 * i & 0xffff) * addresses >> 16);
+    if (take_at(pool_index)) return true;
+  }
+  for (uint32_t i = 1; i < addresses; ++i) {
+    if (take_at((pool_index + i) % addresses)) return true;
+  }
+  return false;
+}
+
+void Nat::return_block(uint32_t unit) {
+  BlockRecord& block = table_.block(unit);
+  if (Subscriber* const owner = owners_[unit]) {
+    for (Subscriber::Block& owned : owner->blocks) {
+      if (owned.ports != 0 && owned.first_unit() == unit) owned = Subscriber::Block{};
+    }
+    owners_[unit] = nullptr;
+  }
+  // The list stays dense: its last entry fills the gap.
+  const uint32_t last = table_.granted(--granted_blocks_);
+  table_.granted(block.granted_at) = last;
+  table_.block(last).granted_at = block.granted_at;
+  granted_ports_ -= block.ports;
+  counts_.blocks_granted = granted_blocks_;
+  if (!is_low_unit(unit)) {  // low ports were never among those to be taken
+    table_.units(unit / kUnitsPerAddress)
+        .give_back(unit % kUnitsPerAddress, block.ports / kWindowPorts);
+  }
+  block = BlockRecord{};
+}
+
+uint64_t Nat::granted_entries() const {
+  return granted_ports_ * kProtocols;
+}
+
+unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
+  constexpr unsigned kWindowEntries = kWindowPorts * kProtocols;
+  const uint64_t expired_before = counts_.mappings_expired;
+  uint64_t windows = std::min((uint64_t{entries} + kWindowEntries - 1) / kWindowEntries,
+                              granted_ports_ / kWindowPorts);
+  for (; windows > 0 && granted_blocks_ > 0; --windows) {
+    if (hand_block_ >= granted_blocks_) hand_block_ = 0;
+    const uint32_t unit = table_.granted(hand_block_);
+    const BlockRecord& block = table_.block(unit);
+    table_.visit(unit + hand_window_, 1, [&](Mapping& mapping) { settle(mapping, now_s); });
+    if (++hand_window_ < block.ports / kWindowPorts) continue;
+    hand_window_ = 0;
+    // Blocks return here only, so that the one which fills the gap in the list comes next.
+    if (block.used == 0) {
+      return_block(unit);
+    } else {
+      ++hand_block_;
+    }
+  }
+  return static_cast<unsigned>(counts_.mappings_expired - expired_before);
+}
+
+}  // namespace adit::nat
