@@ -48,8 +48,8 @@ std::optional<ReservedPort> parse_reserved_port(std::string_view text) {
 }
 
 constexpr char kLowPortsForm[] =
-    "a power of two of ports, 16 at least, from a multiple of their number to 1023 at most, such as "
-    "512-1023";
+    "a power of two of ports, 16 at least, from a multiple of their number to 1023 at most, such "
+    "as 512-1023";
 
 std::optional<config::PortRange> parse_low_ports(std::string_view text) {
   const auto range = config::parse_port_range(text);
@@ -252,6 +252,13 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   section.read("ports", nat.ports, config::port_range());
   section.read_list("reserved", nat.reserved,
                     config::Format<ReservedPort>{kReservedPortForm, parse_reserved_port});
+  section.read("allocation", nat.allocation,
+               config::one_of<Allocation>({{"random", Allocation::random},
+                                           {"deterministic", Allocation::deterministic}}));
+  Section& deterministic = places.nat_deterministic = section.child("deterministic");
+  deterministic.read("ports_per_subscriber", nat.deterministic_ports,
+                     config::power_of_two<uint32_t>(16, 8192));
+  deterministic.reject_unknown_keys();
   Section& blocks = places.nat_blocks = section.child("blocks");
   blocks.read("first_ports", nat.first_block_ports, config::power_of_two<uint32_t>(16, 1024));
   blocks.reject_unknown_keys();

@@ -17,6 +17,7 @@
 #include "lib/config/error.h"
 #include "lib/config/key_file.h"
 #include "lib/config/values.h"
+#include "lib/nat/deterministic.h"
 #include "lib/net/address.h"
 
 namespace adit::gateway {
@@ -139,12 +140,18 @@ struct FilteringConfig {
   uint32_t sessions_per_subscriber = 4096;
 };
 
+// How external ports come to subscribers: blocks at random that grow, or one range each that
+// follows from its place among the subscribers (RFC 7422), so that nothing need be logged.
+enum class Allocation : uint8_t { random, deterministic };
+
 struct NatConfig {
   std::vector<config::Ipv4Range> external;  // sorted, disjoint, never empty
   config::PortRange ports{1024, 65535};
   // What the file lists, and the tunnel's own port where the loader added it (when `external` was
   // left to default to the public port's address and that is the tunnel's address too).
   std::vector<ReservedPort> reserved;
+  Allocation allocation = Allocation::random;
+  uint32_t deterministic_ports = 1024;  // a subscriber's, a power of two, 16-8192
   uint32_t first_block_ports = 64;     // a power of two, 16-1024; each further block doubles
   bool port_parity = false;            // RFC 4787 REQ-4
   // RFC 4787 REQ-3a: external ports of internal ones below 1024; outside `ports`, a power of two.
@@ -161,6 +168,9 @@ struct NatConfig {
 
   uint64_t external_address_count() const;
   bool is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const;
+  nat::DeterministicRanges ranges() const;
+  // The index-th of all external addresses, in order.
+  Ipv4Address external_address(uint64_t index) const;
   // How many ports so many blocks of one subscriber come to.
   uint32_t ports_in(uint32_t blocks) const;
 };
@@ -222,6 +232,15 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
 
 // What `--check` prints about a good configuration: one fact a line.
 std::string describe_check(const Config& config);
+
+// Who has which external ports, from the configuration alone (deterministic allocation). Not known:
+// `text` says why.
+struct PortsAnswer {
+  bool is_known = false;
+  std::string text;
+};
+PortsAnswer ports_of(const Config& config, const std::string& subscriber);
+PortsAnswer who_has(const Config& config, const std::string& external_endpoint);
 
 // Resolves `hugepages: auto`: true when the machine has a free hugepage right now.
 bool use_hugepages(const EalConfig& eal);

@@ -218,6 +218,7 @@ void check_external_addresses(const NatConfig& nat, Section& section) {
 
 // A block begins at a multiple of its size; at least one must fit between the ports' ends.
 void check_blocks(const NatConfig& nat, ConfigPlaces& places) {
+  if (nat.allocation != Allocation::random) return;
   if (!places.nat.sound("ports") || !places.nat_blocks.sound("first_ports")) return;
   const uint32_t size = nat.first_block_ports;
   const uint32_t first = (nat.ports.first + size - 1) / size;
@@ -232,6 +233,22 @@ void check_low_ports(const NatConfig& nat, Section& section) {
   if (nat.low_ports->last < nat.ports.first || nat.low_ports->first > nat.ports.last) return;
   section.fail("low_ports",
                nat.low_ports->to_string() + " overlaps nat.ports " + nat.ports.to_string());
+}
+
+void check_deterministic(const Config& config, ConfigPlaces& places) {
+  const NatConfig& nat = config.nat;
+  if (nat.allocation != Allocation::deterministic || nat.external.empty()) return;
+  if (!places.nat.sound("ports") || !places.nat_deterministic.sound("ports_per_subscriber")) return;
+  const uint64_t ranges = nat.ranges().count();
+  if (config.subscribers.size() > ranges) {
+    places.nat.fail("allocation",
+                    std::to_string(config.subscribers.size()) + " subscribers are more than the " +
+                        std::to_string(ranges) + " ranges of " +
+                        std::to_string(nat.deterministic_ports) + " ports that there are");
+  }
+  if (nat.low_ports && places.nat.good("low_ports")) {
+    places.nat.fail("low_ports", "are shared as they are wanted, which is not deterministic");
+  }
 }
 
 void check_nat(Config& config, ConfigPlaces& places) {
@@ -256,6 +273,7 @@ void check_nat(Config& config, ConfigPlaces& places) {
   }
   std::sort(nat.external.begin(), nat.external.end(),
             [](const Ipv4Range& a, const Ipv4Range& b) { return a.first < b.first; });
+  check_deterministic(config, places);
 }
 
 void check_fixed_address(const SubscriberConfig& subscriber, Section& section, const Config& config,

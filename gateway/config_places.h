@@ -12,12 +12,13 @@ namespace adit::gateway {
 
 struct ConfigPlaces {
   explicit ConfigPlaces(const config::Section& whole)
-      : root(whole), tunnel(whole), nat(whole), nat_blocks(whole) {}
+      : root(whole), tunnel(whole), nat(whole), nat_blocks(whole), nat_deterministic(whole) {}
 
   config::Section root;
   config::Section tunnel;
   config::Section nat;
   config::Section nat_blocks;
+  config::Section nat_deterministic;
   std::vector<config::Section> ports;        // of Config::ports, one for one
   std::vector<config::Section> pools;        // of Config::pools
   std::vector<config::Section> subscribers;  // of Config::subscribers

@@ -57,6 +57,24 @@ std::string pool_line(const PoolConfig& pool) {
          config::duration_text(pool.lease_s * kSecond_ns) + ", routes " + join(pool.routes) + "\n";
 }
 
+std::string block_lines(const Config& config) {
+  const NatConfig& nat = config.nat;
+  const auto text = [](uint64_t number) { return std::to_string(number); };
+  const uint64_t first_blocks = nat.ports.count() / nat.first_block_ports;
+  std::string out = "nat: up to " + text(nat.ports_in(nat.limits.blocks)) +
+                    " ports for a subscriber in " + text(nat.limits.blocks) +
+                    " blocks; first blocks of " + text(nat.first_block_ports) +
+                    " ports for up to " + text(first_blocks * nat.external_address_count()) +
+                    " subscribers\n";
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    const uint32_t blocks = subscriber.limits.blocks;
+    if (blocks == nat.limits.blocks) continue;
+    out += "nat: up to " + text(nat.ports_in(blocks)) + " ports for " + subscriber.name + " in " +
+           text(blocks) + " blocks\n";
+  }
+  return out;
+}
+
 std::string nat_lines(const Config& config) {
   const NatConfig& nat = config.nat;
   const auto text = [](uint64_t number) { return std::to_string(number); };
@@ -64,15 +82,12 @@ std::string nat_lines(const Config& config) {
   std::string out = "nat: " + text(addresses) + " external addresses (" + join(nat.external) +
                     "), ports " + nat.ports.to_string() + ", reserved " + join(nat.reserved) +
                     "; " + text(addresses * nat.ports.count()) + " ports for the worker\n";
-  const uint64_t first_blocks = nat.ports.count() / nat.first_block_ports;
-  out += "nat: up to " + text(nat.ports_in(nat.limits.blocks)) + " ports for a subscriber in " +
-         text(nat.limits.blocks) + " blocks; first blocks of " + text(nat.first_block_ports) +
-         " ports for up to " + text(first_blocks * addresses) + " subscribers\n";
-  for (const SubscriberConfig& subscriber : config.subscribers) {
-    const uint32_t blocks = subscriber.limits.blocks;
-    if (blocks == nat.limits.blocks) continue;
-    out += "nat: up to " + text(nat.ports_in(blocks)) + " ports for " + subscriber.name + " in " +
-           text(blocks) + " blocks\n";
+  if (nat.allocation == Allocation::deterministic) {
+    out += "nat: " + text(nat.deterministic_ports) +
+           " ports for each subscriber, always the same; " + text(nat.ranges().count()) +
+           " subscribers fit, there are " + text(config.subscribers.size()) + "\n";
+  } else {
+    out += block_lines(config);
   }
   if (nat.low_ports) {
     out += "nat: internal ports below 1024 get one of " + nat.low_ports->to_string() +
@@ -138,21 +153,6 @@ std::string ReservedPort::to_string() const {
     text += *protocol == kIpUdp ? "udp:" : *protocol == kIpTcp ? "tcp:" : "icmp:";
   }
   return text + std::to_string(port);
-}
-
-uint64_t NatConfig::external_address_count() const {
-  uint64_t count = 0;
-  for (const config::Ipv4Range& range : external) count += range.count();
-  return count;
-}
-
-bool NatConfig::is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const {
-  return std::any_of(reserved.begin(), reserved.end(),
-                     [&](const ReservedPort& r) { return r.matches(address, protocol, port); });
-}
-
-uint32_t NatConfig::ports_in(uint32_t blocks) const {
-  return first_block_ports * ((1u << blocks) - 1);
 }
 
 std::string describe_check(const Config& config) {

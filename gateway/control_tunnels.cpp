@@ -158,6 +158,7 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.first_forward = subscriber.first_forward;
   message.forward_count = static_cast<uint16_t>(subscriber.config->forwards.size());
   message.external_address = subscriber.config->external_address.value_or(Ipv4Address{});
+  message.ordinal = static_cast<uint32_t>(position);
   for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
     message.prefixes[message.prefix_count++] = prefix;
   }

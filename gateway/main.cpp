@@ -147,6 +147,9 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   settings.first_port = config.nat.ports.first;
   settings.last_port = config.nat.ports.last;
   settings.first_block_ports = static_cast<uint16_t>(config.nat.first_block_ports);
+  if (config.nat.allocation == Allocation::deterministic) {
+    settings.deterministic_ports = static_cast<uint16_t>(config.nat.deterministic_ports);
+  }
   settings.port_parity = config.nat.port_parity;
   if (config.nat.low_ports) {
     settings.first_low_port = config.nat.low_ports->first;
@@ -355,6 +358,11 @@ void run(const Config& config) {
   std::fflush(stdout);
 }
 
+int print(const PortsAnswer& answer) {
+  std::fprintf(answer.is_known ? stdout : stderr, "%s\n", answer.text.c_str());
+  return answer.is_known ? 0 : 1;
+}
+
 }  // namespace
 }  // namespace adit::gateway
 
@@ -365,6 +373,12 @@ int main(int argc, char** argv) {
   bool check_only = false;
   app.add_option("--config", path, "Configuration file (YAML)")->required();
   app.add_flag("--check", check_only, "Check the configuration, say what it means, and stop");
+  std::string ports_of;
+  std::string who_has;
+  app.add_option("--ports-of", ports_of,
+                 "Say which external ports a subscriber has (deterministic allocation), and stop");
+  app.add_option("--who-has", who_has,
+                 "Say which subscriber has an external ADDRESS:PORT (likewise), and stop");
   app.set_version_flag("--version", ADIT_VERSION);
   CLI11_PARSE(app, argc, argv);
 
@@ -380,6 +394,8 @@ int main(int argc, char** argv) {
     std::fputs(gateway::describe_check(*loaded).c_str(), stdout);
     return 0;
   }
+  if (!ports_of.empty()) return gateway::print(gateway::ports_of(*loaded, ports_of));
+  if (!who_has.empty()) return gateway::print(gateway::who_has(*loaded, who_has));
   std::signal(SIGPIPE, SIG_IGN);  // who reads the log may go away
   gateway::start_log(loaded->log_level);
   try {

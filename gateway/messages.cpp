@@ -77,7 +77,8 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.first_forward = message.first_forward;
   tunnel.forward_count = message.forward_count;
   if (tunnel.forward_count != 0) forwards_->open(tunnel);
-  nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_);
+  nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_,
+              message.ordinal);
   refresh_line(tunnel);
 }
 

@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, mtu, router, addresses, prefixes, forwards, limits profile
+    open_tunnel,      // slot, epoch, mtu, router, addresses, prefixes, forwards, profile, ordinal
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot
@@ -40,6 +40,7 @@ struct ToWorker {
   uint16_t limits_profile = 0;  // index into nat::Settings::limits
   uint16_t forward_count = 0;
   uint32_t first_forward = 0;   // in Forwards
+  uint32_t ordinal = 0;         // the subscriber's, in the configuration
   uint32_t slot = 0;
   uint32_t epoch = 0;
   Endpoint remote;

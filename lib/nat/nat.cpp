@@ -33,6 +33,7 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
       random_(std::move(random)),
       table_(settings_.pool, memory),
       owners_(table_.total_units()),
+      range_key_(settings_.deterministic_ports > 0 ? random_() : 0),
       low_internal_end_(settings_.low_ports > 0 ? 1024 : 0) {
   assert(std::has_single_bit(settings_.first_block_ports));
   assert(settings_.first_block_ports >= kWindowPorts && settings_.first_block_ports <= 1024);
@@ -56,7 +57,7 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
 // ---- Subscribers ----
 
 void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
-                 uint32_t now_s) {
+                 uint32_t now_s, uint32_t ordinal) {
   assert(!subscriber.attached && limits_profile < settings_.limits.size());
   subscriber = Subscriber{};
   subscriber.hash_key = random_();
@@ -65,15 +66,11 @@ void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_p
   subscriber.tokens = settings_.limits[limits_profile].new_mappings_burst;
   subscriber.tokens_at_s = now_s;
   subscriber.attached = true;
+  if (settings_.deterministic_ports > 0) assign_range(subscriber, ordinal);
 }
 
 void Nat::detach(Subscriber& subscriber, uint32_t now_s) {
-  for (const Subscriber::Block& block : subscriber.blocks) {
-    if (block.ports == 0) continue;
-    table_.visit(block.first_unit(), block.units(),
-                 [&](Mapping& mapping) { end_life(mapping, now_s); });
-    owners_[block.first_unit()] = nullptr;
-  }
+  leave_blocks(subscriber, now_s);
   leave_low_ports(subscriber, now_s);
   subscriber = Subscriber{};
 }
@@ -205,6 +202,11 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
                               uint32_t now_s, Refusal& refusal) {
   assert(subscriber.attached);
   refusal = Refusal::none;
+  const bool lacks_range = settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
+  if (lacks_range && !hold_range(subscriber, now_s)) {
+    refusal = Refusal::pool_exhausted;
+    return nullptr;
+  }
   Mapping* const known = locate(subscriber, protocol, internal);
   if (known != nullptr && known->is_live() && !expire_if_idle(*known, now_s)) return known;
   if (subscriber.live_mappings >= settings_.limits[subscriber.limits_profile].mappings) {
@@ -241,7 +243,7 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
   const Subscriber::Block& block = subscriber.blocks[gap];
   const Reach reach(hash, gap, block.ports);
   Mapping* const mapping = find_free(block, protocol, reach, now_s);
-  assert(mapping != nullptr);  // no window of a block is wholly reserved
+  assert(mapping != nullptr);  // no window of a block granted at random is wholly reserved
   occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
   return mapping;
 }

@@ -10,6 +10,9 @@
 // searched before a mapping is made, so mapping is endpoint-independent (RFC 4787 REQ-1).
 //
 // Where the parity of ports is kept, the home port has it, and only every other port is looked at.
+// With deterministic allocation a subscriber has one block, always the same, in the place that its
+// ordinal gives it (deterministic.h): nothing else is different.
+//
 // Low ports (RFC 4787 REQ-3a) are one more block an address, which its subscribers share: Nat keeps
 // beside it whose each mapping is.
 //
@@ -28,6 +31,7 @@
 #include <span>
 #include <vector>
 
+#include "lib/nat/deterministic.h"
 #include "lib/nat/endpoint_hash.h"
 #include "lib/nat/mapping.h"
 #include "lib/nat/table.h"
@@ -55,7 +59,7 @@ struct Limits {
   uint32_t mappings = 2048;                // live at once
   uint32_t new_mappings_per_second = 500;  // lookups that find nothing count
   uint32_t new_mappings_burst = 1000;
-  uint8_t blocks = 4;  // 1-4
+  uint8_t blocks = 4;  // 1-4; with deterministic allocation there is one
 
   friend bool operator==(const Limits&, const Limits&) = default;
 };
@@ -66,6 +70,9 @@ struct Settings {
   uint16_t last_port = 65535;
   std::vector<ReservedPort> reserved;
   uint16_t first_block_ports = 64;    // power of two, 16-1024; each further block is twice the last
+  // RFC 7422: ports of the one block that each subscriber has for ever, a power of two, 16-8192,
+  // in place of blocks that it gets at random and that grow. 0: it is the latter.
+  uint16_t deterministic_ports = 0;
   // External ports of internal UDP and TCP ports below 1024 (RFC 4787 REQ-3a), shared by all
   // subscribers of an address; a power of two, at least 16, at a multiple of itself, outside the
   // range above. 0: there are none, and such ports are as any.
@@ -84,7 +91,7 @@ enum class Refusal : uint8_t {
   mapping_limit,   // Limits::mappings
   port_limit,      // its blocks have no port for this endpoint, and it may not have a further one:
                    // it has all it may, or its own address has no room for the next
-  pool_exhausted,  // it has no block, and no pool address has room for one
+  pool_exhausted,  // it has no block, and no pool address has room for one, or it has no range
   low_ports_full,  // its address has no low port for this endpoint
 };
 
@@ -116,9 +123,10 @@ struct alignas(64) Subscriber {
   uint32_t tokens_at_s = 0;
   uint16_t pool_index = 0;      // the paired address, once it has a block (RFC 4787 REQ-2)
   uint16_t limits_profile = 0;  // index into Settings::limits
-  bool attached = false;
-  bool is_paired = false;    // pool_index is set
-  uint8_t low_mappings = 0;  // of the low ports of its address, live or resting
+  uint16_t range_unit = 0;      // deterministic: where its block begins on its address, in units
+  uint8_t low_mappings = 0;     // of the low ports of its address, live or resting
+  bool attached : 1 = false;
+  bool is_paired : 1 = false;  // pool_index is set
 };
 static_assert(sizeof(Subscriber) == 64);
 
@@ -131,12 +139,14 @@ class Nat {
   Nat(const Nat&) = delete;
   Nat& operator=(const Nat&) = delete;
 
-  // The Subscriber stays where it is until detach(): blocks refer to it.
+  // The Subscriber stays where it is until detach(): blocks refer to it. `ordinal` is its place in
+  // the configuration, which decides its ports where allocation is deterministic.
   void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
-              uint32_t now_s);
+              uint32_t now_s, uint32_t ordinal = 0);
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
   // The Subscriber is blank afterwards and may be reused at once: nothing refers to it any more.
-  // Looks at the lines of all its windows; at most 15 first blocks' worth, and those of low ports.
+  // Looks at the lines of all its windows: at most 15 first blocks' worth, or a range's, and those
+  // of low ports.
   void detach(Subscriber& subscriber, uint32_t now_s);
 
   // Outbound fast path: the live mapping of `internal`, or nullptr. Prefetch first for speed.
@@ -262,7 +272,10 @@ class Nat {
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   void enlist_block(uint32_t unit, uint16_t ports);
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
+  void leave_blocks(Subscriber& subscriber, uint32_t now_s);
   void return_block(uint32_t unit);
+  void assign_range(Subscriber& subscriber, uint32_t ordinal);
+  bool hold_range(Subscriber& subscriber, uint32_t now_s);
 
   // nat_low_ports.cpp: the block that an address's subscribers share.
   bool wants_low_port(Protocol protocol, Be16 internal_port) const {
@@ -291,6 +304,7 @@ class Nat {
   std::vector<Subscriber*> owners_;
   // The same for each low port, by (pool address, UDP or TCP, port).
   std::vector<Subscriber*> low_owners_;
+  const uint64_t range_key_;         // the ranges' hash keys follow from it
   const unsigned low_internal_end_;  // internal ports below it get low ports
   uint32_t granted_blocks_ = 0;
   uint64_t granted_ports_ = 0;

@@ -20,7 +20,10 @@ bool Nat::is_bound(const Subscriber& subscriber) {
 
 bool Nat::grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal) {
   refusal = is_bound(subscriber) ? Refusal::port_limit : Refusal::pool_exhausted;
-  if (index >= settings_.limits[subscriber.limits_profile].blocks) return false;
+  const unsigned blocks_max = settings_.deterministic_ports > 0
+                                  ? 1
+                                  : settings_.limits[subscriber.limits_profile].blocks;
+  if (index >= blocks_max) return false;
   const uint16_t ports = static_cast<uint16_t>(settings_.first_block_ports << index);
   const unsigned units = ports / kWindowPorts;
   uint32_t first = 0;
@@ -69,6 +72,16 @@ bool Nat::take_units(const Subscriber& subscriber, unsigned units, uint32_t& fir
   return false;
 }
 
+void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {
+  for (Subscriber::Block& block : subscriber.blocks) {
+    if (block.ports == 0) continue;
+    table_.visit(block.first_unit(), block.units(),
+                 [&](Mapping& mapping) { end_life(mapping, now_s); });
+    owners_[block.first_unit()] = nullptr;
+    block = Subscriber::Block{};
+  }
+}
+
 void Nat::return_block(uint32_t unit) {
   BlockRecord& block = table_.block(unit);
   if (Subscriber* const owner = owners_[unit]) {
@@ -83,12 +96,45 @@ void Nat::return_block(uint32_t unit) {
   table_.block(last).granted_at = block.granted_at;
   granted_ports_ -= block.ports;
   counts_.blocks_granted = granted_blocks_;
-  if (!is_low_unit(unit)) {  // low ports were never among those to be taken
+  // Low ports and ranges were never among those to be taken.
+  if (settings_.deterministic_ports == 0 && !is_low_unit(unit)) {
     table_.units(unit / kUnitsPerAddress)
         .give_back(unit % kUnitsPerAddress, block.ports / kWindowPorts);
   }
   block = BlockRecord{};
 }
+
+// ---- Deterministic ranges ----
+
+void Nat::assign_range(Subscriber& subscriber, uint32_t ordinal) {
+  const DeterministicRanges ranges{static_cast<uint32_t>(settings_.pool.size()),
+                                   settings_.first_port, settings_.last_port,
+                                   settings_.deterministic_ports};
+  const std::optional<DeterministicRanges::Range> range = ranges.range_of(ordinal);
+  if (!range) return;  // one subscriber too many: each of its packets is refused
+  subscriber.pool_index = static_cast<uint16_t>(range->pool_index);
+  subscriber.range_unit = range->first_port / kWindowPorts;
+  subscriber.is_paired = true;
+  // The same at its next connection, so that ports at rest are found by their own endpoints.
+  subscriber.hash_key = hash_endpoint(
+      range_key_, Protocol::udp,
+      {settings_.pool[range->pool_index], Be16::from_host(range->first_port)});
+}
+
+bool Nat::hold_range(Subscriber& subscriber, uint32_t now_s) {
+  if (!subscriber.is_paired) return false;
+  const uint32_t unit = subscriber.pool_index * kUnitsPerAddress + subscriber.range_unit;
+  // Its earlier tunnel has it still, if the message that closed that one was lost.
+  if (Subscriber* const before = owners_[unit]) leave_blocks(*before, now_s);
+  if (table_.block(unit).ports == 0) enlist_block(unit, settings_.deterministic_ports);
+  owners_[unit] = &subscriber;
+  subscriber.blocks[0] = {.first = unit * kWindowPorts,
+                          .ports = settings_.deterministic_ports,
+                          .unused = 0};
+  return true;
+}
+
+// ---- The sweep ----
 
 uint64_t Nat::granted_entries() const {
   return granted_ports_ * kProtocols;

@@ -1,7 +1,7 @@
-// Low ports: what internal UDP and TCP ports below 1024 get (RFC 4787 REQ-3a). Each pool address has
-// one range of them, which all its subscribers share. It is a block without an owner, granted when
-// the first of its ports is wanted and swept and returned as any; whose each mapping is stands in
-// low_owners_. A subscriber may hold an eighth of the range, so that none takes it from the others.
+// Low ports: what internal UDP and TCP ports below 1024 get (RFC 4787 REQ-3a). Each pool address
+// has one range of them, which all its subscribers share. It is a block without an owner, granted
+// when the first of its ports is wanted and swept and returned as any; whose each mapping is stands
+// in low_owners_. A subscriber may hold an eighth of the range, so that none takes it from others.
 #include <algorithm>
 #include <bit>
 #include <cassert>

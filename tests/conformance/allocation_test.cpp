@@ -1,5 +1,5 @@
 // Which external port an endpoint gets, where the configuration asks for more than a free one: its
-// parity, its side of 1024 (RFC 4787 REQ-3a, REQ-4).
+// parity, its side of 1024 (RFC 4787 REQ-3a, REQ-4), a range that follows from who asks (RFC 7422).
 #include <set>
 
 #include "tests/conformance/lab.h"
@@ -155,6 +155,60 @@ TEST_F(FewLowPorts, R4787_3a_R4787_11_R5508_8_FullRangeIsRefusedByItsOwnName) {
         refused(at(inner(9), 500), 9, Fate::low_ports_full).out, Fate::low_ports_full});
   set_time(122);
   EXPECT_TRUE(is_low(map(Kind::udp, at(inner(9), 500), kService, 9)));
+}
+
+// ---- Deterministic ranges ----
+
+class DeterministicRange : public Lab {
+ protected:
+  DeterministicRange()
+      : Lab({.nat = {.pool = {kGateway, Ipv4Address::from_octets(30, 1, 1, 77)},
+                     .first_port = 7936,  // the tunnel's own port is in the second range
+                     .last_port = 7936 + 8 * 64 - 1,
+                     .deterministic_ports = 64}}) {}
+
+  // The first eight subscribers are on the first address, in order.
+  static Endpoint first_of(uint32_t slot) {
+    const Ipv4Address address = slot <= 8 ? kGateway : Ipv4Address::from_octets(30, 1, 1, 77);
+    return at(address, 7936 + (slot - 1) % 8 * 64);
+  }
+};
+
+TEST_F(DeterministicRange, R4787_2_R4787_3_R6888_4_IsTheSubscribersAndAllItHas) {
+  for (uint32_t slot = 1; slot <= kSubscribersMax; ++slot) {
+    for (const Kind kind : kKinds) {
+      std::set<uint16_t> ports;
+      for (unsigned i = 0; i < (slot == 2 ? 63u : 64u); ++i) {
+        const Endpoint external = map(kind, at(inner(slot), 3000 + i), kService, slot);
+        EXPECT_EQ(external.address, first_of(slot).address);
+        EXPECT_EQ(external.port.host() / 64, first_of(slot).port.host() / 64);
+        ports.insert(external.port.host());
+      }
+      EXPECT_EQ(ports.size(), slot == 2 ? 63u : 64u);
+      EXPECT_FALSE(slot == 2 && ports.contains(8000)) << "the tunnel's own";
+    }
+    const Endpoint one_more = at(inner(slot), 9000);
+    const Bytes quote = request(Kind::udp, one_more, kService, kForwarded);
+    play({"one more", 0, inside(request(Kind::udp, one_more, kService), slot),
+          {inside(icmp_packet(kRouter, inner(slot), 3, 13, 0, quote, kErrorHeader), slot)},
+          Fate::port_limit});
+  }
+}
+
+TEST_F(DeterministicRange, R4787_1_R7857_9_EndpointsHaveTheSamePortsAtTheNextConnection) {
+  std::map<unsigned, Endpoint> external;
+  unsigned successors = 0;
+  for (unsigned i = 0; i < 40; ++i) {
+    external[i] = map(Kind::udp, at(inner(4), 3000 + i), kService, 4);
+    if (i > 0 && external[i].port.host() == external[i - 1].port.host() + 1) ++successors;
+  }
+  EXPECT_LT(successors, 10u) << "within the range ports are random";
+  close(4);
+  play({"nobody's now", 60, internet(reply(Kind::udp, kService, external[0])), {},
+        Fate::no_mapping});
+  for (unsigned i = 40; i-- > 0;) {
+    EXPECT_EQ(map(Kind::udp, at(inner(4), 3000 + i), kService, 4), external[i]);
+  }
 }
 
 }  // namespace

@@ -46,6 +46,24 @@ def test_every_error_is_listed_at_its_place_with_status_2(lab, config):
         assert any(f": {path}: " in line for line in lines), path
 
 
+def test_deterministic_ports_are_told_both_ways(lab, config):
+    config["nat"] = {"allocation": "deterministic", "external": ["30.1.1.20"]}
+    path = write_config(lab, "deterministic", config)
+    done = lab.host(GATEWAY_PROGRAM, "--config", path, "--ports-of", "pc", check=False)
+    assert (done.returncode, done.stdout) == (
+        0, "pc has 30.1.1.20 ports 1024-2047 of UDP, TCP and ICMP\n")
+    done = lab.host(GATEWAY_PROGRAM, "--config", path, "--who-has", "30.1.1.20:2047", check=False)
+    assert (done.returncode, done.stdout) == (0, "pc has 30.1.1.20 ports 1024-2047\n")
+
+
+def test_random_ports_are_said_to_be_unknown(lab, config):
+    path = write_config(lab, "random", config)
+    for question in ("--ports-of", "pc"), ("--who-has", "30.1.1.10:2047"):
+        done = lab.host(GATEWAY_PROGRAM, "--config", path, *question, check=False)
+        assert done.returncode == 1 and done.stdout == ""
+        assert "nat.allocation is random" in done.stderr
+
+
 def test_a_key_that_others_can_read_is_refused(lab, keys, config):
     keys["gateway"].private_file.chmod(0o644)
     done = check(lab, config)

@@ -235,6 +235,7 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   open.kind = ToWorker::open_tunnel;
   open.slot = slot;
   open.epoch = slot;
+  open.ordinal = slot - 1;
   open.mtu_bytes = kMtu;
   open.router = kRouter;
   open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);

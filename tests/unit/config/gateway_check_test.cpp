@@ -178,11 +178,11 @@ std::vector<Row> nat_rows() {
       {"PortsTooFewForABlock", nat("ports: 1025-1150"),
        "gw.yaml:4:14: nat.ports: 1025-1150 holds no whole block of 64 ports\n"},
       {"LowPortsMalformed", nat("low_ports: 512-1000"),
-       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, from "
-       "a multiple of their number to 1023 at most, such as 512-1023, got \"512-1000\"\n"},
+       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, "
+       "from a multiple of their number to 1023 at most, such as 512-1023, got \"512-1000\"\n"},
       {"LowPortsUnaligned", nat("low_ports: 500-515"),
-       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, from "
-       "a multiple of their number to 1023 at most, such as 512-1023, got \"500-515\"\n"},
+       "gw.yaml:4:18: nat.low_ports: expected \"off\" or a power of two of ports, 16 at least, "
+       "from a multiple of their number to 1023 at most, such as 512-1023, got \"500-515\"\n"},
       {"LowPortsAmongTheOthers", nat("low_ports: 896-1023, ports: 1000-65535"),
        "gw.yaml:4:18: nat.low_ports: 896-1023 overlaps nat.ports 1000-65535\n"},
       {"LowPortsBesideTheOthers", nat("low_ports: 1008-1023"), ""},

@@ -283,7 +283,8 @@ TEST_F(GatewayConfig, ReportsSyntaxErrorsAndAMissingFile) {
 
 TEST_F(GatewayConfig, DescribesItselfForCheck) {
   const auto config = load_text(std::string(kSmallest) + "subscribers: [{name: s, public_key: " +
-                                TempDir::key_text(2) + ", address: 192.168.1.9, limits: {blocks: 1}}]\n"
+                                TempDir::key_text(2) +
+                                ", address: 192.168.1.9, limits: {blocks: 1}}]\n"
                                 "nat: {port_parity: true, low_ports: 512-1023}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_EQ(describe_check(*config),

@@ -82,6 +82,8 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->pools[0].lease_s, gateway::PoolConfig{}.lease_s);
   EXPECT_EQ(shown->nat.ports, fresh.nat.ports);
   EXPECT_EQ(shown->nat.first_block_ports, fresh.nat.first_block_ports);
+  EXPECT_EQ(shown->nat.allocation, fresh.nat.allocation);
+  EXPECT_EQ(shown->nat.deterministic_ports, fresh.nat.deterministic_ports);
   EXPECT_EQ(shown->nat.port_parity, fresh.nat.port_parity);
   EXPECT_EQ(shown->nat.low_ports, fresh.nat.low_ports);
   EXPECT_EQ(shown->nat.limits.blocks, fresh.nat.limits.blocks);

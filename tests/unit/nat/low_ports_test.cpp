@@ -70,7 +70,8 @@ TEST_F(LowPorts, TellSubscribersWithTheSameEndpointApart) {
 }
 
 TEST_F(LowPorts, RestForTheirOwnEndpointAndThenReturn) {
-  const Endpoint external = nat_.create(subscribers_[0], Protocol::udp, low_endpoint(500))->external;
+  const Endpoint external =
+      nat_.create(subscribers_[0], Protocol::udp, low_endpoint(500))->external;
   nat_.now_s += 301;
   EXPECT_EQ(nat_.find(subscribers_[0], Protocol::udp, low_endpoint(500)), nullptr);
   EXPECT_EQ(subscribers_[0].live_mappings, 0u);
@@ -86,7 +87,8 @@ TEST_F(LowPorts, RestForTheirOwnEndpointAndThenReturn) {
 }
 
 TEST_F(LowPorts, OfADetachedTunnelRestAndForgetIt) {
-  const Endpoint external = nat_.create(subscribers_[0], Protocol::udp, low_endpoint(500))->external;
+  const Endpoint external =
+      nat_.create(subscribers_[0], Protocol::udp, low_endpoint(500))->external;
   const Endpoint other = nat_.create(subscribers_[1], Protocol::udp, low_endpoint(500))->external;
   nat_->detach(subscribers_[0], nat_.now_s);
   EXPECT_EQ(nat_.find_inbound(external, Protocol::udp), nullptr);
