@@ -87,6 +87,10 @@ ADIT_INLINED bool has_good_checksum(const uint8_t* ip) {
   return fold(sum) == 0xffff;
 }
 
+ADIT_INLINED bool has_port_zero(const uint8_t* ip) {
+  return load<uint16_t>(ip + kSourcePort) == 0 || load<uint16_t>(ip + kDestinationPort) == 0;
+}
+
 // Whether the UDP or TCP header behind an IPv4 header is whole and says nothing unusual; `total`
 // is the IPv4 packet's.
 ADIT_INLINED bool has_ordinary_transport(const uint8_t* ip, unsigned total,
@@ -94,13 +98,14 @@ ADIT_INLINED bool has_ordinary_transport(const uint8_t* ip, unsigned total,
   if (ip[kProtocol] == kIpUdp) {
     const unsigned udp_bytes = load_host16(ip + kUdpBytes);
     protocol = nat::Protocol::udp;
-    return total >= kPayload && udp_bytes >= sizeof(UdpHeader) && udp_bytes <= total - kIpBytes;
+    return total >= kPayload && udp_bytes >= sizeof(UdpHeader) && udp_bytes <= total - kIpBytes &&
+           !has_port_zero(ip);
   }
   if (ip[kProtocol] != kIpTcp || total < kIpBytes + sizeof(TcpHeader)) return false;
   const unsigned header_bytes = (ip[kTcpOffset] >> 4) * 4u;
   protocol = nat::Protocol::tcp;
   return header_bytes >= sizeof(TcpHeader) && header_bytes <= total - kIpBytes &&
-         (ip[kTcpFlags] & kTcpEvents) == 0;
+         (ip[kTcpFlags] & kTcpEvents) == 0 && !has_port_zero(ip);
 }
 
 // One's complement addition.

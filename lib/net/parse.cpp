@@ -11,6 +11,12 @@ constexpr bool has_id(uint8_t icmp_type) {
          icmp_type == 14;
 }
 
+// Nobody can be answered at port 0, which is reserved (RFC 6335 §6; RFC 8085 §5.1 for UDP).
+template <typename Header>
+bool has_port_zero(const Header& header) {
+  return header.source_port == Be16{} || header.destination_port == Be16{};
+}
+
 ParseError parse_transport(std::span<const uint8_t> segment, ParsedIpv4& out) {
   const uint8_t* at = segment.data();
   switch (out.protocol) {
@@ -18,7 +24,7 @@ ParseError parse_transport(std::span<const uint8_t> segment, ParsedIpv4& out) {
       if (segment.size() < sizeof(UdpHeader)) return ParseError::truncated;
       const auto* udp = reinterpret_cast<const UdpHeader*>(at);
       const unsigned length = udp->length_bytes.host();
-      if (length < sizeof(UdpHeader)) return ParseError::bad_transport;
+      if (length < sizeof(UdpHeader) || has_port_zero(*udp)) return ParseError::bad_transport;
       // A first fragment holds only part of the datagram.
       if (!out.is_fragment && length > segment.size()) return ParseError::bad_transport;
       out.source_port = udp->source_port;
@@ -30,7 +36,9 @@ ParseError parse_transport(std::span<const uint8_t> segment, ParsedIpv4& out) {
       if (segment.size() < sizeof(TcpHeader)) return ParseError::truncated;
       const auto* tcp = reinterpret_cast<const TcpHeader*>(at);
       const unsigned header = tcp->header_bytes();
-      if (header < sizeof(TcpHeader) || header > segment.size()) return ParseError::bad_transport;
+      if (header < sizeof(TcpHeader) || header > segment.size() || has_port_zero(*tcp)) {
+        return ParseError::bad_transport;
+      }
       out.source_port = tcp->source_port;
       out.destination_port = tcp->destination_port;
       out.transport_bytes = static_cast<uint16_t>(header);

@@ -16,7 +16,7 @@ enum class ParseError : uint8_t {
   bad_version,    // not IPv4
   bad_length,     // header length below 20 or above the total; total above the bytes at hand
   bad_checksum,   // IPv4 header checksum
-  bad_transport,  // UDP or TCP length fields contradict the IPv4 length
+  bad_transport,  // UDP or TCP lengths that contradict the IPv4 length, or a port 0
 };
 
 // Where things stand in an IPv4 packet that parse_ipv4() accepted. Offsets are from its first
