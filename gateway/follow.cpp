@@ -111,6 +111,7 @@ Fate Pipeline::begin_fragments(const Packet& packet, FragmentRoute::Way way) {
   const bool is_outbound = way == FragmentRoute::to_internet;
   FragmentRoute route;
   route.way = way;
+  route.hairpin = packet.hairpin;
   route.l3_delta = is_outbound ? delta.raw() : delta.inverse().raw();
   route.address = is_outbound ? mapping.external.address : mapping.internal.address;
   route.tunnel_slot = packet.tunnel->slot;
@@ -143,15 +144,29 @@ Fate Pipeline::follow(Packet& packet) {
   return fate == Fate::next ? follow_route(route, packet.mbuf) : fate;
 }
 
+// A hairpinned fragment has its external source now, and follows its first once more: inside.
+Fate Pipeline::follow_round(rte_mbuf* mbuf) {
+  Packet packet;
+  packet.mbuf = mbuf;
+  if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
+    return Fate::fragment_malformed;
+  }
+  ++counters_.hairpinned;
+  return follow(packet);
+}
+
 // RFC 1812 §4.3.2.7: nothing is said about a fragment that is not the first.
 Fate Pipeline::follow_route(const FragmentRoute& route, rte_mbuf* mbuf) {
   if (route.way == FragmentRoute::to_ourselves) return reassemble_outer(mbuf);
   auto& ip = *rte_pktmbuf_mtod(mbuf, Ipv4Header*);
-  if (!nat::decrement_ttl(rte_pktmbuf_mtod(mbuf, uint8_t*))) return Fate::ttl_exceeded;
+  const bool has_lost_its_hop = route.hairpin && route.way == FragmentRoute::to_tunnel;
+  if (!has_lost_its_hop && !nat::decrement_ttl(rte_pktmbuf_mtod(mbuf, uint8_t*))) {
+    return Fate::ttl_exceeded;
+  }
   ip.checksum = ChecksumDelta::from_raw(route.l3_delta).apply(ip.checksum);
   if (route.way == FragmentRoute::to_internet) {
     ip.source = route.address;
-    return send_to_internet(mbuf);
+    return route.hairpin ? follow_round(mbuf) : send_to_internet(mbuf);
   }
   ip.destination = route.address;
   Tunnel& tunnel = tunnels_.at(route.tunnel_slot);

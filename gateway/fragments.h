@@ -31,6 +31,7 @@ struct FragmentRoute {
     to_ourselves,  // the outer packet of a tunnel: to be reassembled
   };
   Way way = to_internet;
+  bool hairpin = false;   // to_internet: to turn round there; to_tunnel: has turned round
   uint16_t l3_delta = 0;  // of that rewriting, raw
   Ipv4Address address;
   uint32_t tunnel_slot = 0;  // whose it is; 0: nobody's

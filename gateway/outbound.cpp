@@ -251,17 +251,19 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
 
 // To an external address of ours. Behind it are many hosts, told apart by ports: what has none
 // cannot be hairpinned, and a query to the address itself is for us (RFC 5508 REQ-7 asks for
-// hairpinned queries only where an address belongs to one host).
+// hairpinned queries only where an address belongs to one host). Queries and errors are read here,
+// and have to be whole for that.
 Fate Pipeline::check_hairpin(Packet& packet) {
   const ParsedIpv4& parsed = packet.parsed;
-  if (parsed.is_fragment) return Fate::hairpin;
   if (parsed.protocol == kIpIcmp) {
+    if (parsed.is_fragment) return Fate::local_fragment;
     const uint8_t type = packet.transport<IcmpHeader>().type;
     if (type == kIcmpEchoRequest) return answer_inner_ping(packet);
     if (!is_icmp_error(type)) return Fate::icmp_unsupported;
   }
   nat::Protocol protocol{};
   if (!settings_.hairpin || !nat::protocol_of(parsed.protocol, protocol)) return Fate::hairpin;
+  if (must_follow(packet)) [[unlikely]] return follow(packet);
   packet.hairpin = true;
   return Fate::next;
 }

@@ -210,6 +210,7 @@ class Pipeline {
   Fate begin_fragments(const Packet& packet, FragmentRoute::Way way);
   void release_fragments(const Fragments::Key& key);
   Fate follow(Packet& packet);
+  Fate follow_round(rte_mbuf* mbuf);
   Fate follow_route(const FragmentRoute& route, rte_mbuf* mbuf);
   static Fragments::Key fragment_key(const Packet& packet, FragmentRoute::Way way);
   static bool must_follow(const Packet& packet);

@@ -9,6 +9,9 @@
 namespace adit::gateway::test {
 namespace {
 
+using adit::test::header_of;
+using adit::test::icmp_query;
+using adit::test::Ipv4Options;
 using adit::test::payload_bytes;
 using adit::test::piece_of;
 using adit::test::pieces_of;
@@ -18,44 +21,66 @@ using adit::test::udp_packet;
 class FragmentRows : public Lab, public testing::WithParamInterface<Kind> {
  protected:
   // A large packet, whole.
-  static Bytes large(const Endpoint& from, const Endpoint& to, uint8_t ttl = 64) {
+  static Bytes large(const Endpoint& from, const Endpoint& to, const Ipv4Options& ip = {}) {
     const Bytes body = payload_bytes(500);
-    if (GetParam() == Kind::udp) return udp_packet(from, to, body, {.ttl = ttl});
-    if (GetParam() == Kind::tcp) return tcp_packet(from, to, body, {}, {.ttl = ttl});
+    if (GetParam() == Kind::udp) return udp_packet(from, to, body, ip);
+    if (GetParam() == Kind::tcp) return tcp_packet(from, to, body, {}, ip);
     const bool is_request = to == kService;
-    return adit::test::icmp_query(from.address, to.address,
-                                  is_request ? kIcmpEchoRequest : kIcmpEchoReply,
-                                  (is_request ? from : to).port.host(), 1, body, {.ttl = ttl});
+    return icmp_query(from.address, to.address, is_request ? kIcmpEchoRequest : kIcmpEchoReply,
+                      (is_request ? from : to).port.host(), 1, body, ip);
   }
-  // Whichever comes last, all have left by then, the first of them first.
-  void expect_cross(const std::array<size_t, 3>& order, const Hop& in, const Hop& out) {
-    const std::vector<Bytes> pieces = pieces_of(in.packet, 176);
-    const std::vector<Bytes> wanted = pieces_of(out.packet, 176);
-    ASSERT_EQ(pieces.size(), order.size());
-    std::vector<Hop> left;
-    for (const size_t i : order) {
-      give_in({in.place, pieces[i]});
-      for (Hop& hop : come_out()) left.push_back(std::move(hop));
-    }
-    ASSERT_EQ(left.size(), wanted.size());
-    EXPECT_EQ(left[0], (Hop{out.place, wanted[0]}));
-    for (const Bytes& piece : wanted) {
-      EXPECT_EQ(std::count(left.begin(), left.end(), Hop{out.place, piece}), 1);
-    }
+  struct Crossing {
+    uint32_t place;
+    Endpoint from, to;
+  };
+  // Cut in three, in every order: when the last has come all have left, the first of them first.
+  // They have one identification, which may be a new one.
+  void expect_cross(const Crossing& in, const Crossing& out) {
+    std::array<size_t, 3> order = {0, 1, 2};
+    uint16_t id = 7;
+    do {
+      const std::vector<Bytes> pieces =
+          pieces_of(large(in.from, in.to, {.id = ++id}), kPieceBytes);
+      ASSERT_EQ(pieces.size(), order.size());
+      std::vector<Hop> left;
+      for (const size_t i : order) {
+        give_in({in.place, pieces[i]});
+        for (Hop& hop : come_out()) left.push_back(std::move(hop));
+      }
+      ASSERT_EQ(left.size(), pieces.size());
+      const uint16_t id_out = header_of(left[0].packet).id.host();
+      const std::vector<Bytes> wanted =
+          pieces_of(large(out.from, out.to, {.ttl = 63, .id = id_out}), kPieceBytes);
+      EXPECT_EQ(left[0], (Hop{out.place, wanted[0]}));
+      for (const Bytes& piece : wanted) {
+        EXPECT_EQ(std::count(left.begin(), left.end(), Hop{out.place, piece}), 1);
+      }
+    } while (std::next_permutation(order.begin(), order.end()));
   }
+
+ private:
+  static constexpr size_t kPieceBytes = 176;
 };
 
 INSTANTIATE_TEST_SUITE_P(Kinds, FragmentRows, testing::ValuesIn(kKinds), kind_name);
 
 TEST_P(FragmentRows, R4787_14_CrossBothWaysInAnyOrder) {
   const Endpoint external = map(GetParam(), kApplication);
-  std::array<size_t, 3> order = {0, 1, 2};
-  do {
-    expect_cross(order, inside(large(kApplication, kService)),
-                 internet(large(external, kService, 63)));
-    expect_cross(order, internet(large(kService, external)),
-                 inside(large(kService, kApplication, 63)));
-  } while (std::next_permutation(order.begin(), order.end()));
+  expect_cross({1, kApplication, kService}, {kInternet, external, kService});
+  expect_cross({kInternet, kService, external}, {1, kService, kApplication});
+}
+
+class HairpinnedFragmentRows : public FragmentRows {};
+
+INSTANTIATE_TEST_SUITE_P(Kinds, HairpinnedFragmentRows, testing::Values(Kind::udp, Kind::tcp),
+                         kind_name);
+
+TEST_P(HairpinnedFragmentRows, R4787_9_R4787_9a_TurnRoundInAnyOrder) {
+  const Endpoint second = at(inner(2), 7);
+  const Endpoint first_external = map(GetParam(), kApplication);
+  const Endpoint second_external = map(GetParam(), second, kService, 2);
+  expect_cross({1, kApplication, second_external}, {2, first_external, second});
+  expect_cross({2, second, first_external}, {1, second_external, kApplication});
 }
 
 class Large : public Lab {};
@@ -76,9 +101,14 @@ class LargeForThePort : public Lab {
 TEST_F(LargeForThePort, R4787_13a_PacketTooBigForThePublicPortIsCutInOrder) {
   const Endpoint external = map(Kind::udp, kApplication);
   const Bytes body = payload_bytes(1400);
-  const Bytes whole = udp_packet(external, kService, body, {.ttl = 63, .fragment = 0});
-  play({"too big", 1, inside(udp_packet(kApplication, kService, body, {.fragment = 0})),
-        {internet(piece_of(whole, 0, 976)), internet(piece_of(whole, 976, 2000))}});
+  give_in(inside(udp_packet(kApplication, kService, body, {.fragment = 0})));
+  const std::vector<Hop> out = come_out();
+  ASSERT_EQ(out.size(), 2u);
+  const uint16_t id = header_of(out[0].packet).id.host();  // which may be a new one
+  const Bytes whole =
+      udp_packet(external, kService, body, {.ttl = 63, .id = id, .fragment = 0});
+  EXPECT_EQ(out[0], internet(piece_of(whole, 0, 976)));
+  EXPECT_EQ(out[1], internet(piece_of(whole, 976, 2000)));
 }
 
 }  // namespace

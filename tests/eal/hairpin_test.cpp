@@ -176,9 +176,10 @@ INSTANTIATE_TEST_SUITE_P(
                    icmp_query(kInner, kGateway, 0, 1, 1, kHello)},
         HairpinRow{"ping with a wrong checksum", Fate::icmp_bad_checksum,
                    with_byte(icmp_query(kInner, kGateway, 8, 1, 1, kHello), 22, 1)},
-        HairpinRow{"fragment", Fate::hairpin,
-                   udp_packet(kApplication, {kGateway, kService.port}, kHello,
-                              {.fragment = 0x2000})}),
+        HairpinRow{"part of a ping", Fate::local_fragment,
+                   icmp_query(kInner, kGateway, 8, 1, 1, kHello, {.fragment = kIpMoreFragments})},
+        HairpinRow{"later part of a ping", Fate::local_fragment,
+                   icmp_query(kInner, kGateway, 8, 1, 1, kHello, {.fragment = 5})}),
     [](const auto& row) { return row_name(row.param.description); });
 
 }  // namespace
