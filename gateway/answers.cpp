@@ -56,16 +56,21 @@ bool take_one(uint32_t& left, uint32_t& at_s, uint32_t now_s, uint32_t per_secon
   return true;
 }
 
-// What one tunnel may cause of the worker's errors a second, so that it cannot use up all.
-inline constexpr uint32_t kIcmpErrorsPerTunnel = 50;
-
 }  // namespace
+
+// RFC 5508 REQ-9: policy may forbid errors, by which side they would go to.
+bool Pipeline::may_tell(bool is_inside) {
+  if (is_inside ? settings_.icmp_errors.to_clients : settings_.icmp_errors.to_internet) return true;
+  ++counters_.icmp_errors_suppressed;
+  return false;
+}
 
 // RFC 1812 §4.3.2.8: ICMP errors are rate-limited, by the tunnel concerned, if any, and by worker.
 bool Pipeline::take_icmp_token(Tunnel* tunnel) {
+  const IcmpErrorSettings& limits = settings_.icmp_errors;
   if ((tunnel == nullptr || take_one(tunnel->icmp_errors_left, tunnel->icmp_errors_at_s, now_s_,
-                                     kIcmpErrorsPerTunnel)) &&
-      take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, settings_.icmp_errors_per_second)) {
+                                     limits.per_tunnel_per_second)) &&
+      take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, limits.per_second)) {
     return true;
   }
   ++counters_.icmp_errors_suppressed;
@@ -74,7 +79,7 @@ bool Pipeline::take_icmp_token(Tunnel* tunnel) {
 
 // An error to the inner host, from our address inside its tunnel.
 void Pipeline::tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
-  if (!may_answer_with_error(packet)) return;
+  if (!may_tell(true) || !may_answer_with_error(packet)) return;
   rte_mbuf* error = new_packet();
   if (error == nullptr) return;
   uint8_t* bytes = reinterpret_cast<uint8_t*>(rte_pktmbuf_append(error, 576));
@@ -88,7 +93,9 @@ void Pipeline::tell_client(const Packet& packet, uint8_t type, uint8_t code, uin
 
 // An error to a host on the Internet.
 void Pipeline::tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest) {
-  if (may_answer_with_error(packet)) send_error_outside(packet.span(), type, code, rest);
+  if (may_tell(nat_.is_pool_address(packet.ip().source)) && may_answer_with_error(packet)) {
+    send_error_outside(packet.span(), type, code, rest);
+  }
 }
 
 // To the sender of `about`, a packet or its beginning, from the address it wrote to if that is the
@@ -132,7 +139,8 @@ void Pipeline::answer_held_syns() {
   for (unsigned i = 0; i < kAnsweredAtATime; ++i) {
     const std::span<const uint8_t> syn = held_syns_->take_due(now_ns_);
     if (syn.empty()) return;
-    if (!take_icmp_token(nullptr)) continue;
+    const auto& ip = *reinterpret_cast<const Ipv4Header*>(syn.data());
+    if (!may_tell(nat_.is_pool_address(ip.source)) || !take_icmp_token(nullptr)) continue;
     send_error_outside(syn, kIcmpUnreachable, kIcmpPortUnreachable, 0);
   }
 }

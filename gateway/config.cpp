@@ -238,6 +238,36 @@ void read_filtering(Section section, FilteringConfig& filtering) {
   section.reject_unknown_keys();
 }
 
+void read_icmp_errors(Section section, IcmpErrorsConfig& errors) {
+  section.read("to_clients", errors.to_clients, config::boolean());
+  section.read("to_internet", errors.to_internet, config::boolean());
+  const auto rate = config::integer<uint32_t>(1, 1'000'000);
+  section.read("per_second", errors.per_second, rate);
+  section.read("per_subscriber_per_second", errors.per_subscriber_per_second, rate);
+  section.reject_unknown_keys();
+}
+
+void read_port_control(Section section, PortControlConfig& control) {
+  section.read("enabled", control.enabled, config::boolean());
+  const auto lifetime = config::duration_ns(10 * kSecond_ns, 30 * kDay_ns);
+  section.read("lifetime_min", control.lifetime_min_ns, lifetime);
+  section.read("lifetime_max", control.lifetime_max_ns, lifetime);
+  if (section.sound("lifetime_min") && section.sound("lifetime_max") &&
+      control.lifetime_min_ns > control.lifetime_max_ns) {
+    section.fail("lifetime_min", "is more than lifetime_max, " +
+                                     config::duration_text(control.lifetime_max_ns));
+  }
+  section.reject_unknown_keys();
+}
+
+void read_nat_log(Section section, NatLogConfig& log) {
+  section.read("blocks", log.blocks, config::boolean());
+  section.read("limits", log.limits, config::boolean());
+  section.read("window", log.window_ns, config::duration_ns(kSecond_ns, kDay_ns));
+  if (section.read("file", log.file, config::text())) log.file = path_from(section, log.file);
+  section.reject_unknown_keys();
+}
+
 void read_nat(ConfigPlaces& places, NatConfig& nat) {
   Section& section = places.nat;
   section.read_list("external", nat.external, config::range());
@@ -275,6 +305,9 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   section.read_list("exempt", nat.exempt, config::prefix());
   refuse_more_than(section, "exempt", nat.exempt.size(), kExemptMax);
   section.read("inner_networks_outside", nat.inner_networks_outside, config::boolean());
+  read_icmp_errors(section.child("icmp_errors"), nat.icmp_errors);
+  read_port_control(section.child("port_control"), nat.port_control);
+  read_nat_log(section.child("log"), nat.log);
   read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }

@@ -144,6 +144,29 @@ struct FilteringConfig {
 // follows from its place among the subscribers (RFC 7422), so that nothing need be logged.
 enum class Allocation : uint8_t { random, deterministic };
 
+// The ICMP errors that the gateway itself sends (RFC 5508 REQ-9, RFC 1812 §4.3.2.8).
+struct IcmpErrorsConfig {
+  bool to_clients = true;
+  bool to_internet = true;
+  uint32_t per_second = 1000;
+  uint32_t per_subscriber_per_second = 50;
+};
+
+// What the log says of the translator (RFC 6888 REQ-11, REQ-14).
+struct NatLogConfig {
+  bool blocks = true;                   // granted and returned
+  bool limits = true;                   // met by a subscriber
+  uint64_t window_ns = 60 * kSecond_ns; // a subscriber's limit is told once in so long
+  std::string file;                     // empty: the log
+};
+
+// The Port Control Protocol (RFC 6887, RFC 6888 REQ-9).
+struct PortControlConfig {
+  bool enabled = false;
+  uint64_t lifetime_min_ns = 120 * kSecond_ns;     // RFC 6887 §15: 120 seconds
+  uint64_t lifetime_max_ns = 86'400 * kSecond_ns;  // RFC 6887 §15: 24 hours
+};
+
 struct NatConfig {
   std::vector<config::Ipv4Range> external;  // sorted, disjoint, never empty
   config::PortRange ports{1024, 65535};
@@ -164,6 +187,9 @@ struct NatConfig {
   bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7
   std::vector<Ipv4Prefix> exempt;  // destinations that see inner addresses (RFC 6888 REQ-6)
   bool inner_networks_outside = false;  // RFC 4787 REQ-7
+  IcmpErrorsConfig icmp_errors;
+  PortControlConfig port_control;
+  NatLogConfig log;
   LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;

@@ -50,6 +50,12 @@ std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
   return pools;
 }
 
+std::vector<std::string> names_of(const Config& config) {
+  std::vector<std::string> names;
+  for (const SubscriberConfig& subscriber : config.subscribers) names.push_back(subscriber.name);
+  return names;
+}
+
 std::vector<Arp::PortAddresses> arp_ports(const Config& config,
                                           const std::vector<PortView>& ports) {
   std::vector<Arp::PortAddresses> out;
@@ -93,7 +99,8 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       dhcp_(dhcp_pools(config)),
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
-      by_slot_(tunnels.slots(), kNobody) {
+      by_slot_(tunnels.slots(), kNobody),
+      nat_log_(names_of(config), nat_log_writer(config.nat.log)) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
     subscribers_[i].config = &config.subscribers[i];
@@ -182,6 +189,10 @@ void Control::on_item(const ToControl& item, uint64_t now_ns) {
     case ToControl::mappings_end:
       mappings_listed_ = true;
       return;
+    case ToControl::block_granted:
+    case ToControl::block_returned:
+    case ToControl::limit_met:
+      return nat_log_.on_item(item);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "gateway/channel.h"
 #include "gateway/config.h"
 #include "gateway/messages.h"
+#include "gateway/nat_log.h"
 #include "gateway/pipeline.h"
 #include "gateway/tunnel_table.h"
 #include "lib/dhcp/server.h"
@@ -127,6 +128,7 @@ class Control final : private Arp::Sink {
   uint32_t next_epoch_ = 1;
   uint64_t hand_moved_ns_ = 0;
   uint64_t announce_again_ns_ = 0;
+  NatLog nat_log_;
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;

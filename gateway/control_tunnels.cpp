@@ -151,6 +151,7 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.kind = ToWorker::open_tunnel;
   message.slot = subscriber.slot;
   message.epoch = subscriber.epoch;
+  message.subscriber = static_cast<uint32_t>(position);
   message.mtu_bytes = config_.tunnel.mtu;
   message.address = subscriber.address;
   message.router = config_.pools[subscriber.config->pool].router;
@@ -158,7 +159,6 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.first_forward = subscriber.first_forward;
   message.forward_count = static_cast<uint16_t>(subscriber.config->forwards.size());
   message.external_address = subscriber.config->external_address.value_or(Ipv4Address{});
-  message.ordinal = static_cast<uint32_t>(position);
   for (const Ipv4Prefix& prefix : subscriber.config->prefixes) {
     message.prefixes[message.prefix_count++] = prefix;
   }

@@ -22,6 +22,7 @@ namespace adit::gateway {
   X(inner_truncated) X(inner_bad_version) X(inner_bad_length) X(inner_bad_checksum)       \
   X(inner_bad_transport) X(spoofed_source) X(dhcp_in_plain) X(rogue_dhcp)                 \
   X(bad_destination) X(tunnel_to_itself)                                                  \
+  X(port_control_malformed)                                                               \
   X(to_router) X(tunnel_to_tunnel) X(hairpin)                                             \
   /* forwarding */                                                                        \
   X(ttl_exceeded) X(too_big)                                                              \
@@ -60,8 +61,10 @@ const char* fate_name(Fate fate);
   /* what they were */                                                                       \
   X(outbound_packets) X(outbound_bytes) X(inbound_packets) X(inbound_bytes)                  \
   X(heartbeats_received) X(heartbeats_sent) X(probes_answered) X(echoes_answered)            \
+  X(port_controls_answered)                                                                  \
   X(icmp_errors_sent) X(icmp_errors_suppressed) X(icmp_errors_translated) X(mss_clamped)     \
   X(packets_fragmented) X(hairpinned)                                                        \
+  X(block_events) X(limit_events) X(events_lost)                                             \
   X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
   X(loops) X(busy_loops) X(sleeps)
 

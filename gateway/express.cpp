@@ -418,6 +418,9 @@ bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   rewrite(ip, packet.protocol, mapping->l3_delta, mapping->l4_delta);
   store(ip + kSource, mapping->external.address.value.raw());
   store(ip + kSourcePort, mapping->external.port.raw());
+  if ((load<uint16_t>(ip + kFragment) & raw16(kIpDontFragment)) == 0) {
+    nat::set_id(ip, ids_.next(mapping->external.address, to.address, packet.protocol));
+  }
 
   const uint16_t total = packet.total_bytes;
   ++line.rx_packets;

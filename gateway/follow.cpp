@@ -100,8 +100,9 @@ Fate Pipeline::reassemble_outer(rte_mbuf* mbuf) {
   return Fate::taken;
 }
 
-// A first fragment has its mapping and is about to be translated and sent. Those that come later
-// will have its rewriting; those that wait already are let go by release_fragments().
+// A first fragment has its mapping and is about to be translated and sent, with a new id if it
+// goes to the Internet. Those that come later will have its rewriting; those that wait already are
+// let go by release_fragments().
 Fate Pipeline::begin_fragments(const Packet& packet, FragmentRoute::Way way) {
   FragmentRange range;
   const Fate fate = fate_of(read_fragment(packet.bytes(), packet.parsed, range));
@@ -116,7 +117,10 @@ Fate Pipeline::begin_fragments(const Packet& packet, FragmentRoute::Way way) {
   route.address = is_outbound ? mapping.external.address : mapping.internal.address;
   route.tunnel_slot = packet.tunnel->slot;
   route.epoch = packet.tunnel->epoch;
-  return fragments_.first(fragment_key(packet, way), range, route, now_ns_);
+  if (is_outbound) route.id = new_id(packet);
+  const Fate refusal = fragments_.first(fragment_key(packet, way), range, route, now_ns_);
+  if (refusal == Fate::next && is_outbound) nat::set_id(packet.bytes(), route.id);
+  return refusal;
 }
 
 // Of a first fragment that has not been rewritten yet.
@@ -166,6 +170,7 @@ Fate Pipeline::follow_route(const FragmentRoute& route, rte_mbuf* mbuf) {
   ip.checksum = ChecksumDelta::from_raw(route.l3_delta).apply(ip.checksum);
   if (route.way == FragmentRoute::to_internet) {
     ip.source = route.address;
+    nat::set_id(rte_pktmbuf_mtod(mbuf, uint8_t*), route.id);
     return route.hairpin ? follow_round(mbuf) : send_to_internet(mbuf);
   }
   ip.destination = route.address;

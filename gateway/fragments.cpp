@@ -61,7 +61,7 @@ Fragments::Fragments(const char* name, const Sizes& sizes)
 
 Fragments::~Fragments() { rte_hash_free(index_); }
 
-Fate Fragments::first(const Key& key, const FragmentRange& range, const FragmentRoute& route,
+Fate Fragments::first(const Key& key, const FragmentRange& range, FragmentRoute& route,
                       uint64_t now_ns) {
   Entry* entry = find(key);
   if (entry == nullptr) {
@@ -73,8 +73,12 @@ Fate Fragments::first(const Key& key, const FragmentRange& range, const Fragment
     ++shares_[route.tunnel_slot].datagrams;
     entry->owner = route.tunnel_slot;
   }
-  // A second first fragment: the sender's ids have come round, and this is a new datagram.
-  if (entry->has_route) entry->coverage = {};
+  // A second first fragment: it came twice, or the sender's ids have come round, and this is a new
+  // datagram.
+  if (entry->has_route) {
+    entry->coverage = {};
+    if (now_ns - entry->since_ns < kTimeoutNs) route.id = entry->route.id;
+  }
   const Fate fate = fate_of(entry->coverage.add(range));
   if (fate != Fate::next) return fate;  // it overlaps what waits
   entry->has_route = true;

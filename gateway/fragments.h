@@ -33,6 +33,7 @@ struct FragmentRoute {
   Way way = to_internet;
   bool hairpin = false;   // to_internet: to turn round there; to_tunnel: has turned round
   uint16_t l3_delta = 0;  // of that rewriting, raw
+  Be16 id;                // to_internet: what all of them get (lib/nat/ipv4_ids.h)
   Ipv4Address address;
   uint32_t tunnel_slot = 0;  // whose it is; 0: nobody's
   uint32_t epoch = 0;        // of the tunnel
@@ -67,9 +68,9 @@ class Fragments {
   Fragments& operator=(const Fragments&) = delete;
 
   // A first fragment is about to leave by `route`: Fate::next, or why it may not. Afterwards
-  // release() lets go what waits for it.
-  Fate first(const Key& key, const FragmentRange& range, const FragmentRoute& route,
-             uint64_t now_ns);
+  // release() lets go what waits for it. One that comes twice keeps the id that the others have got
+  // already: `route.id` is set to it.
+  Fate first(const Key& key, const FragmentRange& range, FragmentRoute& route, uint64_t now_ns);
   // Calls follow(route, mbuf) for each fragment that waited, in order of arrival; it owns the
   // packet, and leaves this table alone.
   template <typename Follow>

@@ -102,6 +102,8 @@ Fate Pipeline::filter_inbound(Packet& packet) {
     return Fate::next;
   }
   if (filter_->admits(*packet.mapping, packet.source(), now_s_)) return Fate::next;
+  // Its host has asked that anybody may send to it (RFC 6887 §11).
+  if (packet.mapping->is_open && nat::Nat::is_held(*packet.mapping, now_s_)) return Fate::next;
   return refuse(packet, Fate::filtered);
 }
 

@@ -189,6 +189,13 @@ Filter::Settings filter_settings(const Config& config, const nat::Timeouts& time
   return settings;
 }
 
+uint64_t random64() {
+  uint64_t value = 0;
+  while (getrandom(&value, sizeof value, 0) != sizeof value) {
+  }
+  return value;
+}
+
 PipelineSettings pipeline_settings(const Config& config,
                                    const std::vector<std::unique_ptr<Port>>& ports) {
   PipelineSettings settings;
@@ -209,14 +216,19 @@ PipelineSettings pipeline_settings(const Config& config,
   settings.exempt = config.nat.exempt;
   settings.mss_clamp = config.nat.mss_clamp;
   settings.hairpin = config.nat.hairpin;
-  return settings;
-}
-
-uint64_t random64() {
-  uint64_t value = 0;
-  while (getrandom(&value, sizeof value, 0) != sizeof value) {
+  const PortControlConfig& control = config.nat.port_control;
+  settings.port_control = {control.enabled,
+                           static_cast<uint32_t>(control.lifetime_min_ns / kSecond_ns),
+                           static_cast<uint32_t>(control.lifetime_max_ns / kSecond_ns)};
+  settings.tell_blocks = config.nat.log.blocks;
+  if (config.nat.log.limits) {
+    settings.limit_window_s = static_cast<uint32_t>(config.nat.log.window_ns / kSecond_ns);
   }
-  return value;
+  settings.ipv4_id_key = random64();
+  const IcmpErrorsConfig& errors = config.nat.icmp_errors;
+  settings.icmp_errors = {errors.to_clients, errors.to_internet, errors.per_second,
+                          errors.per_subscriber_per_second};
+  return settings;
 }
 
 // The addresses that are subscribers' own outside: nobody's, until their tunnels open.

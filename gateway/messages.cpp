@@ -3,6 +3,7 @@
 
 #include <rte_mbuf.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "gateway/pipeline.h"
@@ -52,6 +53,8 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   close_tunnel(message);  // in case the message that closed it was lost
   tunnel.active = true;
   tunnel.slot = message.slot;
+  tunnel.owner = message.subscriber;
+  tunnel.opened_at_s = now_s_;
   tunnel.epoch = message.epoch;
   tunnels_.report(message.slot).begin(message.epoch);
   tunnel.mtu_bytes = message.mtu_bytes;
@@ -78,7 +81,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.forward_count = message.forward_count;
   if (tunnel.forward_count != 0) forwards_->open(tunnel);
   nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_,
-              message.ordinal);
+              message.subscriber);
   refresh_line(tunnel);
 }
 
@@ -148,6 +151,36 @@ void Pipeline::list_mappings(const Tunnel& tunnel) {
   ToControl end;
   end.kind = ToControl::mappings_end;
   hand_to_control(end);
+}
+
+// RFC 6888 REQ-14. At most one for each packet that makes a mapping, and few a sweep.
+void Pipeline::tell_block(const nat::BlockEvent& event) {
+  ToControl item;
+  item.kind = event.is_granted ? ToControl::block_granted : ToControl::block_returned;
+  if (event.is_granted) item.subscriber = tunnels_.at(event.tunnel_slot).owner;
+  item.external = event.first;
+  item.count = event.ports;
+  ++counters_.block_events;
+  if (is_drop(hand_to_control(item))) ++counters_.events_lost;
+}
+
+// RFC 6888 REQ-11: once a window for each limit, however many packets meet it.
+void Pipeline::tell_limit(Tunnel& tunnel, Fate limit) {
+  if (settings_.limit_window_s == 0) return;
+  const auto place = std::ranges::find(kToldLimits, limit);
+  if (place == kToldLimits.end()) return;
+  Tunnel::LimitNotice& notice =
+      tunnel.limit_notices[static_cast<size_t>(place - kToldLimits.begin())];
+  ++notice.untold;
+  if (notice.told_at_s != 0 && now_s_ - notice.told_at_s < settings_.limit_window_s) return;
+  ToControl item;
+  item.kind = ToControl::limit_met;
+  item.subscriber = tunnel.owner;
+  item.reason = static_cast<uint8_t>(limit);
+  item.count = notice.untold;
+  notice = {.told_at_s = now_s_, .untold = 0};
+  ++counters_.limit_events;
+  if (is_drop(hand_to_control(item))) ++counters_.events_lost;
 }
 
 void Pipeline::set_neighbour(const ToWorker& message) {

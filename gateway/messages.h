@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, mtu, router, addresses, prefixes, forwards, profile, ordinal
+    open_tunnel,      // slot, epoch, subscriber, mtu, router, addresses, prefixes, forwards, profile
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot
@@ -40,9 +40,9 @@ struct ToWorker {
   uint16_t limits_profile = 0;  // index into nat::Settings::limits
   uint16_t forward_count = 0;
   uint32_t first_forward = 0;   // in Forwards
-  uint32_t ordinal = 0;         // the subscriber's, in the configuration
   uint32_t slot = 0;
   uint32_t epoch = 0;
+  uint32_t subscriber = kNoSubscriber;  // whose tunnel it is: position in the configuration
   Endpoint remote;
   MacAddress mac;
   Ipv4Address address;
@@ -63,15 +63,21 @@ struct ToControl {
     resolve,    // port, address: a neighbour is wanted
     mapping,    // slot, from: the internal endpoint, external, protocol, is_forward
     mappings_end,
+    block_granted,   // subscriber, external: its first endpoint, count: of its ports
+    block_returned,  // external, count
+    limit_met,       // subscriber, reason, count: of packets since it was last told
   };
   Kind kind = handshake;
   uint8_t port = 0;
   uint8_t protocol = 0;  // nat::Protocol
   bool is_forward = false;
+  uint8_t reason = 0;    // Fate
   Endpoint from;
   Endpoint external;
   uint32_t slot = 0;
   uint32_t epoch = 0;
+  uint32_t subscriber = kNoSubscriber;
+  uint32_t count = 0;
   Ipv4Address address;
   rte_mbuf* packet = nullptr;
 };

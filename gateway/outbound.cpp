@@ -229,11 +229,16 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     return Fate::bad_destination;
   }
   if (to == packet.tunnel->router) {
-    if (packet.parsed.protocol != kIpIcmp || packet.parsed.is_fragment ||
-        packet.transport<IcmpHeader>().type != kIcmpEchoRequest) {
-      return Fate::to_router;
+    if (packet.parsed.is_fragment) return Fate::to_router;
+    if (packet.parsed.protocol == kIpIcmp &&
+        packet.transport<IcmpHeader>().type == kIcmpEchoRequest) {
+      return answer_inner_ping(packet);
     }
-    return answer_inner_ping(packet);
+    if (settings_.port_control.enabled && packet.parsed.protocol == kIpUdp &&
+        packet.parsed.destination_port.host() == pcp::kServerPort) {
+      return answer_port_control(packet);
+    }
+    return Fate::to_router;
   }
   if (settings_.tunnel_to_tunnel) {
     if (const auto slot = inner_routes_->find(to))
@@ -302,7 +307,6 @@ Fate Pipeline::forward_outbound(Packet& packet) {
   return Fate::next;
 }
 
-namespace {
 Fate fate_of(nat::Refusal refusal) {
   switch (refusal) {
     case nat::Refusal::rate_limited:
@@ -321,6 +325,8 @@ Fate fate_of(nat::Refusal refusal) {
   assert(false && "a refusal has a reason");
   return Fate::port_limit;
 }
+
+namespace {
 
 // Whether an ICMP message is a query, which may open a mapping (RFC 5508 REQ-1). A reply may not.
 bool opens_icmp_mapping(uint8_t type) {
@@ -350,6 +356,7 @@ Fate Pipeline::map_outbound(Packet& packet) {
     if (packet.mapping == nullptr) {
       // RFC 5508 REQ-8, RFC 6888 REQ-11: say so, administratively prohibited.
       tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+      tell_limit(*packet.tunnel, fate_of(refusal));
       return fate_of(refusal);
     }
     refresh_line(*packet.tunnel);  // it may have a new block
@@ -381,6 +388,7 @@ Fate Pipeline::map_portless_outbound(Packet& packet) {
       return Fate::portless_clash;
     case Refusal::tunnel_limit:
       tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+      tell_limit(*packet.tunnel, Fate::portless_limit);
       return Fate::portless_limit;
     case Refusal::table_full:
       break;
@@ -410,9 +418,17 @@ Fate Pipeline::open_filter(Packet& packet) {
   if (refusal == Filter::Refusal::none) return Fate::next;
   // RFC 5508 REQ-8: without room to remember the remote, its answer could not come in.
   tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
-  return refusal == Filter::Refusal::tunnel_limit ? Fate::session_limit : Fate::session_table_full;
+  if (refusal != Filter::Refusal::tunnel_limit) return Fate::session_table_full;
+  tell_limit(*packet.tunnel, Fate::session_limit);
+  return Fate::session_limit;
 }
 
+Be16 Pipeline::new_id(const Packet& packet) {
+  return ids_.next(packet.mapping->external.address, packet.ip().destination,
+                   packet.is_icmp_error ? nat::Protocol::icmp : packet.protocol);
+}
+
+// Without ports, one remote's packets are all of one subscriber, whose own ids tell them apart.
 Fate Pipeline::translate_outbound(Packet& packet) {
   if (packet.portless != nullptr) {
     nat::translate_address(packet.bytes(), packet.parsed, *packet.portless,
@@ -420,6 +436,7 @@ Fate Pipeline::translate_outbound(Packet& packet) {
     return packet.hairpin ? turn_round(packet) : send_to_internet(packet.mbuf);
   }
   if (!packet.parsed.is_fragment) [[likely]] {
+    if (!nat::is_atomic(packet.bytes())) nat::set_id(packet.bytes(), new_id(packet));
     return rewrite_outbound(packet);
   }
   const Fragments::Key key = fragment_key(packet, FragmentRoute::to_internet);

@@ -128,8 +128,12 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       filter_(tables.filter),
       forwards_(tables.forwards),
       pool_(pool),
-      counters_(counters) {
+      counters_(counters),
+      ids_(settings.ipv4_id_key) {
   prepare_express();
+  if (settings_.tell_blocks) {
+    nat_.watch_blocks([this](const nat::BlockEvent& event) { tell_block(event); });
+  }
 }
 
 Fate Pipeline::read_frame(Packet& packet) {

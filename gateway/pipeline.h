@@ -26,7 +26,9 @@
 #include "gateway/portless.h"
 #include "gateway/reassembly.h"
 #include "gateway/tunnel_table.h"
+#include "lib/nat/ipv4_ids.h"
 #include "lib/nat/nat.h"
+#include "lib/pcp/message.h"
 
 struct rte_mempool;
 
@@ -50,6 +52,20 @@ struct PortView {
   bool checksum_udp_by_port = false;  // the device writes the UDP checksum
 };
 
+// What we may say of our own accord, and how often (RFC 1812 §4.3.2.8, RFC 5508 REQ-9).
+struct IcmpErrorSettings {
+  bool to_clients = true;
+  bool to_internet = true;
+  uint32_t per_second = 1000;  // all tunnels together
+  uint32_t per_tunnel_per_second = 50;  // that one tunnel may cause, so that it cannot use up all
+};
+
+struct PortControlSettings {
+  bool enabled = false;
+  uint32_t lifetime_min_s = 120;
+  uint32_t lifetime_max_s = 86'400;
+};
+
 struct PipelineSettings {
   std::vector<PortView> ports;
   uint8_t uplink = 0;
@@ -63,7 +79,11 @@ struct PipelineSettings {
   bool mss_clamp = true;
   bool hairpin = true;  // may clients reach each other by external endpoints?
   bool express = true;  // off: every packet through the stages, to hold one against the other
-  uint32_t icmp_errors_per_second = 1000;  // of our own making, all tunnels together
+  IcmpErrorSettings icmp_errors;
+  PortControlSettings port_control;
+  bool tell_blocks = false;   // to the control thread, which logs them
+  uint32_t limit_window_s = 0;  // a limit met is told once in so long; 0: never
+  uint64_t ipv4_id_key = 0;  // random: see lib/nat/ipv4_ids.h
 };
 
 // Frames for one port, in order. Room for a burst, its answers and the control thread's packets;
@@ -72,6 +92,8 @@ struct TxQueue {
   std::array<rte_mbuf*, 4 * kBurstMax> packets{};
   unsigned count = 0;
 };
+
+Fate fate_of(nat::Refusal refusal);
 
 class Pipeline {
  public:
@@ -176,6 +198,7 @@ class Pipeline {
   nat::Mapping* find_outbound(const Packet& packet, const Endpoint& internal);
   Fate map_portless_outbound(Packet& packet);
   Fate open_filter(Packet& packet);
+  Be16 new_id(const Packet& packet);
   Fate translate_outbound(Packet& packet);
   Fate turn_round(Packet& packet);
   Fate rewrite_outbound(Packet& packet);
@@ -235,6 +258,7 @@ class Pipeline {
   Fate answer_inner_ping(Packet& packet);
   Fate answer_local(Packet& packet);
   bool may_answer_with_error(const Packet& packet);
+  bool may_tell(bool is_inside);
   bool take_icmp_token(Tunnel* tunnel);
   void tell_client(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
   void tell_internet(const Packet& packet, uint8_t type, uint8_t code, uint32_t rest);
@@ -246,12 +270,19 @@ class Pipeline {
   void hint_new_address(Packet& packet);
   rte_mbuf* new_packet();
 
+  // port_control.cpp: mappings that clients ask for
+  Fate answer_port_control(Packet& packet);
+  pcp::Answer control_port(Packet& packet, const pcp::Request& request);
+  Fate send_port_control(Packet& packet, std::span<const uint8_t> response);
+
   // messages.cpp
   void open_tunnel(const ToWorker& message);
   void close_tunnel(const ToWorker& message);
   void set_address(Tunnel& tunnel, Ipv4Address address);
   void install_session(const ToWorker& message);
   void list_mappings(const Tunnel& tunnel);
+  void tell_block(const nat::BlockEvent& event);
+  void tell_limit(Tunnel& tunnel, Fate limit);
 
   bool is_own_network(Ipv4Address address) const;
   bool is_ordinary_destination(Ipv4Address address) const;
@@ -277,6 +308,7 @@ class Pipeline {
 
   uint64_t now_ns_ = 0;  // of the burst in hand
   uint32_t now_s_ = 0;   // the translator's coarse clock
+  nat::Ipv4Ids ids_;       // of what is translated
   uint16_t outer_id_ = 0;  // IPv4 identification of what we send without DF (RFC 6864)
   uint32_t icmp_tokens_ = 0;
   uint32_t icmp_tokens_at_s_ = 0;

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "gateway/counters.h"
 #include "gateway/huge_memory.h"
 #include "lib/nat/nat.h"
 #include "lib/net/address.h"
@@ -20,6 +21,12 @@
 namespace adit::gateway {
 
 inline constexpr unsigned kInnerPrefixesMax = 8;
+inline constexpr uint32_t kNoSubscriber = UINT32_MAX;  // no position in the configuration
+
+// The limits that an operator hears of when a subscriber meets them (RFC 6888 REQ-11).
+inline constexpr std::array kToldLimits = {Fate::rate_limited, Fate::mapping_limit,
+                                           Fate::port_limit,   Fate::pool_exhausted,
+                                           Fate::session_limit, Fate::portless_limit};
 
 // What a worker tells the control thread about a tunnel, without a message: single relaxed
 // stores. Writer: the owning worker. Reader: the control thread, which believes it only while
@@ -59,12 +66,19 @@ struct alignas(64) Tunnel {
   Ipv4Address inner_address;      // zero until leased
   Ipv4Address external_address;   // its alone, one to one with inner_address; zero: none
   Ipv4Address router;             // our own address inside, which speaks for us in ICMP errors
-  uint32_t icmp_errors_left = 0;  // of this second's, see kIcmpErrorsPerTunnel
+  uint32_t owner = kNoSubscriber;  // position in the configuration
+  uint32_t opened_at_s = 0;
+  uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
   uint32_t icmp_errors_at_s = 0;
   uint32_t first_forward = 0;     // where its static forwards stand in Forwards
   uint16_t forward_count = 0;     // 0: it has none
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
   std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // behind the client
+  struct LimitNotice {
+    uint32_t told_at_s = 0;  // 0: never
+    uint32_t untold = 0;     // packets refused since
+  };
+  std::array<LimitNotice, kToldLimits.size()> limit_notices{};  // by place in kToldLimits
   nat::Subscriber subscriber;
   tunnel::SessionSet sessions;
 

@@ -18,6 +18,12 @@ inline constexpr uint32_t kSleepNs = 20'000;
 inline constexpr uint32_t kLongSleepNs = 250'000;
 inline constexpr unsigned kShortSleeps = 200;
 
+// For the log, and lost when there is no room for it.
+bool is_event(ToControl::Kind kind) {
+  return kind == ToControl::block_granted || kind == ToControl::block_returned ||
+         kind == ToControl::limit_met;
+}
+
 }  // namespace
 
 Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues,
@@ -87,15 +93,18 @@ void Worker::flush_control() {
   Pipeline::ControlOutbox& outbox = pipeline_.control_outbox();
   for (unsigned i = 0; i < outbox.count; ++i) {
     const ToControl& item = outbox.items[i];
-    // A flood of handshakes fills half of the ring at most: ARP and DHCP must get through.
+    // A flood of handshakes, or of limits met, fills half of the ring at most: ARP and DHCP must
+    // get through.
     const bool is_crowded =
-        item.kind == ToControl::handshake && to_control_.size() > to_control_.capacity() / 2;
+        (item.kind == ToControl::handshake || item.kind == ToControl::limit_met) &&
+        to_control_.size() > to_control_.capacity() / 2;
     const bool pushed = !is_crowded && to_control_.push(item);
     if (item.packet == nullptr) {
       // A lost request for a neighbour: forget the entry, so that the next packet asks again.
       if (!pushed && item.kind == ToControl::resolve) {
         pipeline_.forget_neighbour(item.port, item.address);
       }
+      if (!pushed && is_event(item.kind)) ++counters_.events_lost;
     } else if (pushed) {
       ++counters_.handed_out;
     } else {

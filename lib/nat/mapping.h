@@ -4,6 +4,7 @@
 // memory access and no hash.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -40,6 +41,8 @@ enum class TcpState : uint8_t {
   transitory,  // RST seen: held for the closing time
 };
 
+inline constexpr uint32_t kNoTunnel = ~uint32_t{0};  // Mapping::tunnel_slot of one at rest
+
 // One entry of the table. Writer and reader: the worker that owns the port's block.
 struct alignas(64) Mapping {
   // What an outbound or inbound translation needs, first.
@@ -52,17 +55,21 @@ struct alignas(64) Mapping {
   // Inbound uses the inverses. An ICMP checksum covers no address: port_delta is for it.
   uint16_t l3_delta = 0;
   uint16_t l4_delta = 0;
+  bool is_forward = false;   // from the configuration: never idle, and admits anybody
   uint32_t last_seen_s = 0;  // coarse clock; when it was released, for a resting one
   uint32_t created_s = 0;
   Endpoint tcp_remote;            // the one remote whose TCP state is tracked
-  bool tcp_many_remotes = false;  // a second remote is in use: keep the established timer
+  bool tcp_many_remotes : 1 = false;  // a second remote is in use: keep the established timer
+  bool is_open : 1 = false;       // while it is held, anybody may send to it, whatever the filter
   uint8_t protocol = 0;           // nat::Protocol
   uint8_t tag = 0;                // as in the window's line; never 0 while the entry is in use
   bool is_dns_only = false;  // has sent to no port but 53 in this life: may have a shorter timer
   uint16_t home_window = 0;  // in its block: where it is counted as spilled if it is not there
   uint16_t port_delta = 0;   // ICMP: rewriting the identifier alone
   uint16_t pool_index = 0;   // of external.address
-  bool is_forward = false;   // from the configuration: never idle, and admits anybody
+  // Asked for by its host, with this nonce: does not end before that time. 0: not asked for.
+  uint32_t held_until_s = 0;
+  std::array<uint8_t, 12> nonce{};
 
   bool is_live() const { return state == MappingState::live; }
 };

@@ -10,7 +10,6 @@
 namespace adit::nat {
 namespace {
 
-constexpr uint32_t kNoTunnel = ~uint32_t{0};
 constexpr Be16 kDnsPort = Be16::from_host(53);  // RFC 1035 §4.2.1
 
 // Wrap-safe: the clock may pass 2^32 between the two.
@@ -199,7 +198,7 @@ void Nat::on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags
 // ---- A mapping's life: free, live, resting, free ----
 
 Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
-                              uint32_t now_s, Refusal& refusal) {
+                              uint32_t now_s, Refusal& refusal, const Endpoint* wanted) {
   assert(subscriber.attached);
   refusal = Refusal::none;
   const bool lacks_range = settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
@@ -226,6 +225,13 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
   }
 
   const uint64_t hash = hash_of(subscriber, protocol, internal);
+  if (unsigned index = 0; wanted != nullptr) {
+    if (Mapping* place = find_wanted(subscriber, protocol, hash, *wanted, now_s, index)) {
+      const Subscriber::Block& block = subscriber.blocks[index];
+      occupy(*place, subscriber, block, Reach(hash, index, block.ports), protocol, internal, now_s);
+      return place;
+    }
+  }
   unsigned gap = kBlocksMax;  // the lowest block that is not there
   for (unsigned i = 0; i < kBlocksMax; ++i) {
     const Subscriber::Block& block = subscriber.blocks[i];
@@ -325,6 +331,8 @@ void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
   mapping.is_dns_only = true;  // until its first packet says otherwise
   mapping.tunnel_slot = subscriber.tunnel_slot;
   mapping.created_s = now_s;
+  mapping.held_until_s = 0;
+  mapping.is_open = false;
   mapping.last_seen_s = now_s;
   ++subscriber.live_mappings;
   ++counts_.mappings_live;
@@ -333,13 +341,17 @@ void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
 // The clock counts whole seconds, so that "more than" keeps a mapping at least as long as the RFCs
 // demand.
 bool Nat::is_idle(const Mapping& mapping, uint32_t now_s) const {
-  return is_more_than(timeout_s(mapping), mapping.last_seen_s, now_s);
+  return is_more_than(timeout_s(mapping), mapping.last_seen_s, now_s) && !is_held(mapping, now_s);
 }
 
 // Returns whether it is live no longer.
 bool Nat::expire_if_idle(Mapping& mapping, uint32_t now_s) {
   if (!is_idle(mapping, now_s)) return false;
-  rest(mapping, mapping.last_seen_s + timeout_s(mapping) + 1);
+  uint32_t last_s = mapping.last_seen_s + timeout_s(mapping);
+  if (mapping.held_until_s != 0 && static_cast<int32_t>(mapping.held_until_s - last_s) > 0) {
+    last_s = mapping.held_until_s;
+  }
+  rest(mapping, last_s + 1);
   ++counts_.mappings_expired;
   return true;
 }

@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lib/nat/deterministic.h"
@@ -104,7 +105,30 @@ inline bool is_in_use(const Mapping& mapping, Protocol protocol, const Endpoint&
   return mapping.tcp_state == TcpState::established && mapping.tcp_remote == remote;
 }
 
+// What a host asks for by the Port Control Protocol (RFC 6887).
+struct Hold {
+  Protocol protocol = Protocol::udp;
+  Endpoint internal;
+  Endpoint wanted;           // external; zero parts: any
+  bool only_wanted = false;  // rather none than another
+  bool is_open = false;      // anybody may send to it (MAP), and its life may be made shorter
+  uint32_t lifetime_s = 0;
+  std::array<uint8_t, 12> nonce{};  // whoever knows it may change what it made
+};
+struct HoldRefusal {
+  enum Reason : uint8_t { at_limit, not_its_own, not_available } reason = at_limit;
+  Refusal no_mapping = Refusal::none;  // at_limit: which
+};
+
 inline constexpr unsigned kBlocksMax = 4;
+
+// A block given to a subscriber, or returned to the pool.
+struct BlockEvent {
+  bool is_granted = false;
+  uint16_t ports = 0;
+  Endpoint first;            // the pool address and the first port
+  uint32_t tunnel_slot = 0;  // whose it is; of one that returned nobody's any more
+};
 
 // What the translator keeps for a tunnel. One line; lives beside the tunnel, written by Nat only.
 struct alignas(64) Subscriber {
@@ -139,6 +163,9 @@ class Nat {
   Nat(const Nat&) = delete;
   Nat& operator=(const Nat&) = delete;
 
+  // Calls `watch` at every grant and return of a block (RFC 6888 REQ-14): what it needs to log.
+  void watch_blocks(std::function<void(const BlockEvent&)> watch) { watch_ = std::move(watch); }
+
   // The Subscriber stays where it is until detach(): blocks refer to it. `ordinal` is its place in
   // the configuration, which decides its ports where allocation is deterministic.
   void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
@@ -156,9 +183,18 @@ class Nat {
                          uint32_t now_s);
   // Outbound slow path, after find_outbound() returned nullptr: revives the endpoint's own resting
   // port or makes a mapping. nullptr with the reason if it may not. When an earlier packet of the
-  // same burst has made the mapping already, returns that one at no cost.
+  // same burst has made the mapping already, returns that one at no cost. Gives it the port of
+  // `wanted` where that is possible.
   Mapping* create_outbound(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
-                           uint32_t now_s, Refusal& refusal);
+                           uint32_t now_s, Refusal& refusal, const Endpoint* wanted = nullptr);
+
+  // The mapping of an endpoint, made if there is none, kept until its time even if it idles
+  // (hold.cpp). Counts against the subscriber's limits as any other. nullptr if it may not be.
+  Mapping* hold(Subscriber& subscriber, const Hold& wish, uint32_t now_s, HoldRefusal& refusal);
+  // Ends a held mapping. False if it is another nonce's.
+  bool let_go(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
+              const std::array<uint8_t, 12>& nonce, uint32_t now_s);
+  static bool is_held(const Mapping& mapping, uint32_t now_s);
 
   // Inbound: the live mapping at an external endpoint, or nullptr.
   void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
@@ -266,6 +302,8 @@ class Nat {
   bool take_token(Subscriber& subscriber, uint32_t now_s) const;
   Mapping* find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
                      uint32_t now_s);
+  Mapping* find_wanted(const Subscriber& subscriber, Protocol protocol, uint64_t hash,
+                       const Endpoint& wanted, uint32_t now_s, unsigned& block_index);
 
   // nat_blocks.cpp: who has which block, and the sweep.
   static bool is_bound(const Subscriber& subscriber);
@@ -295,9 +333,11 @@ class Nat {
   Mapping* create_low(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
                       uint32_t now_s, Refusal& refusal);
   void leave_low_ports(Subscriber& subscriber, uint32_t now_s);
+  void tell_block(bool is_granted, uint32_t first_unit, uint32_t tunnel_slot);
 
   const Settings settings_;
   const std::function<uint64_t()> random_;
+  std::function<void(const BlockEvent&)> watch_;
   Table table_;
   // By the unit a block begins with: whose it is, nullptr once that one is gone. Outside the table,
   // which may outlive this program: it holds no pointers.

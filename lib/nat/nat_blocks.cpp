@@ -34,7 +34,16 @@ bool Nat::grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal) 
   subscriber.blocks[index] = {.first = first * kWindowPorts, .ports = ports, .unused = 0};
   subscriber.pool_index = static_cast<uint16_t>(first / kUnitsPerAddress);
   subscriber.is_paired = true;
+  if (watch_) tell_block(true, first, subscriber.tunnel_slot);
   return true;
+}
+
+void Nat::tell_block(bool is_granted, uint32_t unit, uint32_t tunnel_slot) {
+  const auto port = static_cast<uint16_t>(unit % kUnitsPerAddress * kWindowPorts);
+  watch_({.is_granted = is_granted,
+          .ports = table_.block(unit).ports,
+          .first = {settings_.pool[unit / kUnitsPerAddress], Be16::from_host(port)},
+          .tunnel_slot = tunnel_slot});
 }
 
 void Nat::enlist_block(uint32_t unit, uint16_t ports) {
@@ -84,6 +93,9 @@ void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {
 
 void Nat::return_block(uint32_t unit) {
   BlockRecord& block = table_.block(unit);
+  // Low ports and ranges are nobody's to be granted.
+  const bool was_granted = settings_.deterministic_ports == 0 && !is_low_unit(unit);
+  if (was_granted && watch_) tell_block(false, unit, kNoTunnel);
   if (Subscriber* const owner = owners_[unit]) {
     for (Subscriber::Block& owned : owner->blocks) {
       if (owned.ports != 0 && owned.first_unit() == unit) owned = Subscriber::Block{};
@@ -96,8 +108,7 @@ void Nat::return_block(uint32_t unit) {
   table_.block(last).granted_at = block.granted_at;
   granted_ports_ -= block.ports;
   counts_.blocks_granted = granted_blocks_;
-  // Low ports and ranges were never among those to be taken.
-  if (settings_.deterministic_ports == 0 && !is_low_unit(unit)) {
+  if (was_granted) {
     table_.units(unit / kUnitsPerAddress)
         .give_back(unit % kUnitsPerAddress, block.ports / kWindowPorts);
   }

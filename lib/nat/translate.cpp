@@ -122,6 +122,18 @@ bool decrement_ttl(uint8_t* packet) {
   return true;
 }
 
+bool is_atomic(const uint8_t* packet) {
+  const uint16_t field = reinterpret_cast<const Ipv4Header*>(packet)->fragment.host();
+  return (field & kIpDontFragment) != 0 &&
+         (field & (kIpMoreFragments | kIpFragmentOffsetMask)) == 0;
+}
+
+void set_id(uint8_t* packet, Be16 id) {
+  auto* ip = header_at<Ipv4Header>(packet, 0);
+  ip->checksum = ChecksumDelta().replace(ip->id, id).apply(ip->checksum);
+  ip->id = id;
+}
+
 bool clamp_mss(uint8_t* packet, const ParsedIpv4& parsed, uint16_t mss_max) {
   if (parsed.protocol != kIpTcp || parsed.transport_bytes == 0) return false;
   uint8_t* const segment = packet + parsed.header_bytes;

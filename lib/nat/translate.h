@@ -28,6 +28,11 @@ void translate_address(uint8_t* packet, const ParsedIpv4& parsed, const Mapping&
 // (RFC 1812 §5.3.1).
 bool decrement_ttl(uint8_t* packet);
 
+// Whether the packet is no fragment and may never become one (RFC 6864 §2).
+bool is_atomic(const uint8_t* packet);
+// Gives it another identification, header checksum updated.
+void set_id(uint8_t* packet, Be16 id);
+
 // Lowers the MSS option of a SYN to `mss_max` and updates the TCP checksum; never raises it. Walks
 // options within the header that parse vouched for; malformed options end the walk. Returns
 // whether it changed anything.

@@ -219,6 +219,75 @@ TEST_F(Icmp, R5508_10_OwnAddressesAnswerEchoRequests) {
          {inside(icmp_query(kRouter, kInner, 0, 7, 8, kHello, ip))}}});
 }
 
+// ---- Policy about them ----
+
+class SilentInside : public Lab {
+ protected:
+  SilentInside()
+      : Lab({.icmp_errors = {.to_clients = false}, .nat = {.limits = {{.mappings = 1}}}}) {}
+};
+
+TEST_F(SilentInside, R5508_9_ClientsAreToldNothingAndTheDropKeepsItsName) {
+  const Endpoint external = map(Kind::udp, kApplication);
+  const Bytes in = udp_packet(kService, external, kHello, {.ttl = 1});
+  play({{"at a limit", 1, inside(request(Kind::udp, at(kInner, 4000), kService)), {},
+         Fate::mapping_limit},
+        {"TTL 1", 1, inside(udp_packet(kApplication, kService, kHello, {.ttl = 1})), {},
+         Fate::ttl_exceeded},
+        {"the Internet is told", 1, internet(in),
+         {internet(icmp_packet(kGateway, kServer, 11, 0, 0, in, kErrorHeader))},
+         Fate::ttl_exceeded},
+        {"errors of others pass", 1,
+         internet(icmp_packet(kSomeRouter, kGateway, 3, 1, 0,
+                              udp_packet(external, kService, kHello, kForwarded))),
+         {inside(icmp_packet(kSomeRouter, kInner, 3, 1, 0,
+                             udp_packet(kApplication, kService, kHello, kForwarded),
+                             kForwarded))}}});
+  EXPECT_EQ(counters_.icmp_errors_suppressed, 2u);
+}
+
+class SilentOutside : public Lab {
+ protected:
+  SilentOutside() : Lab({.icmp_errors = {.to_internet = false}}) {}
+};
+
+TEST_F(SilentOutside, R5508_9_TheInternetIsToldNothingAndTheDropKeepsItsName) {
+  const Endpoint external = map(Kind::udp, kApplication);
+  const Bytes out = udp_packet(kApplication, kService, kHello, {.ttl = 1});
+  play({{"TTL 1", 1, internet(udp_packet(kService, external, kHello, {.ttl = 1})), {},
+         Fate::ttl_exceeded},
+        {"clients are told", 1, inside(out),
+         {inside(icmp_packet(kRouter, kInner, 11, 0, 0, out, kErrorHeader))}, Fate::ttl_exceeded},
+        {"a SYN that nobody asked for", 1,
+         internet(adit::test::tcp_packet(kService, at(kGateway, 5555), {}, {.flags = kTcpSyn})),
+         {}, Fate::unsolicited_syn}});
+  set_time(10);
+  pipeline_->sweep(now_ns_);
+  EXPECT_EQ(come_out(), std::vector<Hop>{});
+  EXPECT_EQ(counters_.icmp_errors_suppressed, 2u);
+}
+
+class FiveErrorsATunnel : public Lab {
+ protected:
+  FiveErrorsATunnel() : Lab({.icmp_errors = {.per_second = 7, .per_tunnel_per_second = 5}}) {}
+  Row told(uint64_t at_s, uint32_t slot) {
+    const Bytes out = udp_packet(at(inner(slot), 9), kService, kHello, {.ttl = 1});
+    return {"told", at_s, inside(out, slot),
+            {inside(icmp_packet(kRouter, inner(slot), 11, 0, 0, out, kErrorHeader), slot)},
+            Fate::ttl_exceeded};
+  }
+  Row not_told(uint64_t at_s, uint32_t slot) {
+    Row row = told(at_s, slot);
+    row.out.clear();
+    return row;
+  }
+};
+
+TEST_F(FiveErrorsATunnel, R5508_9_RatesAreAsConfigured) {
+  for (unsigned i = 0; i < 5; ++i) play(told(1, 1));
+  play({not_told(1, 1), told(1, 2), told(1, 2), not_told(1, 2), told(2, 1), told(2, 2)});
+}
+
 TEST_F(Icmp, R5508_11_OtherMessagesAreDroppedAndMakeNoState) {
   for (const uint8_t type : {uint8_t{1}, uint8_t{9}, uint8_t{10}, uint8_t{15}, uint8_t{17},
                              uint8_t{18}, uint8_t{30}, uint8_t{40}, uint8_t{255}}) {

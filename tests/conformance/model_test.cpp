@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <random>
+#include <set>
 #include <sstream>
 
 #include "tests/conformance/model_nat.h"
@@ -53,6 +54,7 @@ struct Step {
   uint8_t tcp_flags = 0;
   uint16_t port = 0;
   uint16_t seconds = 0;
+  bool may_fragment = false;  // all such packets have one id when they come to the gateway
 
   Endpoint internal() const {
     const unsigned first = port < kLowInternalPorts ? 500 : 3000;
@@ -71,6 +73,7 @@ std::ostream& operator<<(std::ostream& out, const Step& step) {
   out << ' ' << kKindNames[static_cast<unsigned>(step.kind)] << " port " << step.port << " remote "
       << unsigned{step.remote};
   if (step.kind == Kind::tcp) out << " flags " << unsigned{step.tcp_flags};
+  if (step.may_fragment) out << " without DF";
   return out;
 }
 
@@ -187,14 +190,41 @@ class ModelRun : public Lab {
     const Use use{step.kind, remote, step.tcp_flags, now_s()};
     Endpoint external;
     const ModelNat::Verdict verdict = model_.outbound(step.slot, internal, use, external);
-    give_in(inside(packet_of(step, Step::out, internal, remote), step.slot));
+    give_in(inside(packet_of(step, Step::out, internal, remote, as_sent(step)), step.slot));
     if (verdict == ModelNat::Verdict::make_new) return learn(step, use);
     if (verdict != ModelNat::Verdict::forward) {
       return compare(step, refusal(step), verdict == ModelNat::Verdict::rate_limited
                                               ? Fate::rate_limited
                                               : Fate::mapping_limit);
     }
-    return compare(step, {internet(packet_of(step, Step::out, external, remote, kForwarded))});
+    const std::vector<Hop> out = come_out();
+    Ipv4Options ip = as_forwarded(step);
+    const std::string broken = learn_id(step, external, out, ip);
+    if (!broken.empty()) return broken;
+    return compare(step, {internet(packet_of(step, Step::out, external, remote, ip))}, Fate::next,
+                   out);
+  }
+
+  static Ipv4Options as_sent(const Step& step) {
+    return {.fragment = step.may_fragment ? uint16_t{0} : kIpDontFragment};
+  }
+  static Ipv4Options as_forwarded(const Step& step) {
+    Ipv4Options ip = as_sent(step);
+    ip.ttl = kForwarded.ttl;
+    return ip;
+  }
+  // RFC 7857 §10: a packet that may be fragmented leaves with an id that its addresses and protocol
+  // have not had lately; which, the gateway chooses. Empty, or the rule that it broke.
+  std::string learn_id(const Step& step, const Endpoint& external, const std::vector<Hop>& out,
+                       Ipv4Options& ip) {
+    if (!step.may_fragment || out.empty() || out[0].packet.size() < 20) return "";
+    const auto id = static_cast<uint16_t>(out[0].packet[4] << 8 | out[0].packet[5]);
+    const bool is_new =
+        ids_[{step.kind, external.address.host(), kRemotes[step.remote].address.host()}]
+            .insert(id)
+            .second;
+    ip.id = id;
+    return is_new ? "" : "an id that its addresses and protocol had before";
   }
 
   std::string learn(const Step& step, const Use& use) {
@@ -217,7 +247,10 @@ class ModelRun : public Lab {
     const Endpoint external =
         at(Ipv4Address::from_octets(packet[12], packet[13], packet[14], packet[15]),
            packet[port_at] * 256u + packet[port_at + 1]);
-    if (out[0] != internet(packet_of(step, Step::out, external, use.remote, kForwarded))) {
+    Ipv4Options ip = as_forwarded(step);
+    const std::string shared = learn_id(step, external, out, ip);
+    if (!shared.empty()) return shared;
+    if (out[0] != internet(packet_of(step, Step::out, external, use.remote, ip))) {
       return "a new mapping's packet is not what it should be: " + testing::PrintToString(out[0]);
     }
     const std::string broken = model_.learn(step.slot, step.internal(), external, use);
@@ -306,12 +339,16 @@ class ModelRun : public Lab {
   }
   std::vector<Hop> refusal(const Step& step) {
     return told(step.slot, kIcmpUnreachable, kIcmpAdminProhibited,
-                packet_of(step, Step::out, step.internal(), kRemotes[step.remote], kForwarded));
+                packet_of(step, Step::out, step.internal(), kRemotes[step.remote],
+                          as_forwarded(step)));
   }
 
   std::string compare(const Step& step, const std::vector<Hop>& expected,
                       Fate drop = Fate::next) {
-    const std::vector<Hop> out = come_out();
+    return compare(step, expected, drop, come_out());
+  }
+  std::string compare(const Step& step, const std::vector<Hop>& expected, Fate drop,
+                      const std::vector<Hop>& out) {
     if (out != expected) {
       return "came out: " + testing::PrintToString(out) +
              "\nexpected: " + testing::PrintToString(expected);
@@ -329,6 +366,7 @@ class ModelRun : public Lab {
   ModelNat model_;
   std::array<bool, kSlots + 1> is_open_{};
   std::map<std::tuple<Kind, uint32_t, uint16_t>, Endpoint> left_from_;
+  std::map<std::tuple<Kind, uint32_t, uint32_t>, std::set<uint16_t>> ids_;  // of one episode
   std::array<uint64_t, kFates> fates_before_{};
   uint32_t told_at_s_ = 0;
   unsigned told_ = 0;
@@ -359,6 +397,7 @@ std::vector<Step> random_steps(uint64_t seed, size_t count) {
                 : dice < 989 ? Step::spoofed
                 : dice < 999 ? Step::wait
                              : Step::reopen;
+    step.may_fragment = below(4) == 0;
     step.seconds = static_cast<uint16_t>(below(20) == 0 ? kLongWaits[below(std::size(kLongWaits))]
                                                         : 1 + below(6));
   }

@@ -34,6 +34,15 @@ class Fragment : public Rig {
     ASSERT_EQ(got.size(), wanted.size());
     for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], wanted[i]) << i;
   }
+  // As expect_left(), for what goes to the Internet: the fragments of one datagram have one id,
+  // and not their sender's (RFC 7857 §10).
+  void expect_left_renumbered(std::vector<Bytes> wanted, const std::vector<Bytes>& got) {
+    ASSERT_FALSE(got.empty());
+    const uint16_t id = adit::test::header_of(got[0]).id.host();
+    EXPECT_NE(id, adit::test::Ipv4Options{}.id);
+    for (Bytes& packet : wanted) packet = adit::test::with_id(packet, id);
+    expect_left(wanted, got);
+  }
 
  private:
   Endpoint external_;

@@ -19,7 +19,8 @@ TEST_F(Fragment, R4787_14_UdpLeavesInOrder) {
   for (const Bytes& piece : pieces_of(udp_packet(kApplication, kService, kBody), 128)) {
     receive_from(far, far.seal(piece));
   }
-  expect_left(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128), sent(0));
+  expect_left_renumbered(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128),
+                         sent(0));
   EXPECT_EQ(fragments_->datagrams(), 0u) << "a whole datagram leaves no state";
 }
 
@@ -30,7 +31,8 @@ TEST_F(Fragment, R4787_14_UdpLeavesInOrderFromOneBurst) {
     sealed.push_back(far.seal(piece));
   }
   receive_together(far, sealed);
-  expect_left(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128), sent(0));
+  expect_left_renumbered(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128),
+                         sent(0));
 }
 
 TEST_F(Fragment, R4787_14_UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
@@ -46,7 +48,7 @@ TEST_F(Fragment, R4787_14_UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
   std::vector<Bytes> wanted =
       pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128);
   std::reverse(wanted.begin() + 1, wanted.end());  // the first, then in order of arrival
-  expect_left(wanted, sent(0));
+  expect_left_renumbered(wanted, sent(0));
   EXPECT_EQ(fragments_->datagrams(), 0u);
 }
 
@@ -76,7 +78,8 @@ TEST_F(Fragment, R4787_14_TcpCrossesBothWays) {
   for (const Bytes& piece : pieces_of(tcp_packet(kApplication, kService, kBody), 160)) {
     receive_from(far, far.plain(piece));
   }
-  expect_left(pieces_of(tcp_packet(external, kService, kBody, {}, {.ttl = 63}), 160), sent(0));
+  expect_left_renumbered(pieces_of(tcp_packet(external, kService, kBody, {}, {.ttl = 63}), 160),
+                         sent(0));
   for (const Bytes& piece : pieces_of(tcp_packet(kService, external, kBody), 160)) {
     receive(0, piece);
   }
@@ -92,7 +95,8 @@ TEST_F(Fragment, R4787_14_PingsCrossBothWays) {
   const std::vector<Bytes> out = sent(0);
   ASSERT_EQ(out.size(), 2u);
   const auto id = static_cast<uint16_t>(out[0][24] << 8 | out[0][25]);
-  expect_left(pieces_of(icmp_query(kGateway, kServer, 8, id, 1, kBody, {.ttl = 63}), 256), out);
+  expect_left_renumbered(
+      pieces_of(icmp_query(kGateway, kServer, 8, id, 1, kBody, {.ttl = 63}), 256), out);
   const std::vector<Bytes> reply = pieces_of(icmp_query(kServer, kGateway, 0, id, 1, kBody), 256);
   receive(0, reply[1]);
   receive(0, reply[0]);
@@ -127,6 +131,21 @@ TEST_F(Fragment, TunnelsAreKeptApart) {
   EXPECT_EQ(sent(0).size(), 1u);
   receive_from(two, two.plain(piece_of(of_two, 0, 256)));
   EXPECT_EQ(sent(0).size(), 2u);
+}
+
+TEST_F(Fragment, FirstThatComesTwiceKeepsItsNewId) {
+  FarEnd far = open_with_mapping();
+  const Bytes whole = udp_packet(kApplication, kService, kBody);
+  for (const size_t begin : {0, 0, 256}) {
+    receive_from(far, far.seal(piece_of(whole, begin, begin + 256)));
+  }
+  const Bytes left = udp_packet(external(), kService, kBody, {.ttl = 63});
+  expect_left_renumbered(
+      {piece_of(left, 0, 256), piece_of(left, 0, 256), piece_of(left, 256, 512)}, sent(0));
+  for (const size_t begin : {0, 256}) {
+    receive_from(far, far.seal(piece_of(whole, begin, begin + 256)));
+  }
+  expect_left_renumbered({piece_of(left, 0, 256), piece_of(left, 256, 512)}, sent(0));
 }
 
 TEST_F(Fragment, IdThatComesRoundIsANewDatagram) {

@@ -118,13 +118,17 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   }
   settings_.tunnel_endpoint = kTunnelEndpoint;
   settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
-  settings_.icmp_errors_per_second = 20;
+  settings_.icmp_errors = options.icmp_errors;
   settings_.hairpin = options.hairpin;
   settings_.express = options.express;
   settings_.inner_routers = {kRouter};
   settings_.tunnel_to_tunnel = options.tunnel_to_tunnel;
   settings_.inner_networks_outside = options.inner_networks_outside;
   settings_.exempt = options.exempt;
+  settings_.port_control = options.port_control;
+  settings_.limit_window_s = options.limit_window_s;
+  settings_.tell_blocks = options.limit_window_s != 0;
+  settings_.ipv4_id_key = 0x5eed;
 
   nat_settings_ = options.nat;
   nat_settings_.inbound_refresh = options.inbound_refresh;
@@ -235,7 +239,7 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   open.kind = ToWorker::open_tunnel;
   open.slot = slot;
   open.epoch = slot;
-  open.ordinal = slot - 1;
+  open.subscriber = slot - 1;
   open.mtu_bytes = kMtu;
   open.router = kRouter;
   open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);

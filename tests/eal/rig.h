@@ -84,6 +84,9 @@ struct RigOptions {
   std::vector<Ipv4Prefix> exempt = {};
   std::vector<Ipv4Prefix> outer = {};  // subscribers' own addresses outside
   std::vector<Forwards::Forward> forwards = {};  // their external addresses are the pool's
+  PortControlSettings port_control = {};
+  uint32_t limit_window_s = 0;  // and blocks are told of where it is not
+  IcmpErrorSettings icmp_errors = {.per_second = 20};
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
 };
 

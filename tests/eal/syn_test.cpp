@@ -107,7 +107,7 @@ TEST_F(Syn, R5382_4_AnswersAreRateLimitedAsAnyError) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive(0, tcp_packet(kService, kClosed, {}, kSyn));
   now_ns_ += 6 * tunnel::kSecondNs;
-  for (unsigned i = 0; i < settings_.icmp_errors_per_second; ++i) {
+  for (unsigned i = 0; i < settings_.icmp_errors.per_second; ++i) {
     receive_from(far, far.seal(udp_packet(kApplication, kService, kHello, {.ttl = 1})));
   }
   sent_frames(0);

@@ -40,4 +40,10 @@ Bytes with_ttl(const Bytes& packet, uint8_t ttl) {
                       .fragment = ip.fragment.host()});
 }
 
+Bytes with_id(const Bytes& packet, uint16_t id) {
+  const Ipv4Header ip = header_of(packet);
+  return ipv4_packet(ip.source, ip.destination, ip.protocol, std::span(packet).subspan(20),
+                     {.tos = ip.tos, .ttl = ip.ttl, .id = id, .fragment = ip.fragment.host()});
+}
+
 }  // namespace adit::test

@@ -14,5 +14,6 @@ Bytes piece_of(const Bytes& whole, size_t begin, size_t end);
 std::vector<Bytes> pieces_of(const Bytes& whole, size_t bytes);
 
 Bytes with_ttl(const Bytes& packet, uint8_t ttl);
+Bytes with_id(const Bytes& packet, uint16_t id);
 
 }  // namespace adit::test

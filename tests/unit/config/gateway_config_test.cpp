@@ -208,6 +208,52 @@ TEST_F(GatewayConfig, StatesTheRangeOfEveryNumberAndReportsAllInOneRun) {
       "\"90s\" or \"2h4m\", got \"3m\"\n");
 }
 
+TEST_F(GatewayConfig, ReadsWhichIcmpErrorsMayBeSentAndHowOften) {
+  const auto config = load_text(
+      std::string(kSmallest) +
+      "nat: {icmp_errors: {to_internet: false, per_second: 10, per_subscriber_per_second: 2}}\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  const IcmpErrorsConfig& errors = config->nat.icmp_errors;
+  EXPECT_TRUE(errors.to_clients);
+  EXPECT_FALSE(errors.to_internet);
+  EXPECT_EQ(errors.per_second, 10u);
+  EXPECT_EQ(errors.per_subscriber_per_second, 2u);
+  EXPECT_EQ(errors_of(std::string(kSmallest) +
+                      "nat:\n  icmp_errors: {to_clients: never, per_second: 0, burst: 1}\n"),
+            "gw.yaml:5:29: nat.icmp_errors.to_clients: expected true or false, got \"never\"\n"
+            "gw.yaml:5:48: nat.icmp_errors.per_second: expected a whole number from 1 to 1000000, "
+            "got \"0\"\n"
+            "gw.yaml:5:51: nat.icmp_errors.burst: unknown key\n");
+}
+
+TEST_F(GatewayConfig, ReadsHowPortsAreControlled) {
+  const auto config = load_text(std::string(kSmallest) +
+                                "nat: {port_control: {enabled: true, lifetime_max: 1h}}\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  EXPECT_TRUE(config->nat.port_control.enabled);
+  EXPECT_EQ(config->nat.port_control.lifetime_min_ns, 120 * kSecond_ns);
+  EXPECT_EQ(config->nat.port_control.lifetime_max_ns, 3600 * kSecond_ns);
+  EXPECT_EQ(errors_of(std::string(kSmallest) +
+                      "nat:\n  port_control: {lifetime_min: 2h, lifetime_max: 1h, on: 1}\n"),
+            "gw.yaml:5:32: nat.port_control.lifetime_min: is more than lifetime_max, 1h\n"
+            "gw.yaml:5:54: nat.port_control.on: unknown key\n");
+}
+
+TEST_F(GatewayConfig, ReadsWhatToLogOfTheTranslator) {
+  const auto config = load_text(std::string(kSmallest) +
+                                "nat: {log: {blocks: false, window: 5m, file: nat.log}}\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  EXPECT_FALSE(config->nat.log.blocks);
+  EXPECT_TRUE(config->nat.log.limits);
+  EXPECT_EQ(config->nat.log.window_ns, 300 * kSecond_ns);
+  EXPECT_EQ(config->nat.log.file, dir_.file("nat.log"));
+  EXPECT_EQ(errors_of(std::string(kSmallest) + "nat:\n  log: {limits: 1, window: 0s, flie: x}\n"),
+            "gw.yaml:5:17: nat.log.limits: expected true or false, got \"1\"\n"
+            "gw.yaml:5:28: nat.log.window: expected a duration from 1s to 1d, such as \"90s\" or "
+            "\"2h4m\", got \"0s\"\n"
+            "gw.yaml:5:32: nat.log.flie: unknown key; did you mean \"file\"?\n");
+}
+
 TEST_F(GatewayConfig, RejectsUnknownKeysInEverySection) {
   EXPECT_EQ(errors_of("eal: {hugepage: no}\n"
                       "ports: [{name: w, device: net_tap0, address: 30.1.1.10/24, nexthop: x}]\n"

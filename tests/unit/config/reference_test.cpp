@@ -105,6 +105,17 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.filtering.sessions, fresh.nat.filtering.sessions);
   EXPECT_EQ(shown->nat.filtering.sessions_per_subscriber,
             fresh.nat.filtering.sessions_per_subscriber);
+  EXPECT_EQ(shown->nat.icmp_errors.to_clients, fresh.nat.icmp_errors.to_clients);
+  EXPECT_EQ(shown->nat.icmp_errors.to_internet, fresh.nat.icmp_errors.to_internet);
+  EXPECT_EQ(shown->nat.icmp_errors.per_second, fresh.nat.icmp_errors.per_second);
+  EXPECT_EQ(shown->nat.icmp_errors.per_subscriber_per_second,
+            fresh.nat.icmp_errors.per_subscriber_per_second);
+  EXPECT_EQ(shown->nat.port_control.enabled, fresh.nat.port_control.enabled);
+  EXPECT_EQ(shown->nat.port_control.lifetime_min_ns, fresh.nat.port_control.lifetime_min_ns);
+  EXPECT_EQ(shown->nat.port_control.lifetime_max_ns, fresh.nat.port_control.lifetime_max_ns);
+  EXPECT_EQ(shown->nat.log.blocks, fresh.nat.log.blocks);
+  EXPECT_EQ(shown->nat.log.limits, fresh.nat.log.limits);
+  EXPECT_EQ(shown->nat.log.window_ns, fresh.nat.log.window_ns);
   EXPECT_EQ(shown->nat.limits.mappings, fresh.nat.limits.mappings);
   EXPECT_EQ(shown->nat.limits.new_mappings_per_second, fresh.nat.limits.new_mappings_per_second);
   EXPECT_EQ(shown->nat.limits.new_mappings_burst, fresh.nat.limits.new_mappings_burst);
