@@ -124,7 +124,7 @@ class ForwardingTight : public Forwarding {
       : Forwarding({.nat = {.first_port = 4992,
                             .last_port = 5007,
                             .first_block_ports = 16,
-                            .blocks_per_subscriber = 1}}) {}
+                            .limits = {{.blocks = 1}}}}) {}
 };
 
 TEST_F(ForwardingTight, Ours_g_TheNatNeverHandsItsPortOut) {

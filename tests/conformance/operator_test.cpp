@@ -79,8 +79,9 @@ TEST_F(ToldOfTen, R6888_11_EachSubscriberHasAWindowOfItsOwn) {
 class ToldOfRate : public Told {
  protected:
   ToldOfRate()
-      : Told({.first_block_ports = 16, .blocks_per_subscriber = 1,
-              .limits = {{.new_mappings_per_second = 5, .new_mappings_burst = 16}}}) {}
+      : Told({.first_block_ports = 16,
+              .limits = {{.new_mappings_per_second = 5, .new_mappings_burst = 16,
+                          .blocks = 1}}}) {}
 };
 
 TEST_F(ToldOfRate, R6888_11_EachLimitHasItsName) {
