@@ -143,6 +143,27 @@ TEST_F(SixteenLowPorts, WhenFullRefuseByTheirOwnName) {
   nat_.create(subscribers_[9], Protocol::udp, low_endpoint(67));
 }
 
+// Tags have eight bits: of so many subscribers some have the tag of another's mapping.
+TEST_F(SixteenLowPorts, AreNobodysButTheirOwnersWhateverTheTags) {
+  std::vector<Mapping*> mappings;
+  for (unsigned i = 0; i < 8; ++i) {
+    for (const unsigned port : {67u, 68u}) {
+      mappings.push_back(nat_.create(subscribers_[i], Protocol::udp, low_endpoint(port)));
+    }
+  }
+  for (uint32_t round = 0; round < 500; ++round) {
+    Subscriber other;
+    nat_->attach(other, 500 + round, 0, nat_.now_s);
+    nat_.create(other, Protocol::tcp, low_endpoint(67));
+    ASSERT_EQ(nat_.find(other, Protocol::udp, low_endpoint(67)), nullptr);
+    ASSERT_EQ(nat_.find(other, Protocol::udp, low_endpoint(68)), nullptr);
+    nat_->detach(other, nat_.now_s);
+    nat_.now_s += 121;
+    for (Mapping* const mapping : mappings) nat_->on_outbound(*mapping, kRemote, 0, nat_.now_s);
+    nat_.sweep_all();
+  }
+}
+
 class TwoOfManyAddresses : public LowPorts {
  protected:
   TwoOfManyAddresses() : LowPorts(settings_with_low_ports(512, 256, 8)) {}
@@ -166,6 +187,30 @@ TEST_F(TwoOfManyAddresses, KeepTheirSubscriberOnItsAddress) {
               address);
   }
   EXPECT_GT(addresses.size(), 2u);
+}
+
+TEST(LowPortsOfAFullAddress, KeepTheirSubscriberFromAnother) {
+  Settings settings = settings_with_low_ports(512, 256, 2);
+  settings.last_port = 1024 + 64 - 1;  // one block an address
+  TestNat nat(settings);
+  std::vector<Subscriber> subscribers(3);
+  for (uint32_t i = 0; i < 3; ++i) nat->attach(subscribers[i], i, 0, nat.now_s);
+  Mapping* const low = nat.create(subscribers[0], Protocol::udp, low_endpoint(500));
+  const auto pass_time = [&](uint32_t seconds) {
+    nat.now_s += seconds;
+    nat->on_outbound(*low, kRemote, 0, nat.now_s);
+    nat.sweep_all();
+  };
+  pass_time(121);
+  ASSERT_EQ(subscribers[0].blocks[0].ports, 0) << "it was empty";
+  // Others take both addresses' blocks; then the one at the other address returns.
+  for (const uint32_t i : {1u, 2u}) nat.create(subscribers[i], Protocol::tcp, internal_endpoint(1));
+  for (const uint32_t i : {1u, 2u}) {
+    if (subscribers[i].pool_index != low->pool_index) nat->detach(subscribers[i], nat.now_s);
+  }
+  pass_time(121);
+  EXPECT_EQ(nat.refusal_of(subscribers[0], Protocol::tcp, internal_endpoint(1)),
+            Refusal::port_limit);
 }
 
 TEST(LowPortsWithParity, KeepIt) {
