@@ -228,10 +228,11 @@ class WireGuard:
     """wireguard-go, with nothing of ours in it: a device with one peer."""
 
     def __init__(self, namespace, key, address, peer_public, allowed, endpoint=None,
-                 listen_port=0, keepalive_s=0):
+                 listen_port=0, keepalive_s=0, suffix=""):
         self.namespace = namespace
-        # Its control socket is named by the device, in a directory of the whole machine.
-        self.device = f"wg{os.getpid()}"
+        # Its control socket is named by the device, in a directory of the whole machine; where
+        # there are two of them, `suffix` tells them apart.
+        self.device = f"wg{os.getpid()}{suffix}"
         self.process = namespace.start("wireguard-go", "-f", self.device)
         control = pathlib.Path("/var/run/wireguard") / f"{self.device}.sock"
         wait_until(control.exists, 5, "wireguard-go's control socket")

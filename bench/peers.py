@@ -1,0 +1,267 @@
+"""Compares adit-client and adit-gateway with what a user would install instead; scripts/bench peers
+runs this after set-up and build.
+
+Every measurement has a network of its own, made anew and removed whatever happens. The repetitions
+go around all the peers, so that a noisy minute does not hit one of them alone. A peer that fails is
+reported with its logs, its figures are left out, and the exit status is 1.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+sys.dont_write_bytecode = True
+
+from lab.netns import Lab, LabError, wait_until  # noqa: E402
+from lab.programs import BUILD  # noqa: E402
+from lab.topology import SERVER, WorkedExample  # noqa: E402
+from peer_kinds import KINDS  # noqa: E402
+
+UDP_BLAST = BUILD / "bench" / "udp_blast"
+UDP_PORT = 6601
+PING_INTERVAL_S = 0.005
+REFERENCES = ("wireguard-go", "openvpn")
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+# What is measured: the JSON's key, the table's heading, and the digits after the point.
+MEASURES = [
+    ("tcp_up_gbps", "TCP up Gbit/s", 3),
+    ("tcp_down_gbps", "TCP down Gbit/s", 3),
+    ("udp64_up_kpps", "UDP up kpps", 1),
+    ("udp64_down_kpps", "UDP down kpps", 1),
+    ("ping_p50_us", "ping p50 µs", 0),
+    ("ping_p99_us", "ping p99 µs", 0),
+    ("cpu_s_per_gbit", "CPU s/Gbit", 2),
+]
+
+
+def measure(kind, seconds):
+    """One repetition of one peer: a dictionary by MEASURES' keys."""
+    with Lab("bench") as lab:
+        try:
+            world = WorkedExample(lab)
+            cut_packets_to_size(world)
+            tunnel = kind.bring_up(world)
+            world.server.start("iperf3", "--server", "--forceflush").wait_for_log("listening")
+            wait_until(lambda: world.pc.succeeds("ping", "-c1", "-W1", SERVER), 5,
+                       "the server to answer through it")
+            result = measure_ping(world, seconds)
+            result |= measure_tcp(world, seconds, tunnel)
+            result["udp64_up_kpps"] = blast_up(world, seconds)
+            result["udp64_down_kpps"] = blast_down(world, seconds)
+            for process in tunnel:
+                if process.exit_status is not None:
+                    raise LabError(f"{process.name} ended during the measurement")
+            return result
+        except LabError as error:
+            raise LabError(f"{error}\n{lab.logs()}") from None
+
+
+def cut_packets_to_size(world):
+    """Every wire carries packets of its MTU, as between machines. Left alone, the kernel hands the
+    64 KiB segments of TCP from namespace to namespace, which no wire does, and only the tunnels
+    that are in the kernel would gain by it."""
+    for namespace in world.lab.namespaces.values():
+        for line in namespace.ip("-brief", "link", "show", "type", "veth").stdout.splitlines():
+            device = line.split("@")[0]
+            namespace.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off")
+
+
+def measure_ping(world, seconds):
+    """Round trips of an idle tunnel."""
+    count = int(seconds / PING_INTERVAL_S)
+    done = world.pc.run("ping", f"-c{count}", f"-i{PING_INTERVAL_S}", "-W1", SERVER, check=False,
+                        timeout_s=seconds + 20)
+    times_us = [float(ms) * 1000 for ms in re.findall(r"time=([\d.]+) ms", done.stdout)]
+    if len(times_us) < count * 0.9:
+        raise LabError(f"{len(times_us)} of {count} pings were answered\n{done.stdout[-500:]}")
+    if len(times_us) < count:
+        print(f"({count - len(times_us)} of {count} pings lost)", end=" ", flush=True)
+    percentiles = statistics.quantiles(times_us, n=100)
+    return {"ping_p50_us": percentiles[49], "ping_p99_us": percentiles[98]}
+
+
+def measure_tcp(world, seconds, tunnel):
+    """One connection each way, and what the tunnel's processes used for both together."""
+    before = cpu_seconds(tunnel)
+    gbits, rates = 0, []
+    for flags in ([], ["--reverse"]):
+        done = world.pc.run("iperf3", "-c", SERVER, "-t", seconds, "--json", *flags,
+                            timeout_s=seconds + 20)
+        received = json.loads(done.stdout)["end"]["sum_received"]
+        rates.append(received["bits_per_second"] / 1e9)
+        gbits += received["bytes"] * 8 / 1e9
+    if min(rates) <= 0:
+        raise LabError("iperf3: nothing was received")
+    used = cpu_seconds(tunnel) - before
+    return {"tcp_up_gbps": rates[0], "tcp_down_gbps": rates[1],
+            "cpu_s_per_gbit": used / gbits if tunnel else None}
+
+
+def cpu_seconds(processes):
+    """User and system time so far, all threads."""
+    total = 0
+    for process in processes:
+        stat = pathlib.Path(f"/proc/{process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+        total += int(fields[11]) + int(fields[12])
+    return total / CLOCK_TICKS
+
+
+def blast_up(world, seconds):
+    counter = world.server.start(UDP_BLAST, "receive", UDP_PORT, seconds)
+    counter.wait_for_log("ready")
+    sender = world.pc.start(UDP_BLAST, "send", SERVER, UDP_PORT, seconds)
+    return counted_kpps(counter, sender, seconds)
+
+
+def blast_down(world, seconds):
+    sender = world.server.start(UDP_BLAST, "answer", UDP_PORT, seconds)
+    sender.wait_for_log("ready")
+    counter = world.pc.start(UDP_BLAST, "ask", SERVER, UDP_PORT, seconds)
+    return counted_kpps(counter, sender, seconds)
+
+
+def counted_kpps(counter, sender, seconds):
+    for process in (sender, counter):
+        if process.wait(seconds + 20) != 0:
+            raise LabError(f"{process.name} failed:\n{process.log()}")
+    packets, duration = re.search(r"packets (\d+) seconds ([\d.]+)", counter.log()).groups()
+    return int(packets) / float(duration) / 1000
+
+
+def as_object(kind, rows):
+    """The JSON's object of one peer: medians over the repetitions, nulls where it failed."""
+    result = {"peer": kind.peer, "protection": kind.protection}
+    for key, _, digits in MEASURES:
+        values = [row[key] for row in rows if row[key] is not None]
+        result[key] = round(statistics.median(values), digits + 1) if values else None
+    return result
+
+
+def table(kinds, results):
+    """Medians, and in parentheses the least of the repetitions."""
+    lines = [["peer", "protection"] + [heading for _, heading, _ in MEASURES]]
+    for kind in kinds:
+        line = [kind.peer, kind.protection]
+        for key, _, digits in MEASURES:
+            values = [row[key] for row in results[kind] if row[key] is not None]
+            if values:
+                line.append(f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f})")
+            else:
+                line.append("in the kernel" if results[kind] else "failed")
+        lines.append(line)
+    return aligned(lines)
+
+
+def ratios(objects, reference):
+    lines = [["peer", "protection"] + [heading.rpartition(" ")[0] for _, heading, _ in MEASURES]]
+    for row in objects:
+        if row is not reference:
+            lines.append([row["peer"], row["protection"]] + [
+                f"{row[key] / reference[key]:.2f}" if row[key] and reference[key] else "–"
+                for key, _, _ in MEASURES])
+    return aligned(lines)
+
+
+def aligned(lines):
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(
+        cell.ljust(width) if column < 2 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(line, widths))) for line in lines)
+
+
+def show(kinds, results, objects, repeat):
+    print(f"\nMedian of {repeat}, and (the least)\n\n{table(kinds, results)}")
+    print("\nCPU: of the tunnel's processes at both ends, over TCP up and down. What the kernel"
+          "\ndoes for direct routing and VXLAN cannot be attributed to a process.")
+    for name in REFERENCES:
+        found = [row for row in objects if row["peer"] == name]
+        if not found or found[0]["tcp_up_gbps"] is None:
+            print(f"\nNo ratios to {name}: no figures of it in this run.")
+        else:
+            print(f"\nRatio to {name} of this run (ping and CPU: less is better)\n\n"
+                  f"{ratios(objects, found[0])}")
+
+
+def run(kinds, seconds, repeat):
+    """The rows of every kind. One that fails is not tried again, and has none."""
+    results = {kind: [] for kind in kinds}
+    failed = set()
+    for number in range(repeat):
+        for kind in kinds:
+            if kind in failed:
+                continue
+            print(f"{number + 1}/{repeat} {kind.name}", end=" ", flush=True)
+            try:
+                results[kind].append(measure(kind, seconds))
+                print(" ".join(f"{key}={value:.{digits}f}" for key, _, digits in MEASURES
+                               if (value := results[kind][-1][key]) is not None), flush=True)
+            except LabError as error:
+                failed.add(kind)
+                results[kind] = []
+                print("FAILED", flush=True)
+                print(f"scripts/bench peers: {kind.name}: {error}", file=sys.stderr, flush=True)
+    return results, failed
+
+
+def chosen_kinds(text):
+    names = text.split(",")
+    known = {kind.name for kind in KINDS} | {kind.peer for kind in KINDS}
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name}: not one of {', '.join(sorted(known))}")
+    return [kind for kind in KINDS if kind.name in names or kind.peer in names]
+
+
+def positive(text):
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: not a number above 0")
+    return int(text)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(prog="scripts/bench peers",
+                                     description="Compares with what one would install instead.")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="medians, as an array")
+    parser.add_argument("--seconds", type=positive, default=1, metavar="N",
+                        help="of each of the five measurements (default: 1)")
+    parser.add_argument("--repeat", type=positive, default=3, metavar="N",
+                        help="times around all peers (default: 3)")
+    parser.add_argument("--peers", type=chosen_kinds, default=KINDS, metavar="A,B",
+                        help="only these: " + ", ".join(kind.name for kind in KINDS)
+                             + "; adit: its three protections")
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options()
+    if os.getuid() != 0:
+        sys.exit("scripts/bench peers: run as root: it makes network namespaces")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    began = time.monotonic()
+    try:
+        results, failed = run(options.peers, options.seconds, options.repeat)
+    except KeyboardInterrupt:
+        print()
+        return 130
+    objects = [as_object(kind, results[kind]) for kind in options.peers]
+    show(options.peers, results, objects, options.repeat)
+    if options.json:
+        options.json.write_text(json.dumps(objects, indent=1) + "\n")
+    print(f"\n{time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
