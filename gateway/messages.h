@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, subscriber, mtu, router, addresses, prefixes, forwards, profile
+    open_tunnel,      // slot, epoch, subscriber, mtu, addresses, prefixes, forwards, limits profile
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot

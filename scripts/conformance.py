@@ -107,11 +107,10 @@ def follow(line, status):
     return Row(line.id, line.promise, "pass", "", [])
 
 
-def failures(lines, rows):
-    """What a run may not end with: lines that fail, and lines that nobody has marked as open."""
-    open_ones = {line.id for line in lines if "open" in line.notes or "all-of" in line.notes}
+def failures(rows):
+    """What a run may not end with: lines that fail, or that no test proves yet."""
     return [f"{row.id} {row.status}: {row.reason}" for row in rows
-            if row.status == "fail" or (row.status == "open" and row.id not in open_ones)]
+            if row.status in ("fail", "open")]
 
 
 def netfilter_column(lines, outcomes):
@@ -131,7 +130,8 @@ def netfilter_column(lines, outcomes):
         if "differs" in seen:
             column[line.id] = Other("differs", why or "nobody says why")
             if why is None:
-                complaints.append(f"{line.id}: netfilter differs, and the checklist does not say why")
+                complaints.append(f"{line.id}: netfilter differs, and the checklist does not say "
+                                  "why")
             continue
         if why is not None:
             complaints.append(f"{line.id}: netfilter does not differ, but the checklist says why")
@@ -176,9 +176,9 @@ def as_markdown(lines, rows):
     """docs/conformance.md: the same for the same rows, wherever and whenever it is made."""
     out = ["# NAT conformance", "",
            "Written by `scripts/test conformance`; not by hand. Each line is a promise of",
-           "`tests/conformance/checklist.txt`. *pass*: every test of the real packet path that names",
-           "it passed. *open*: nobody has built it, or no test proves it yet. *n/a*: does not apply,",
-           "with the reason.", "",
+           "`tests/conformance/checklist.txt`. *pass*: every test of the real packet path that",
+           "names it passed. *open*: nobody has built it, or no test proves it yet. *n/a*: does not",
+           "apply, with the reason.", "",
            f"**{summary(rows)}.**"]
     section = None
     for row in rows:
@@ -192,8 +192,9 @@ def as_markdown(lines, rows):
         status = f"{row.status}: {row.reason}" if row.reason else row.status
         out.append(f"| {row.id} | {row.promise} | {status} | {shown} |")
     out += ["", "## Where Linux netfilter differs", "",
-            "`scripts/test conformance --against netfilter` sends the same packets to the kernel of",
-            "the machine (nftables, `masquerade`), and fails when a line differs that is not here.", "",
+            "`scripts/test conformance --against netfilter` sends the same packets to the kernel",
+            "of the machine (nftables, `masquerade`), and fails when a line differs that is not",
+            "here.", "",
             "| line | what netfilter does |", "| --- | --- |"]
     out += [f"| {line.id} | {line.notes['netfilter']} |" for line in lines
             if "netfilter" in line.notes]

@@ -156,7 +156,7 @@ def run_conformance(suite, against):
     suite.failures += complaints
     if all(results.values()):
         suite.failures += tests.failures  # of a program, or of a test that proves no line
-    suite.failures += conformance.failures(lines, rows)
+    suite.failures += conformance.failures(rows)
     if against is None:
         print(conformance.as_text(rows))
     elif (outcomes := netfilter_outcomes(suite)) is not None:

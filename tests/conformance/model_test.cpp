@@ -213,8 +213,8 @@ class ModelRun : public Lab {
     ip.ttl = kForwarded.ttl;
     return ip;
   }
-  // RFC 7857 §10: a packet that may be fragmented leaves with an id that its addresses and protocol
-  // have not had lately; which, the gateway chooses. Empty, or the rule that it broke.
+  // RFC 7857 §10: a packet that may be fragmented leaves with an id that its addresses and
+  // protocol have not had lately; which, the gateway chooses. Empty, or the rule that it broke.
   std::string learn_id(const Step& step, const Endpoint& external, const std::vector<Hop>& out,
                        Ipv4Options& ip) {
     if (!step.may_fragment || out.empty() || out[0].packet.size() < 20) return "";
