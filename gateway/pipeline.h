@@ -272,6 +272,7 @@ class Pipeline {
 
   // port_control.cpp: mappings that clients ask for
   Fate answer_port_control(Packet& packet);
+  bool is_fixed(const Tunnel& tunnel, nat::Protocol protocol, const Endpoint& internal) const;
   pcp::Answer control_port(Packet& packet, const pcp::Request& request);
   Fate send_port_control(Packet& packet, std::span<const uint8_t> response);
 
@@ -308,7 +309,6 @@ class Pipeline {
 
   uint64_t now_ns_ = 0;  // of the burst in hand
   uint32_t now_s_ = 0;   // the translator's coarse clock
-  nat::Ipv4Ids ids_;       // of what is translated
   uint16_t outer_id_ = 0;  // IPv4 identification of what we send without DF (RFC 6864)
   uint32_t icmp_tokens_ = 0;
   uint32_t icmp_tokens_at_s_ = 0;
@@ -336,6 +336,7 @@ class Pipeline {
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kExpressGroup> express_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
+  nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };
 
 }  // namespace adit::gateway

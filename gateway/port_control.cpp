@@ -79,6 +79,16 @@ Fate Pipeline::answer_port_control(Packet& packet) {
                                                                   response)});
 }
 
+// Whether the configuration has said where this endpoint is outside: another mapping would not be
+// what its packets use.
+bool Pipeline::is_fixed(const Tunnel& tunnel, nat::Protocol protocol,
+                        const Endpoint& internal) const {
+  if (tunnel.is_routed(internal.address)) return true;
+  if (!tunnel.external_address.is_zero() && internal.address == tunnel.inner_address) return true;
+  return tunnel.forward_count != 0 &&
+         forwards_->find_outbound(tunnel, protocol, internal) != nullptr;
+}
+
 // A MAP or a PEER. Mapping is endpoint-independent, so a PEER differs by little: it opens the
 // filter for its remote alone, and can neither end nor shorten anything (RFC 6887 §12).
 pcp::Answer Pipeline::control_port(Packet& packet, const pcp::Request& request) {
@@ -95,8 +105,9 @@ pcp::Answer Pipeline::control_port(Packet& packet, const pcp::Request& request) 
   if (!is_map && (request.remote.address.is_zero() || request.remote.port.raw() == 0)) {
     return refused(Result::malformed_request);
   }
-  nat::Subscriber& subscriber = packet.tunnel->subscriber;
   const Endpoint internal{packet.ip().source, request.internal_port};
+  if (is_fixed(*packet.tunnel, protocol, internal)) return refused(Result::not_authorized);
+  nat::Subscriber& subscriber = packet.tunnel->subscriber;
   if (is_map && request.lifetime_s == 0) {
     const bool is_gone = nat_.let_go(subscriber, protocol, internal, request.nonce, now_s_);
     pcp::Answer answer = refused(is_gone ? Result::success : Result::not_authorized);

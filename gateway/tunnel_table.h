@@ -26,7 +26,8 @@ inline constexpr uint32_t kNoSubscriber = UINT32_MAX;  // no position in the con
 // The limits that an operator hears of when a subscriber meets them (RFC 6888 REQ-11).
 inline constexpr std::array kToldLimits = {Fate::rate_limited, Fate::mapping_limit,
                                            Fate::port_limit,   Fate::pool_exhausted,
-                                           Fate::session_limit, Fate::portless_limit};
+                                           Fate::session_limit, Fate::portless_limit,
+                                           Fate::low_ports_full};
 
 // What a worker tells the control thread about a tunnel, without a message: single relaxed
 // stores. Writer: the owning worker. Reader: the control thread, which believes it only while

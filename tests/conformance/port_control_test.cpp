@@ -278,6 +278,20 @@ TEST_F(PortControl, R6888_9_ItEndsWithTheTunnel) {
   play(ends_at(1, external));
 }
 
+// A static forward is the configuration's.
+class PortControlForwarded : public PortControl {
+ protected:
+  PortControlForwarded()
+      : PortControl({.forwards = {{nat::Protocol::udp, at(kGateway, 5000), at(kInner, 8080)}}}) {}
+  void extend_open(ToWorker& open) override { open.forward_count = open.slot == 1 ? 1 : 0; }
+};
+
+TEST_F(PortControlForwarded, R6888_9_WhatTheConfigurationForwardsIsNotAskedFor) {
+  expect_refused({}, kNotAuthorized, 1800);
+  ask_for({.port = 8081});
+  ask_for({.protocol = kIpTcp});
+}
+
 class PortControlOfThree : public PortControl {
  protected:
   PortControlOfThree() : PortControl({.nat = {.limits = {{.mappings = 3}}}}) {}
