@@ -236,8 +236,6 @@ void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet
                               Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
   if (packet.mapping == nullptr) return;
   packet.wanted = packet.mapping;
-  rte_prefetch0(frame - 1);          // where the outer headers will stand
-  rte_prefetch0(&mbuf->tx_offload);  // the buffer's second line
   packet.way = ExpressPacket::inbound;
 }
 
@@ -253,6 +251,8 @@ void Pipeline::open(ExpressPacket& packet) {
     packet.slot = mapping.tunnel_slot;
     packet.line = &tunnels_.line(packet.slot);
     packet.wanted = packet.line;
+    rte_prefetch0(packet.ip - 64);            // where the outer headers will stand
+    rte_prefetch0(&packet.mbuf->tx_offload);  // the buffer's second line
   }
 }
 
