@@ -155,7 +155,6 @@ class Pipeline {
   Fate enter_outbound(Packet& packet);
 
   // express.cpp: both journeys for ordinary packets, a burst at a time
-  void prepare_express();
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
   ADIT_INLINED void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
   ADIT_INLINED void open(ExpressPacket& packet);
@@ -169,6 +168,7 @@ class Pipeline {
   ADIT_INLINED void depart(unsigned port, ExpressPacket& packet, Tally& tally);
   ADIT_INLINED void open_outbound(ExpressPacket& packet);
   [[gnu::noinline]] bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
+  ADIT_INLINED void look_inside(ExpressPacket& packet);
   ADIT_INLINED bool is_ordinary_inner(ExpressPacket& packet);
   ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
   ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
@@ -180,8 +180,11 @@ class Pipeline {
   ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
   ADIT_INLINED bool is_known_destination(uint32_t raw);
   ADIT_INLINED bool is_known_remote(uint32_t raw);
+
+  // express_lines.cpp: what it knows beforehand
+  void prepare_express();
   void refresh_line(const Tunnel& tunnel);
-  [[gnu::noinline]] void report_traffic(uint32_t slot);
+  void report_traffic(uint32_t slot);
 
   // outbound.cpp: from a tunnel to the Internet
   Fate find_tunnel(Packet& packet);
