@@ -21,7 +21,7 @@ HUGEPAGES_WANTED = 128  # of 2 MiB, for packet buffers
 SCALES = [1_000, 64_512, 258_048, 1_032_192, 4_128_768, 16_515_072]
 # What a flow costs in memory: its share of a block's mappings, of a tunnel, and what the benchmark
 # itself keeps.
-BYTES_A_FLOW = 600
+BYTES_A_FLOW = 700
 
 QUICK = [
     ["--flows", "1000"],
