@@ -86,7 +86,10 @@ std::optional<double> goal_of(const World& world, Direction direction, const std
 class Measurement {
  public:
   Measurement(World& world, unsigned rounds) : world_(world), rounds_(rounds), reference_(world) {
-    if (world.options().protection == Protection::plain) yardstick_.emplace(world);
+    const WorldOptions& options = world.options();
+    if (options.protection == Protection::plain && options.checksum_by_port) {
+      yardstick_.emplace(world);
+    }
   }
 
   nlohmann::json measure(Direction direction, const std::string& size_name) {
