@@ -14,18 +14,24 @@ ModelNat::ExternalKey ModelNat::external_key(Kind kind, const Endpoint& external
 
 // ---- Time ----
 
-uint32_t ModelNat::last_second(Kind kind, const Mapping& mapping) const {
+uint32_t ModelNat::timeout_s(Kind kind, const Mapping& mapping) const {
   const nat::Timeouts& timeouts = settings_.timeouts;
   if (kind == Kind::udp) {
     const bool is_short = timeouts.dns_s != 0 && !mapping.has_left_dns;
-    return mapping.last_use_s + (is_short ? timeouts.dns_s : timeouts.udp_s);
+    return is_short ? timeouts.dns_s : timeouts.udp_s;
   }
-  if (kind == Kind::icmp) return mapping.last_use_s + timeouts.icmp_s;
+  if (kind == Kind::icmp) return timeouts.icmp_s;
   const bool may_idle = mapping.has_many_remotes || mapping.phase == Phase::open ||
                         mapping.phase == Phase::fin_inside || mapping.phase == Phase::fin_outside;
-  if (may_idle) return mapping.last_use_s + timeouts.tcp_established_s;
+  if (may_idle) return timeouts.tcp_established_s;
   const bool is_ending = mapping.phase == Phase::closed || mapping.phase == Phase::reset;
-  return mapping.last_use_s + (is_ending ? timeouts.tcp_closing_s : timeouts.tcp_opening_s);
+  return is_ending ? timeouts.tcp_closing_s : timeouts.tcp_opening_s;
+}
+
+uint32_t ModelNat::last_second(Kind kind, const Mapping& mapping) const {
+  const uint32_t idle_s = mapping.last_use_s + timeout_s(kind, mapping);
+  if (!mapping.tunnel_closed_s) return idle_s;
+  return std::min(idle_s, *mapping.tunnel_closed_s - 1);
 }
 
 bool ModelNat::is_live(Kind kind, const Mapping& mapping, uint32_t now_s) const {
@@ -51,10 +57,19 @@ void ModelNat::open(uint32_t slot, uint32_t now_s) {
   buckets_[slot] = {settings_.limits[0].new_mappings_burst, now_s};
 }
 
+// Where allocation is deterministic, the subscriber comes back to its ports and may have those at
+// rest that were its own; but low ports are shared.
 void ModelNat::close(uint32_t slot, uint32_t now_s) {
+  const auto stays = [&](const Mapping& mapping) {
+    return settings_.deterministic_ports > 0 && !is_low(mapping.external);
+  };
+  for (auto& [key, mapping] : mappings_) {
+    const bool closes_now = mapping.slot == slot && !mapping.tunnel_closed_s;
+    if (closes_now && stays(mapping)) mapping.tunnel_closed_s = now_s;
+  }
   std::erase_if(mappings_, [&](const auto& entry) {
     const auto& [key, mapping] = entry;
-    if (mapping.slot != slot) return false;
+    if (mapping.slot != slot || stays(mapping)) return false;
     const Kind kind = std::get<Kind>(key);
     const uint32_t released_s = std::min(now_s, last_second(kind, mapping) + 1);
     const ExternalKey external = external_key(kind, mapping.external);
@@ -142,6 +157,7 @@ bool ModelNat::take_token(uint32_t slot, uint32_t now_s) {
 
 ModelNat::Verdict ModelNat::outbound(uint32_t slot, const Endpoint& internal, const Use& use,
                                      Endpoint& external) {
+  if (settings_.deterministic_ports > 0 && !range_of(slot)) return Verdict::no_range;
   const auto known = mappings_.find(internal_key(use.kind, slot, internal));
   if (known == mappings_.end() || !is_live(use.kind, known->second, use.now_s)) {
     const auto live = std::ranges::count_if(mappings_, [&](const auto& entry) {
@@ -159,6 +175,27 @@ ModelNat::Verdict ModelNat::outbound(uint32_t slot, const Endpoint& internal, co
   use_out(known->second, use);
   external = known->second.external;
   return Verdict::forward;
+}
+
+// RFC 7422: the first subscriber has the first whole range of the first address, and so on. Where
+// the range of `slot` begins; nullopt: there are not so many.
+std::optional<Endpoint> ModelNat::range_of(uint32_t slot) const {
+  uint32_t next_slot = 1;
+  for (const Ipv4Address address : settings_.pool) {
+    for (unsigned first = 0; first <= 65535; first += settings_.deterministic_ports) {
+      const unsigned last = first + settings_.deterministic_ports - 1;
+      if (first < settings_.first_port || last > settings_.last_port) continue;
+      if (next_slot++ == slot) return at(address, first);
+    }
+  }
+  return std::nullopt;
+}
+
+bool ModelNat::is_in_range(const Endpoint& external, const Endpoint& range) const {
+  const unsigned first = range.port.host();
+  const unsigned port = external.port.host();
+  return external.address == range.address && port >= first &&
+         port < first + settings_.deterministic_ports;
 }
 
 bool ModelNat::wants_low_port(Kind kind, const Endpoint& internal) const {
@@ -182,6 +219,11 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
   }
   if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
     return "an address that is not the pool's";
+  }
+  if (settings_.deterministic_ports > 0) {
+    const Endpoint range = *range_of(slot);
+    if (external.address != range.address) return "an address that is not its range's";
+    if (!low && !is_in_range(external, range)) return "a port that is not in its range";
   }
   for (const nat::ReservedPort& reserved : settings_.reserved) {
     if (reserved.address == external.address && reserved.port == port) return "a reserved port";
@@ -235,7 +277,8 @@ std::string ModelNat::learn_refusal(uint32_t slot, const Endpoint& internal, Kin
     return low_of_slot == settings_.low_ports / 8 ? "" : "refused a low port before its share";
   }
   if (reason == Fate::port_limit) {
-    if (others_of_slot == 0 && low_of_slot > 0) return "";  // no block is free on its address
+    const bool has_no_block = others_of_slot == 0 && low_of_slot > 0;
+    if (has_no_block && settings_.deterministic_ports == 0) return "";  // its address has none
     const auto of_sort = held([&](const Mapping& other, Kind other_kind) {
       return other.slot == slot && !is_low(other.external) && is_same_sort(other, other_kind);
     });

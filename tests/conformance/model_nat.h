@@ -29,7 +29,7 @@ class ModelNat {
   void close(uint32_t slot, uint32_t now_s);
   void forget_what_is_over(uint32_t now_s);
 
-  enum class Verdict : uint8_t { forward, make_new, mapping_limit, rate_limited };
+  enum class Verdict : uint8_t { forward, make_new, mapping_limit, rate_limited, no_range };
   // A packet from inside; `external` is set when it is to be forwarded.
   Verdict outbound(uint32_t slot, const Endpoint& internal, const Use& use, Endpoint& external);
   // After make_new: what the gateway did. Empty, or the rule that it broke.
@@ -65,6 +65,7 @@ class ModelNat {
     Endpoint internal = {};
     Endpoint external = {};
     uint32_t last_use_s = 0;
+    std::optional<uint32_t> tunnel_closed_s = std::nullopt;
     Phase phase = Phase::nothing;
     Endpoint tracked = {};
     bool has_many_remotes = false;
@@ -77,6 +78,8 @@ class ModelNat {
     uint32_t filled_s = 0;
   };
 
+  std::optional<Endpoint> range_of(uint32_t slot) const;
+  bool is_in_range(const Endpoint& external, const Endpoint& range) const;
   bool wants_low_port(Kind kind, const Endpoint& internal) const;
   bool is_low(const Endpoint& external) const;
   static InternalKey internal_key(Kind kind, uint32_t slot, const Endpoint& internal);
@@ -86,6 +89,7 @@ class ModelNat {
   static void use_in(Mapping& mapping, const Use& use);
 
   uint32_t last_second(Kind kind, const Mapping& mapping) const;
+  uint32_t timeout_s(Kind kind, const Mapping& mapping) const;
   bool is_live(Kind kind, const Mapping& mapping, uint32_t now_s) const;
   bool take_token(uint32_t slot, uint32_t now_s);
 

@@ -141,7 +141,8 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
     forwards_ = std::make_unique<Forwards>("test-forwards", options.forwards);
   }
   const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
-  memory_.reset(new (std::align_val_t{64}) std::byte[bytes]());
+  memory_.reset(new (std::align_val_t{64}) std::byte[bytes]);
+  std::memset(memory_.get(), 0, bytes);  // many megabytes, which `new` would clear byte by byte
   nat_ = std::make_unique<nat::Nat>(
       nat_settings_, std::span{memory_.get(), bytes}, [state = uint64_t{1}]() mutable {
         return state = state * 6364136223846793005u + 1442695040888963407u;
