@@ -78,9 +78,9 @@ struct Translator {
     for (uint32_t i = 0; i <= subscribers.size() / 1000; ++i) {
       settings.pool.push_back(Ipv4Address::from_host((51u << 24) + i));
     }
-    settings.limits = {{.mappings = 65535,
-                        .new_mappings_per_second = 1'000'000,
-                        .new_mappings_burst = 1'000'000}};
+    settings.profiles[0].limits = {.mappings = 65535,
+                                   .new_mappings_per_second = 1'000'000,
+                                   .new_mappings_burst = 1'000'000};
     memory = gateway::HugeMemory(nat::Nat::memory_bytes(settings));
     nat = std::make_unique<nat::Nat>(settings, memory.span(), [this] { return random(); });
     for (uint32_t i = 0; i < subscribers.size(); ++i) nat->attach(subscribers[i], i, 0, kNow_s);

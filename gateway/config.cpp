@@ -20,8 +20,9 @@ constexpr uint64_t kDay_ns = 24 * kHour_ns;
 // Every external address costs a mapping table of some 12 MB.
 constexpr uint64_t kExternalAddressesMax = 1024;
 
-constexpr char kReservedPortForm[] =
-    "a port, \"protocol:port\" or \"address:protocol:port\", such as 192.0.2.1:udp:8000";
+constexpr char kReservedPortsForm[] =
+    "a port or a range of ports, with \"protocol:\" or \"address:protocol:\" in front of it if "
+    "need be, such as 5060-5061 or 192.0.2.1:udp:8000";
 
 std::optional<uint8_t> parse_protocol(std::string_view word) {
   if (word == "udp") return kIpUdp;
@@ -30,12 +31,12 @@ std::optional<uint8_t> parse_protocol(std::string_view word) {
   return std::nullopt;
 }
 
-std::optional<ReservedPort> parse_reserved_port(std::string_view text) {
-  ReservedPort out;
+std::optional<ReservedPorts> parse_reserved_ports(std::string_view text) {
+  ReservedPorts out;
   const size_t last = text.rfind(':');
-  const auto port = config::parse_unsigned(text.substr(last + 1));  // npos + 1 is 0
-  if (!port || *port < 1 || *port > 65535) return std::nullopt;
-  out.port = static_cast<uint16_t>(*port);
+  const auto ports = config::parse_port_range(text.substr(last + 1));  // npos + 1 is 0
+  if (!ports) return std::nullopt;
+  out.ports = *ports;
   if (last == std::string_view::npos) return out;
   text = text.substr(0, last);
   const size_t first = text.find(':');
@@ -179,26 +180,6 @@ void refuse_more_than(Section& section, const std::string& key, size_t count, si
                         std::to_string(count_max) + " that are supported");
 }
 
-void read_pool(Section& section, PoolConfig& pool) {
-  section.require("name", pool.name, config::name());
-  section.require("network", pool.network, config::prefix());
-  if (section.good("network") && (pool.network.length_bits < 8 || pool.network.length_bits > 30)) {
-    section.fail("network", "expected a prefix length from 8 to 30");
-  }
-  section.read("router", pool.router, config::address());
-  section.read("range", pool.range, config::range());
-  if (section.good("network")) default_router_and_range(section, pool);
-  // The DHCP server grants no shorter lease (lib/dhcp/message.h, kLeaseSecondsMin).
-  uint64_t lease_ns = pool.lease_s * kSecond_ns;
-  section.read("lease", lease_ns, config::duration_ns(60 * kSecond_ns, 365 * kDay_ns));
-  pool.lease_s = static_cast<uint32_t>(lease_ns / kSecond_ns);
-  section.read_list("dns", pool.dns, config::address());
-  refuse_more_than(section, "dns", pool.dns.size(), kPoolDnsMax);
-  section.read_list("routes", pool.routes, config::route());
-  refuse_more_than(section, "routes", pool.routes.size(), kPoolRoutesMax);
-  section.reject_unknown_keys();
-}
-
 void read_limits(Section section, LimitsConfig& limits) {
   section.read("mappings", limits.mappings, config::integer<uint32_t>(1, 1 << 20));
   const auto rate = config::integer<uint32_t>(1, 1'000'000);
@@ -223,18 +204,53 @@ void read_timeouts(Section section, NatTimeouts& timeouts) {
   section.reject_unknown_keys();
 }
 
-void read_filtering(Section section, FilteringConfig& filtering) {
+// A query's mode is that of UDP where nothing is said of it, but something of UDP.
+void read_filtering(Section& section, FilteringConfig& filtering) {
+  using Filtering = nat::Filtering;
   const auto mode = config::one_of<Filtering>(
       {{"endpoint-independent", Filtering::endpoint_independent},
        {"address-dependent", Filtering::address_dependent},
        {"address-and-port-dependent", Filtering::address_and_port_dependent}});
-  section.read("udp", filtering.udp, mode);
+  if (section.read("udp", filtering.udp, mode)) filtering.icmp = filtering.udp;
   section.read("tcp", filtering.tcp, mode);
-  filtering.icmp = filtering.udp;
   section.read("icmp", filtering.icmp, mode);
-  section.read("sessions", filtering.sessions, config::integer<uint32_t>(1024, 16'777'216));
-  section.read("sessions_per_subscriber", filtering.sessions_per_subscriber,
-               config::integer<uint32_t>(1, 1'048'576));
+}
+
+// What may differ from pool to pool. `section` and `filtering` may have further keys.
+void read_policy(Section& section, Section& filtering, NatPolicyConfig& policy) {
+  section.read("port_parity", policy.port_parity, config::boolean());
+  read_timeouts(section.child("timeouts"), policy.timeouts);
+  section.read("hairpin", policy.hairpin, config::boolean());
+  read_filtering(filtering, policy.filtering);
+  section.read("inbound_refresh", policy.inbound_refresh, config::boolean());
+  read_limits(section.child("limits"), policy.limits);
+}
+
+void read_pool(Section& section, const Config& config, PoolConfig& pool) {
+  section.require("name", pool.name, config::name());
+  section.require("network", pool.network, config::prefix());
+  if (section.good("network") && (pool.network.length_bits < 8 || pool.network.length_bits > 30)) {
+    section.fail("network", "expected a prefix length from 8 to 30");
+  }
+  section.read("router", pool.router, config::address());
+  section.read("range", pool.range, config::range());
+  if (section.good("network")) default_router_and_range(section, pool);
+  // The DHCP server grants no shorter lease (lib/dhcp/message.h, kLeaseSecondsMin).
+  uint64_t lease_ns = pool.lease_s * kSecond_ns;
+  section.read("lease", lease_ns, config::duration_ns(60 * kSecond_ns, 365 * kDay_ns));
+  pool.lease_s = static_cast<uint32_t>(lease_ns / kSecond_ns);
+  section.read_list("dns", pool.dns, config::address());
+  refuse_more_than(section, "dns", pool.dns.size(), kPoolDnsMax);
+  section.read_list("routes", pool.routes, config::route());
+  refuse_more_than(section, "routes", pool.routes.size(), kPoolRoutesMax);
+  pool.tunnel_to_tunnel = config.tunnel.tunnel_to_tunnel;
+  section.read("tunnel_to_tunnel", pool.tunnel_to_tunnel, config::boolean());
+  pool.nat = config.nat;
+  Section nat = section.child("nat");
+  Section filtering = nat.child("filtering");
+  read_policy(nat, filtering, pool.nat);
+  filtering.reject_unknown_keys();
+  nat.reject_unknown_keys();
   section.reject_unknown_keys();
 }
 
@@ -281,7 +297,7 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   }
   section.read("ports", nat.ports, config::port_range());
   section.read_list("reserved", nat.reserved,
-                    config::Format<ReservedPort>{kReservedPortForm, parse_reserved_port});
+                    config::Format<ReservedPorts>{kReservedPortsForm, parse_reserved_ports});
   section.read("allocation", nat.allocation,
                config::one_of<Allocation>({{"random", Allocation::random},
                                            {"deterministic", Allocation::deterministic}}));
@@ -292,23 +308,23 @@ void read_nat(ConfigPlaces& places, NatConfig& nat) {
   Section& blocks = places.nat_blocks = section.child("blocks");
   blocks.read("first_ports", nat.first_block_ports, config::power_of_two<uint32_t>(16, 1024));
   blocks.reject_unknown_keys();
-  section.read("port_parity", nat.port_parity, config::boolean());
   section.read("low_ports", nat.low_ports,
                config::or_word("off", config::Format<config::PortRange>{kLowPortsForm,
                                                                         parse_low_ports}));
-  read_timeouts(section.child("timeouts"), nat.timeouts);
   section.read("mss_clamp", nat.mss_clamp, config::boolean());
-  section.read("hairpin", nat.hairpin, config::boolean());
   section.read("answer_unsolicited_syn", nat.answer_unsolicited_syn, config::boolean());
-  read_filtering(section.child("filtering"), nat.filtering);
-  section.read("inbound_refresh", nat.inbound_refresh, config::boolean());
+  Section filtering = section.child("filtering");
+  read_policy(section, filtering, nat);
+  filtering.read("sessions", nat.sessions, config::integer<uint32_t>(1024, 16'777'216));
+  filtering.read("sessions_per_subscriber", nat.sessions_per_subscriber,
+                 config::integer<uint32_t>(1, 1'048'576));
+  filtering.reject_unknown_keys();
   section.read_list("exempt", nat.exempt, config::prefix());
   refuse_more_than(section, "exempt", nat.exempt.size(), kExemptMax);
   section.read("inner_networks_outside", nat.inner_networks_outside, config::boolean());
   read_icmp_errors(section.child("icmp_errors"), nat.icmp_errors);
   read_port_control(section.child("port_control"), nat.port_control);
   read_nat_log(section.child("log"), nat.log);
-  read_limits(section.child("limits"), nat.limits);
   section.reject_unknown_keys();
 }
 
@@ -368,7 +384,8 @@ void read_subscriber(Section& section, ConfigPlaces& places, const Config& confi
   refuse_more_than(section, "forwards", subscriber.forwards.size(), kSubscriberForwardsMax);
   subscriber.protections = config.tunnel.protections;
   section.read_set("protections", subscriber.protections, config::protection());
-  subscriber.limits = config.nat.limits;
+  const bool has_pool = subscriber.pool < config.pools.size();
+  subscriber.limits = has_pool ? config.pools[subscriber.pool].nat.limits : config.nat.limits;
   read_limits(section.child("limits"), subscriber.limits);
   section.reject_unknown_keys();
 }
@@ -397,12 +414,12 @@ class Loader {
     places.tunnel = root.child("tunnel");
     read_tunnel(places.tunnel, config.ports.empty() ? nullptr : &config.uplink_port(),
                 config.tunnel);
-    for (Section& section : places.pools = root.children("pools")) {
-      read_pool(section, config.pools.emplace_back());
-    }
-    if (config.pools.empty() && root.sound("pools")) root.fail("pools", "needs at least one pool");
     places.nat = root.child("nat");
     read_nat(places, config.nat);
+    for (Section& section : places.pools = root.children("pools")) {
+      read_pool(section, config, config.pools.emplace_back());
+    }
+    if (config.pools.empty() && root.sound("pools")) root.fail("pools", "needs at least one pool");
     read_subscribers(root, places, config);
     read_included(places, config);
     read_service(root, config);

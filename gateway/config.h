@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-#include "gateway/filtering.h"
 #include "lib/config/error.h"
 #include "lib/config/key_file.h"
 #include "lib/config/values.h"
 #include "lib/nat/deterministic.h"
+#include "lib/nat/filtering.h"
 #include "lib/net/address.h"
 
 namespace adit::gateway {
@@ -85,31 +85,20 @@ struct TunnelConfig {
   // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
   std::vector<Protection> protections = {Protection::kAes256Gcm, Protection::kChaCha20Poly1305};
   uint32_t max_tunnels = 4096;    // open at once
-  bool tunnel_to_tunnel = false;  // may one client reach another's inner address?
+  bool tunnel_to_tunnel = false;  // may clients reach each other's inner addresses? By pool
 };
 
-// Inner addresses to lease.
-struct PoolConfig {
-  std::string name;
-  Ipv4Prefix network;
-  Ipv4Address router;       // the gateway's own address in it
-  config::Ipv4Range range;  // leased to subscribers without a fixed address
-  uint32_t lease_s = 3600;
-  std::vector<Ipv4Address> dns;
-  std::vector<Ipv4Prefix> routes;  // destinations that traverse (option 121); 0.0.0.0/0 = default
-};
-
-// An external port that the NAT never hands out.
-struct ReservedPort {
+// External ports that the NAT never hands out.
+struct ReservedPorts {
   std::optional<Ipv4Address> address;  // every external address when absent
   std::optional<uint8_t> protocol;     // IP protocol number; every protocol when absent
-  uint16_t port = 0;
+  config::PortRange ports;
 
-  bool matches(Ipv4Address a, uint8_t p, uint16_t external_port) const {
-    return (!address || *address == a) && (!protocol || *protocol == p) && port == external_port;
+  bool matches(Ipv4Address a, uint8_t p, uint16_t port) const {
+    return (!address || *address == a) && (!protocol || *protocol == p) && ports.contains(port);
   }
   std::string to_string() const;
-  friend bool operator==(const ReservedPort&, const ReservedPort&) = default;
+  friend bool operator==(const ReservedPorts&, const ReservedPorts&) = default;
 };
 
 struct NatTimeouts {
@@ -132,12 +121,35 @@ struct LimitsConfig {
 
 // Who may send to a mapping (RFC 4787 REQ-8, RFC 5382 REQ-3, RFC 7857 §6).
 struct FilteringConfig {
+  using Filtering = nat::Filtering;
+
   Filtering udp = Filtering::endpoint_independent;
   Filtering tcp = Filtering::endpoint_independent;
   Filtering icmp =
       Filtering::endpoint_independent;  // of queries; as udp when the file says nothing
-  uint32_t sessions = 131'072;                       // remembered remotes, all subscribers together
-  uint32_t sessions_per_subscriber = 4096;
+};
+
+// How the translator behaves towards the clients of one pool.
+struct NatPolicyConfig {
+  bool port_parity = false;  // RFC 4787 REQ-4
+  NatTimeouts timeouts;
+  bool hairpin = true;          // RFC 4787 REQ-9, RFC 5382 REQ-8
+  FilteringConfig filtering;
+  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7
+  LimitsConfig limits;          // a subscriber may override them
+};
+
+// Inner addresses to lease.
+struct PoolConfig {
+  std::string name;
+  Ipv4Prefix network;
+  Ipv4Address router;       // the gateway's own address in it
+  config::Ipv4Range range;  // leased to subscribers without a fixed address
+  uint32_t lease_s = 3600;
+  std::vector<Ipv4Address> dns;
+  std::vector<Ipv4Prefix> routes;  // destinations that traverse (option 121); 0.0.0.0/0 = default
+  bool tunnel_to_tunnel = false;  // may its clients reach those of such pools by inner address?
+  NatPolicyConfig nat;            // what the file does not say here is as in Config::nat
 };
 
 // How external ports come to subscribers: blocks at random that grow, or one range each that
@@ -167,30 +179,27 @@ struct PortControlConfig {
   uint64_t lifetime_max_ns = 86'400 * kSecond_ns;  // RFC 6887 §15: 24 hours
 };
 
-struct NatConfig {
+// The policy is that of the pools which say nothing else.
+struct NatConfig : NatPolicyConfig {
   std::vector<config::Ipv4Range> external;  // sorted, disjoint, never empty
   config::PortRange ports{1024, 65535};
   // What the file lists, and the tunnel's own port where the loader added it (when `external` was
   // left to default to the public port's address and that is the tunnel's address too).
-  std::vector<ReservedPort> reserved;
+  std::vector<ReservedPorts> reserved;
   Allocation allocation = Allocation::random;
   uint32_t deterministic_ports = 1024;  // a subscriber's, a power of two, 16-8192
   uint32_t first_block_ports = 64;     // a power of two, 16-1024; each further block doubles
-  bool port_parity = false;            // RFC 4787 REQ-4
   // RFC 4787 REQ-3a: external ports of internal ones below 1024; outside `ports`, a power of two.
   std::optional<config::PortRange> low_ports;
-  NatTimeouts timeouts;
   bool mss_clamp = true;
-  bool hairpin = true;  // RFC 4787 REQ-9, RFC 5382 REQ-8
   bool answer_unsolicited_syn = true;  // RFC 5382 REQ-4, 4a
-  FilteringConfig filtering;
-  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7
+  uint32_t sessions = 131'072;  // remembered remotes, all subscribers together, for filtering
+  uint32_t sessions_per_subscriber = 4096;
   std::vector<Ipv4Prefix> exempt;  // destinations that see inner addresses (RFC 6888 REQ-6)
   bool inner_networks_outside = false;  // RFC 4787 REQ-7
   IcmpErrorsConfig icmp_errors;
   PortControlConfig port_control;
   NatLogConfig log;
-  LimitsConfig limits;  // a subscriber may override them
 
   uint64_t external_address_count() const;
   bool is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const;
@@ -221,7 +230,7 @@ struct SubscriberConfig {
   std::optional<Ipv4Address> external_address;  // its alone, one to one with `address`
   std::vector<ForwardConfig> forwards;
   std::vector<Protection> protections;  // never empty: the tunnel's when the file names none
-  LimitsConfig limits;                  // already merged with nat.limits
+  LimitsConfig limits;                  // already merged with the pool's
 };
 
 struct Config {
@@ -241,9 +250,8 @@ struct Config {
   const PortConfig& outside_port() const { return ports[public_port]; }
   bool is_one_port() const { return uplink == public_port; }
   // Must an inner address say by itself whose it is? The translator asks the tunnel as well.
-  bool inner_addresses_are_unique() const {
-    return tunnel.tunnel_to_tunnel || !nat.exempt.empty();
-  }
+  bool inner_addresses_are_unique() const { return joins_tunnels() || !nat.exempt.empty(); }
+  bool joins_tunnels() const;  // is tunnel_to_tunnel on for any pool?
   Endpoint tunnel_endpoint() const {
     return {uplink_port().address.address, Be16::from_host(tunnel.udp_port)};
   }

@@ -190,7 +190,8 @@ void check_tunnel_port_reserved(Config& config, Section& section, bool is_listed
                         (nat.low_ports && nat.low_ports->contains(config.tunnel.udp_port));
   if (shared == nat.external.end() || !is_given) return;
   if (nat.is_reserved(tunnel.address, kIpUdp, config.tunnel.udp_port)) return;
-  const ReservedPort own{tunnel.address, kIpUdp, config.tunnel.udp_port};
+  const ReservedPorts own{
+      tunnel.address, kIpUdp, {config.tunnel.udp_port, config.tunnel.udp_port}};
   if (!is_listed) {
     nat.reserved.push_back(own);
     return;

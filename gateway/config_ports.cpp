@@ -26,6 +26,10 @@ std::string range_text(const Config& config, const nat::DeterministicRanges::Ran
 
 }  // namespace
 
+bool Config::joins_tunnels() const {
+  return std::ranges::any_of(pools, &PoolConfig::tunnel_to_tunnel);
+}
+
 uint64_t NatConfig::external_address_count() const {
   uint64_t count = 0;
   for (const config::Ipv4Range& range : external) count += range.count();
@@ -34,7 +38,7 @@ uint64_t NatConfig::external_address_count() const {
 
 bool NatConfig::is_reserved(Ipv4Address address, uint8_t protocol, uint16_t port) const {
   return std::any_of(reserved.begin(), reserved.end(),
-                     [&](const ReservedPort& r) { return r.matches(address, protocol, port); });
+                     [&](const ReservedPorts& r) { return r.matches(address, protocol, port); });
 }
 
 uint32_t NatConfig::ports_in(uint32_t blocks) const {
@@ -83,8 +87,9 @@ PortsAnswer who_has(const Config& config, const std::string& external_endpoint) 
     }
     pool_index += static_cast<uint32_t>(range.count());
   }
-  const auto is_withheld = [&](const ReservedPort& reserved) {
-    return reserved.port == port && (!reserved.address || *reserved.address == endpoint->address);
+  const auto is_withheld = [&](const ReservedPorts& reserved) {
+    return reserved.ports.contains(port) &&
+           (!reserved.address || *reserved.address == endpoint->address);
   };
   if (std::ranges::any_of(config.nat.reserved, is_withheld)) {
     return {true, "nobody has " + external_endpoint + ": it is reserved"};

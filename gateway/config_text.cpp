@@ -66,13 +66,54 @@ std::string block_lines(const Config& config) {
                     " blocks; first blocks of " + text(nat.first_block_ports) +
                     " ports for up to " + text(first_blocks * nat.external_address_count()) +
                     " subscribers\n";
+  for (const PoolConfig& pool : config.pools) {
+    const uint32_t blocks = pool.nat.limits.blocks;
+    if (blocks == nat.limits.blocks) continue;
+    out += "nat: for pool " + pool.name + ": up to " + text(nat.ports_in(blocks)) +
+           " ports for a subscriber in " + text(blocks) + " blocks\n";
+  }
   for (const SubscriberConfig& subscriber : config.subscribers) {
     const uint32_t blocks = subscriber.limits.blocks;
-    if (blocks == nat.limits.blocks) continue;
+    if (blocks == config.pools[subscriber.pool].nat.limits.blocks) continue;
     out += "nat: up to " + text(nat.ports_in(blocks)) + " ports for " + subscriber.name + " in " +
            text(blocks) + " blocks\n";
   }
   return out;
+}
+
+// What a pool's clients find different; nothing where that is nothing.
+std::string policy_line(const PoolConfig& pool, const NatPolicyConfig& all) {
+  std::vector<std::string> parts;
+  const auto tell_switch = [&](const std::string& name, bool its, bool default_) {
+    if (its != default_) parts.push_back(name + (its ? " on" : " off"));
+  };
+  const auto tell_mode = [&](const std::string& name, nat::Filtering its, nat::Filtering default_) {
+    if (its != default_) parts.push_back(name + " filtering " + nat::name_of(its));
+  };
+  std::string times;
+  const auto tell_time = [&](const std::string& name, uint64_t its, uint64_t default_) {
+    if (its == default_) return;
+    times += (times.empty() ? "timeouts " : ", ") + name + " " +
+             (its == 0 ? "off" : config::duration_text(its));
+  };
+  tell_switch("port parity", pool.nat.port_parity, all.port_parity);
+  tell_switch("hairpin", pool.nat.hairpin, all.hairpin);
+  tell_switch("inbound refresh", pool.nat.inbound_refresh, all.inbound_refresh);
+  tell_mode("UDP", pool.nat.filtering.udp, all.filtering.udp);
+  tell_mode("TCP", pool.nat.filtering.tcp, all.filtering.tcp);
+  tell_mode("ICMP", pool.nat.filtering.icmp, all.filtering.icmp);
+  const NatTimeouts& its = pool.nat.timeouts;
+  tell_time("udp", its.udp_ns, all.timeouts.udp_ns);
+  tell_time("tcp_established", its.tcp_established_ns, all.timeouts.tcp_established_ns);
+  tell_time("tcp_opening", its.tcp_opening_ns, all.timeouts.tcp_opening_ns);
+  tell_time("tcp_closing", its.tcp_closing_ns, all.timeouts.tcp_closing_ns);
+  tell_time("icmp", its.icmp_ns, all.timeouts.icmp_ns);
+  tell_time("dns", its.dns_ns.value_or(0), all.timeouts.dns_ns.value_or(0));
+  tell_time("port_rest", its.port_rest_ns, all.timeouts.port_rest_ns);
+  if (!times.empty()) parts.push_back(times);
+  if (parts.empty()) return "";
+  return "nat: for pool " + pool.name + ": " +
+         join(parts, [](const std::string& part) { return part; }) + "\n";
 }
 
 std::string nat_lines(const Config& config) {
@@ -94,6 +135,7 @@ std::string nat_lines(const Config& config) {
            ", at most " + text(nat.low_ports->count() / 8) + " a subscriber\n";
   }
   if (nat.port_parity) out += "nat: external UDP and TCP ports are odd where the internal are\n";
+  for (const PoolConfig& pool : config.pools) out += policy_line(pool, nat);
   return out;
 }
 
@@ -146,13 +188,13 @@ bool PortConfig::is_adaptive() const {
   return idle == Idle::kAuto ? !is_pci() : idle == Idle::kAdaptive;
 }
 
-std::string ReservedPort::to_string() const {
+std::string ReservedPorts::to_string() const {
   std::string text;
   if (address) text += address->to_string() + ":";
   if (protocol) {
     text += *protocol == kIpUdp ? "udp:" : *protocol == kIpTcp ? "tcp:" : "icmp:";
   }
-  return text + std::to_string(port);
+  return text + ports.to_string();
 }
 
 std::string describe_check(const Config& config) {

@@ -85,7 +85,7 @@ std::vector<Arp::PortAddresses> arp_ports(const Config& config,
 }  // namespace
 
 Control::Control(const Config& config, const std::vector<PortView>& ports,
-                 const std::vector<uint16_t>& limits_profiles, TunnelTable& tunnels,
+                 const std::vector<uint16_t>& profiles, TunnelTable& tunnels,
                  rte_mempool* pool, Channel<ToWorker>& to_worker,
                  Channel<ToControl>& from_worker)
     : config_(config),
@@ -106,7 +106,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
     subscribers_[i].config = &config.subscribers[i];
     subscribers_[i].first_forward = forwards;
     forwards += static_cast<uint32_t>(config.subscribers[i].forwards.size());
-    subscribers_[i].limits_profile = limits_profiles[i];
+    subscribers_[i].profile = profiles[i];
     by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }
   for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) free_slots_.push_back(slot);

@@ -44,7 +44,7 @@ struct ControlCounters {
 // One who may connect, and what is known of its tunnel. Owner: Control.
 struct Subscriber {
   const SubscriberConfig* config = nullptr;
-  uint16_t limits_profile = 0;
+  uint16_t profile = 0;  // index into nat::Settings::profiles
   uint32_t first_forward = 0;  // in Forwards
   std::optional<tunnel::RemoteIdentity> identity;  // made at the first handshake
   std::optional<tunnel::Peer> peer;                // while it has a tunnel
@@ -64,9 +64,9 @@ inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subsc
 
 class Control final : private Arp::Sink {
  public:
-  // Everything referred to outlives this. `limits_profiles[i]` is subscriber i's.
+  // Everything referred to outlives this. `profiles[i]` is subscriber i's.
   Control(const Config& config, const std::vector<PortView>& ports,
-          const std::vector<uint16_t>& limits_profiles, TunnelTable& tunnels, rte_mempool* pool,
+          const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
           Channel<ToWorker>& to_worker, Channel<ToControl>& from_worker);
   ~Control() override;
 

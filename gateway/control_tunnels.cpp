@@ -155,7 +155,8 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   message.mtu_bytes = config_.tunnel.mtu;
   message.address = subscriber.address;
   message.router = config_.pools[subscriber.config->pool].router;
-  message.limits_profile = subscriber.limits_profile;
+  message.tunnel_to_tunnel = config_.pools[subscriber.config->pool].tunnel_to_tunnel;
+  message.profile = subscriber.profile;
   message.first_forward = subscriber.first_forward;
   message.forward_count = static_cast<uint16_t>(subscriber.config->forwards.size());
   message.external_address = subscriber.config->external_address.value_or(Ipv4Address{});

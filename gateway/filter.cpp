@@ -16,13 +16,17 @@ inline constexpr size_t kSweepsARound = 4096;
 
 }  // namespace
 
-bool Filter::Settings::needs_sessions() const {
-  return std::ranges::any_of(
-      modes, [](Filtering mode) { return mode != Filtering::endpoint_independent; });
+bool Filter::is_needed(std::span<const nat::Profile> profiles) {
+  const auto keeps_sessions = [](nat::Filtering mode) {
+    return mode != nat::Filtering::endpoint_independent;
+  };
+  return std::ranges::any_of(profiles, [&](const nat::Profile& profile) {
+    return std::ranges::any_of(profile.filtering, keeps_sessions);
+  });
 }
 
-Filter::Filter(const char* name, const Settings& settings, TunnelTable& tunnels)
-    : settings_(settings), tunnels_(tunnels), entries_(settings.sessions) {
+Filter::Filter(const char* name, const Settings& settings, TunnelTable& tunnels, nat::Nat& nat)
+    : settings_(settings), tunnels_(tunnels), nat_(nat), entries_(settings.sessions) {
   static_assert(sizeof(Key) == 16 && std::has_unique_object_representations_v<Key>);
   rte_hash_parameters parameters{};
   parameters.name = name;
@@ -44,7 +48,7 @@ Filter::~Filter() { rte_hash_free(index_); }
 // A query's identifier belongs to our end; its remote has an address only.
 Filter::Key Filter::key_of(const nat::Mapping& mapping, const Endpoint& remote) const {
   Key key{mapping.external, remote, mapping.protocol, {}};
-  const bool has_port = mode_of(mapping) == Filtering::address_and_port_dependent &&
+  const bool has_port = mode_of(mapping) == nat::Filtering::address_and_port_dependent &&
                         mapping.protocol != static_cast<uint8_t>(nat::Protocol::icmp);
   if (!has_port) key.remote.port = Be16{};
   return key;
@@ -58,7 +62,7 @@ Filter::Entry* Filter::find(const Key& key) {
 
 // The clock counts whole seconds, so "more than" keeps a session at least as long as it should.
 bool Filter::is_idle(const Entry& entry, uint32_t now_s) const {
-  const nat::Timeouts& timeouts = settings_.timeouts;
+  const nat::Timeouts& timeouts = nat_.profile(entry.profile).timeouts;
   const uint32_t idle_s = now_s - entry.last_seen_s;
   switch (static_cast<nat::Protocol>(entry.key.protocol)) {
     case nat::Protocol::udp:
@@ -73,7 +77,7 @@ bool Filter::is_idle(const Entry& entry, uint32_t now_s) const {
 
 Filter::Refusal Filter::open(const nat::Mapping& mapping, const Endpoint& remote,
                              uint32_t now_s) {
-  if (mode_of(mapping) == Filtering::endpoint_independent) return Refusal::none;
+  if (mode_of(mapping) == nat::Filtering::endpoint_independent) return Refusal::none;
   const Key key = key_of(mapping, remote);
   if (Entry* const entry = find(key)) {
     if (entry->mapping_created_s == mapping.created_s) [[likely]] {
@@ -90,20 +94,21 @@ Filter::Refusal Filter::open(const nat::Mapping& mapping, const Endpoint& remote
     return Refusal::table_full;
   }
   free_.pop_back();
-  entries_[position] = {key, now_s, mapping.created_s, tunnel.slot, tunnel.epoch, true};
+  entries_[position] = {key,         now_s,        mapping.created_s, tunnel.slot,
+                        tunnel.epoch, mapping.profile, true};
   ++tunnel.filter_sessions;
   ++live_;
   return Refusal::none;
 }
 
 bool Filter::admits(const nat::Mapping& mapping, const Endpoint& remote, uint32_t now_s) {
-  if (mode_of(mapping) == Filtering::endpoint_independent) return true;
+  if (mode_of(mapping) == nat::Filtering::endpoint_independent) return true;
   Entry* const entry = find(key_of(mapping, remote));
   if (entry == nullptr || entry->mapping_created_s != mapping.created_s ||
       is_idle(*entry, now_s)) {
     return false;
   }
-  if (settings_.inbound_refresh) entry->last_seen_s = now_s;
+  if (nat_.profile(entry->profile).inbound_refresh) entry->last_seen_s = now_s;
   return true;
 }
 
@@ -118,7 +123,7 @@ void Filter::remove(Entry& entry) {
   free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
 }
 
-void Filter::sweep(nat::Nat& nat, uint32_t now_s) {
+void Filter::sweep(uint32_t now_s) {
   if (live_ == 0) return;
   for (size_t i = 0; i <= entries_.size() / kSweepsARound; ++i) {
     hand_ = hand_ + 1 < entries_.size() ? hand_ + 1 : 0;
@@ -126,7 +131,7 @@ void Filter::sweep(nat::Nat& nat, uint32_t now_s) {
     if (!entry.used) continue;
     const Key& key = entry.key;
     const nat::Mapping* const mapping =
-        nat.find_inbound(key.external.address, static_cast<nat::Protocol>(key.protocol),
+        nat_.find_inbound(key.external.address, static_cast<nat::Protocol>(key.protocol),
                          key.external.port, now_s);
     const bool is_over = mapping == nullptr || mapping->created_s != entry.mapping_created_s ||
                          is_idle(entry, now_s);

@@ -1,6 +1,7 @@
 // The filter of address-dependent modes (RFC 4787 REQ-8, RFC 5382 REQ-3): which remotes a mapping
-// has sent to, and who may therefore send to it. Each pair is a session. Where every protocol is
-// filtered endpoint-independently, which is the default, there is no filter at all.
+// has sent to, and who may therefore send to it. Each pair is a session. Which mode holds is in
+// the mapping's profile; where every protocol of every profile is filtered endpoint-independently,
+// which is the default, there is no filter at all.
 //
 // A session lives while it is used within its protocol's timeout, and no longer than its mapping:
 // it remembers when that was made, so the next user of the same external endpoint inherits
@@ -11,11 +12,10 @@
 // Writer and reader: the worker.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "gateway/filtering.h"
 #include "gateway/tunnel_table.h"
 #include "lib/nat/nat.h"
 
@@ -26,18 +26,16 @@ namespace adit::gateway {
 class Filter {
  public:
   struct Settings {
-    std::array<Filtering, nat::kProtocols> modes{};  // by nat::Protocol
-    uint32_t sessions = 1 << 17;            // all tunnels together
+    uint32_t sessions = 1 << 17;  // all tunnels together
     uint32_t sessions_per_tunnel = 4096;
-    nat::Timeouts timeouts;
-    bool inbound_refresh = true;  // RFC 4787 REQ-6a
-
-    bool needs_sessions() const;  // any protocol is not filtered endpoint-independently
   };
+  // Does any profile filter any protocol other than endpoint-independently?
+  static bool is_needed(std::span<const nat::Profile> profiles);
+
   enum class Refusal : uint8_t { none, tunnel_limit, table_full };
 
   // Throws std::runtime_error without memory. `name` is unique in the process.
-  Filter(const char* name, const Settings& settings, TunnelTable& tunnels);
+  Filter(const char* name, const Settings& settings, TunnelTable& tunnels, nat::Nat& nat);
   ~Filter();
   Filter(const Filter&) = delete;
   Filter& operator=(const Filter&) = delete;
@@ -48,7 +46,7 @@ class Filter {
   // May `remote` send to the mapping? Counts as use.
   bool admits(const nat::Mapping& mapping, const Endpoint& remote, uint32_t now_s);
   // Looks at a few more entries and ends sessions that are idle or whose mapping has gone.
-  void sweep(nat::Nat& nat, uint32_t now_s);
+  void sweep(uint32_t now_s);
   uint32_t live() const { return live_; }
 
  private:
@@ -64,10 +62,13 @@ class Filter {
     uint32_t mapping_created_s = 0;
     uint32_t tunnel_slot = 0;
     uint32_t tunnel_epoch = 0;
+    uint16_t profile = 0;  // of the mapping
     bool used = false;
   };
 
-  Filtering mode_of(const nat::Mapping& mapping) const { return settings_.modes[mapping.protocol]; }
+  nat::Filtering mode_of(const nat::Mapping& mapping) const {
+    return nat_.profile_of(mapping).filtering[mapping.protocol];
+  }
   Key key_of(const nat::Mapping& mapping, const Endpoint& remote) const;
   Entry* find(const Key& key);
   bool is_idle(const Entry& entry, uint32_t now_s) const;
@@ -75,6 +76,7 @@ class Filter {
 
   const Settings settings_;
   TunnelTable& tunnels_;
+  nat::Nat& nat_;
   rte_hash* index_ = nullptr;     // Key -> position in entries_
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;    // positions

@@ -52,6 +52,7 @@ void Forwards::open(const Tunnel& tunnel) {
   for (nat::Mapping& mapping : range_of(tunnel)) {
     end(mapping);  // in case the message that closed its last tunnel was lost
     mapping.tunnel_slot = tunnel.slot;
+    mapping.profile = tunnel.subscriber.profile;
     const Key key = outbound_key(mapping);
     const auto position = static_cast<uintptr_t>(&mapping - mappings_.data());
     rte_hash_add_key_data(index_, &key, reinterpret_cast<void*>(position));

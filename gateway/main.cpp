@@ -26,6 +26,7 @@
 #include "gateway/metrics.h"
 #include "gateway/port.h"
 #include "gateway/privileges.h"
+#include "gateway/settings.h"
 #include "gateway/status.h"
 #include "gateway/worker.h"
 
@@ -124,111 +125,11 @@ TableMemory make_table_memory(size_t bytes) {
   return memory;
 }
 
-// The translator's settings, and for each subscriber the profile of its limits.
-nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles) {
-  nat::Settings settings;
-  for (const config::Ipv4Range& range : config.nat.external) {
-    for (uint64_t a = range.first.host(); a <= range.last.host(); ++a) {
-      settings.pool.push_back(Ipv4Address::from_host(static_cast<uint32_t>(a)));
-    }
-  }
-  for (const ReservedPort& reserved : config.nat.reserved) {
-    for (Ipv4Address address : settings.pool) {
-      if (!reserved.address || *reserved.address == address) {
-        settings.reserved.push_back({address, reserved.port});
-      }
-    }
-  }
-  for (const SubscriberConfig& subscriber : config.subscribers) {
-    for (const ForwardConfig& forward : subscriber.forwards) {
-      settings.reserved.push_back({forward.external.address, forward.external.port.host()});
-    }
-  }
-  settings.first_port = config.nat.ports.first;
-  settings.last_port = config.nat.ports.last;
-  settings.first_block_ports = static_cast<uint16_t>(config.nat.first_block_ports);
-  if (config.nat.allocation == Allocation::deterministic) {
-    settings.deterministic_ports = static_cast<uint16_t>(config.nat.deterministic_ports);
-  }
-  settings.port_parity = config.nat.port_parity;
-  if (config.nat.low_ports) {
-    settings.first_low_port = config.nat.low_ports->first;
-    settings.low_ports = static_cast<uint16_t>(config.nat.low_ports->count());
-  }
-  const auto seconds = [](uint64_t ns) { return static_cast<uint32_t>(ns / kSecond_ns); };
-  const NatTimeouts& timeouts = config.nat.timeouts;
-  settings.timeouts.udp_s = seconds(timeouts.udp_ns);
-  settings.timeouts.tcp_established_s = seconds(timeouts.tcp_established_ns);
-  settings.timeouts.tcp_opening_s = seconds(timeouts.tcp_opening_ns);
-  settings.timeouts.tcp_closing_s = seconds(timeouts.tcp_closing_ns);
-  settings.timeouts.icmp_s = seconds(timeouts.icmp_ns);
-  settings.timeouts.dns_s = seconds(timeouts.dns_ns.value_or(0));
-  settings.timeouts.port_rest_s = seconds(timeouts.port_rest_ns);
-  settings.inbound_refresh = config.nat.inbound_refresh;
-  settings.limits.clear();
-  for (const SubscriberConfig& subscriber : config.subscribers) {
-    const nat::Limits limits{subscriber.limits.mappings, subscriber.limits.new_mappings_per_second,
-                             subscriber.limits.new_mappings_burst,
-                             static_cast<uint8_t>(subscriber.limits.blocks)};
-    auto found = std::find(settings.limits.begin(), settings.limits.end(), limits);
-    if (found == settings.limits.end()) found = settings.limits.insert(found, limits);
-    profiles.push_back(static_cast<uint16_t>(found - settings.limits.begin()));
-  }
-  if (settings.limits.empty()) settings.limits.push_back({});
-  return settings;
-}
-
-Filter::Settings filter_settings(const Config& config, const nat::Timeouts& timeouts) {
-  const FilteringConfig& filtering = config.nat.filtering;
-  Filter::Settings settings;
-  settings.modes = {filtering.udp, filtering.tcp, filtering.icmp};  // in nat::Protocol's order
-  settings.sessions = filtering.sessions;
-  settings.sessions_per_tunnel = filtering.sessions_per_subscriber;
-  settings.timeouts = timeouts;
-  settings.inbound_refresh = config.nat.inbound_refresh;
-  return settings;
-}
-
 uint64_t random64() {
   uint64_t value = 0;
   while (getrandom(&value, sizeof value, 0) != sizeof value) {
   }
   return value;
-}
-
-PipelineSettings pipeline_settings(const Config& config,
-                                   const std::vector<std::unique_ptr<Port>>& ports) {
-  PipelineSettings settings;
-  for (size_t i = 0; i < ports.size(); ++i) {
-    settings.ports.push_back(ports[i]->view());
-    settings.ports.back().is_uplink = i == config.uplink;
-    settings.ports.back().is_public = i == config.public_port;
-  }
-  settings.uplink = static_cast<uint8_t>(config.uplink);
-  settings.public_port = static_cast<uint8_t>(config.public_port);
-  settings.tunnel_endpoint = config.tunnel_endpoint();
-  for (const PoolConfig& pool : config.pools) {
-    settings.inner_networks.push_back(pool.network);
-    settings.inner_routers.push_back(pool.router);
-  }
-  settings.tunnel_to_tunnel = config.tunnel.tunnel_to_tunnel;
-  settings.inner_networks_outside = config.nat.inner_networks_outside;
-  settings.exempt = config.nat.exempt;
-  settings.mss_clamp = config.nat.mss_clamp;
-  settings.hairpin = config.nat.hairpin;
-  const PortControlConfig& control = config.nat.port_control;
-  settings.port_control = {control.enabled,
-                           static_cast<uint32_t>(control.lifetime_min_ns / kSecond_ns),
-                           static_cast<uint32_t>(control.lifetime_max_ns / kSecond_ns)};
-  settings.tell_blocks = config.nat.log.blocks;
-  if (config.nat.log.limits) {
-    settings.limit_window_s = static_cast<uint32_t>(config.nat.log.window_ns / kSecond_ns);
-  }
-  settings.ipv4_id_key = random64();
-  const IcmpErrorsConfig& errors = config.nat.icmp_errors;
-  settings.icmp_errors = {errors.to_clients, errors.to_internet, errors.per_second,
-                          errors.per_subscriber_per_second};
-  return settings;
 }
 
 // The addresses that are subscribers' own outside: nobody's, until their tunnels open.
@@ -241,19 +142,6 @@ void reserve_outer_routes(const Config& config, std::optional<TunnelRoutes>& rou
   if (prefixes.empty()) return;
   routes.emplace("outer_routes", static_cast<unsigned>(prefixes.size()));
   for (const Ipv4Prefix& prefix : prefixes) routes->add(prefix, TunnelRoutes::kNobody);
-}
-
-// In the order of subscribers: each knows where its own begin (control.cpp).
-std::vector<Forwards::Forward> all_forwards(const Config& config) {
-  std::vector<Forwards::Forward> forwards;
-  for (const SubscriberConfig& subscriber : config.subscribers) {
-    for (const ForwardConfig& from : subscriber.forwards) {
-      Forwards::Forward forward{.external = from.external, .internal = from.to};
-      nat::protocol_of(from.protocol, forward.protocol);
-      forwards.push_back(forward);
-    }
-  }
-  return forwards;
 }
 
 // The worker's thread. It ends before anything that it works on, whatever happens here.
@@ -303,24 +191,26 @@ void run(const Config& config) {
 
   const PacketPool pool = make_packet_pool(config);
   std::vector<std::unique_ptr<Port>> ports;
+  std::vector<PortView> views;
   std::vector<Worker::Queue> queues;
   bool adaptive = true;  // one port that wants to be polled is enough for all to be
   for (const PortConfig& port : config.ports) {
     ports.push_back(std::make_unique<Port>(port, pool.get()));
+    views.push_back(ports.back()->view());
     queues.push_back({ports.back()->id(), 0});
     adaptive &= port.is_adaptive();
     spdlog::info("{}", ports.back()->describe());
   }
 
-  std::vector<uint16_t> limits_profiles;
-  const nat::Settings settings = nat_settings(config, limits_profiles);
+  std::vector<uint16_t> profiles;
+  const nat::Settings settings = nat_settings(config, profiles);
   const size_t table_bytes = nat::Nat::memory_bytes(settings);
   const TableMemory table = make_table_memory(table_bytes);
   nat::Nat nat(settings, {table.get(), table_bytes}, random64);
   TunnelTable tunnels(std::bit_ceil(config.tunnel.max_tunnels + 1));  // slot 0 is nobody's
   Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
   Neighbours neighbours("neighbours", kNeighbours);
-  PortlessMappings portless("portless", kPortlessMappings, settings.timeouts.udp_s);
+  PortlessMappings portless("portless", kPortlessMappings, nat);
   Fragments fragments("fragments", {kFragmentedDatagrams, kHeldFragments, tunnels.slots()});
   Reassembly reassembly(kOuterReassemblies);
   std::optional<TunnelRoutes> inner_routes;
@@ -333,11 +223,12 @@ void run(const Config& config) {
   if (const auto all = all_forwards(config); !all.empty()) forwards.emplace("forwards", all);
   std::optional<HeldSyns> held_syns;
   if (config.nat.answer_unsolicited_syn) held_syns.emplace("held_syns", kHeldSyns);
-  const Filter::Settings filtering = filter_settings(config, settings.timeouts);
   std::optional<Filter> filter;
-  if (filtering.needs_sessions()) filter.emplace("filter_sessions", filtering, tunnels);
+  if (Filter::is_needed(settings.profiles)) {
+    filter.emplace("filter_sessions", filter_settings(config.nat), tunnels, nat);
+  }
   Counters counters;
-  const PipelineSettings path = pipeline_settings(config, ports);
+  const PipelineSettings path = pipeline_settings(config, views, random64());
   auto pipeline = std::make_unique<Pipeline>(
       path,
       Pipeline::Tables{tunnels, nat, portless, fragments, reassembly, neighbours,
@@ -349,7 +240,7 @@ void run(const Config& config) {
   Channel<ToWorker> to_worker("to_worker", kChannelItems);
   Channel<ToControl> to_control("to_control", kChannelItems);
   Worker worker(*pipeline, counters, queues, to_worker, to_control, adaptive);
-  Control control(config, path.ports, limits_profiles, tunnels, pool.get(), to_worker, to_control);
+  Control control(config, path.ports, profiles, tunnels, pool.get(), to_worker, to_control);
 
   StatusSources sources{&config, &control, &tunnels, &counters, &nat, {}, started_ns};
   for (const auto& port : ports) sources.ports.push_back(port.get());

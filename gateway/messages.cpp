@@ -59,6 +59,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnels_.report(message.slot).begin(message.epoch);
   tunnel.mtu_bytes = message.mtu_bytes;
   tunnel.router = message.router;
+  tunnel.reaches_tunnels = message.tunnel_to_tunnel;
   tunnel.prefix_count = message.prefix_count;
   tunnel.prefixes = message.prefixes;
   tunnel.routed_count = message.routed_count;
@@ -77,11 +78,10 @@ void Pipeline::open_tunnel(const ToWorker& message) {
       outer_routes_->add({tunnel.external_address, 32}, tunnel.slot);
     }
   }
+  nat_.attach(tunnel.subscriber, message.slot, message.profile, now_s_, message.subscriber);
   tunnel.first_forward = message.first_forward;
   tunnel.forward_count = message.forward_count;
   if (tunnel.forward_count != 0) forwards_->open(tunnel);
-  nat_.attach(tunnel.subscriber, message.slot, message.limits_profile, now_s_,
-              message.subscriber);
   refresh_line(tunnel);
 }
 

@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, subscriber, mtu, addresses, prefixes, forwards, limits profile
+    open_tunnel,      // slot, epoch, subscriber, mtu, addresses, prefixes, forwards, profile
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot
@@ -37,7 +37,8 @@ struct ToWorker {
   uint8_t prefix_count = 0;
   uint8_t routed_count = 0;  // of the prefixes, the last ones
   uint16_t mtu_bytes = 0;
-  uint16_t limits_profile = 0;  // index into nat::Settings::limits
+  bool tunnel_to_tunnel = false;
+  uint16_t profile = 0;  // index into nat::Settings::profiles
   uint16_t forward_count = 0;
   uint32_t first_forward = 0;   // in Forwards
   uint32_t slot = 0;

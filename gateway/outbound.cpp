@@ -213,7 +213,9 @@ bool Pipeline::is_inside(Ipv4Address address) const {
   for (const Ipv4Address router : settings_.inner_routers) {
     if (address == router) return true;
   }
-  return settings_.tunnel_to_tunnel && inner_routes_->find(address).has_value();
+  if (!settings_.tunnel_to_tunnel) return false;
+  const std::optional<uint32_t> slot = inner_routes_->find(address);
+  return slot && tunnels_.at(*slot).reaches_tunnels;
 }
 
 // Whether check_inner_destination() lets every packet to this address pass.
@@ -240,9 +242,11 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     }
     return Fate::to_router;
   }
-  if (settings_.tunnel_to_tunnel) {
-    if (const auto slot = inner_routes_->find(to))
+  if (packet.tunnel->reaches_tunnels) {
+    const std::optional<uint32_t> slot = inner_routes_->find(to);
+    if (slot && tunnels_.at(*slot).reaches_tunnels) {
       return cross_to_tunnel(packet, tunnels_.at(*slot));
+    }
   }
   if (is_inside(to)) return Fate::tunnel_to_tunnel;
   if (passes_unmapped_) {
@@ -267,7 +271,7 @@ Fate Pipeline::check_hairpin(Packet& packet) {
     if (!is_icmp_error(type)) return Fate::icmp_unsupported;
   }
   nat::Protocol protocol{};
-  if (!settings_.hairpin || !nat::protocol_of(parsed.protocol, protocol)) return Fate::hairpin;
+  if (!may_hairpin(packet) || !nat::protocol_of(parsed.protocol, protocol)) return Fate::hairpin;
   if (must_follow(packet)) [[unlikely]] return follow(packet);
   packet.hairpin = true;
   return Fate::next;

@@ -103,7 +103,7 @@ void Pipeline::sweep(uint64_t now_ns) {
   nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
   portless_.sweep(tunnels_, now_s_);
   counters_.key_expansions = crypto_.expansions();
-  if (filter_ != nullptr) filter_->sweep(nat_, now_s_);
+  if (filter_ != nullptr) filter_->sweep(now_s_);
   if (held_syns_ != nullptr && !held_syns_->empty()) answer_held_syns();
   counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.sweep(now_ns);
   reassembly_.expire(now_ns, counters_);

@@ -73,11 +73,10 @@ struct PipelineSettings {
   Endpoint tunnel_endpoint;           // our own outer address and port
   std::vector<Ipv4Prefix> inner_networks;
   std::vector<Ipv4Address> inner_routers;  // our own addresses in them
-  bool tunnel_to_tunnel = false;  // may clients reach each other by inner addresses?
+  bool tunnel_to_tunnel = false;  // may any clients reach each other by inner addresses?
   bool inner_networks_outside = false;  // are addresses of those networks in use outside as well?
   std::vector<Ipv4Prefix> exempt;       // networks outside that see inner addresses
   bool mss_clamp = true;
-  bool hairpin = true;  // may clients reach each other by external endpoints?
   bool express = true;  // off: every packet through the stages, to hold one against the other
   IcmpErrorSettings icmp_errors;
   PortControlSettings port_control;
@@ -196,6 +195,9 @@ class Pipeline {
   Fate check_inner_destination(Packet& packet);
   Fate cross_to_tunnel(Packet& packet, Tunnel& to);
   Fate check_hairpin(Packet& packet);
+  bool may_hairpin(const Packet& packet) const {
+    return nat_.profile_of(packet.tunnel->subscriber).hairpin;
+  }
   Fate forward_outbound(Packet& packet);
   Fate map_outbound(Packet& packet);
   nat::Mapping* find_outbound(const Packet& packet, const Endpoint& internal);

@@ -18,8 +18,8 @@ inline constexpr unsigned kSweptAtATime = 16;
 
 }  // namespace
 
-PortlessMappings::PortlessMappings(const char* name, unsigned entries, uint32_t timeout_s)
-    : entries_(entries), timeout_s_(timeout_s) {
+PortlessMappings::PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat)
+    : entries_(entries), nat_(nat) {
   static_assert(sizeof(Key) == 16 && std::has_unique_object_representations_v<Key>);
   rte_hash_parameters parameters{};
   parameters.name = name;
@@ -52,7 +52,8 @@ PortlessMappings::Entry* PortlessMappings::find(const Key& key) {
 
 // A tunnel that was closed, or its slot given to another, takes its mappings along.
 bool PortlessMappings::is_over(const Entry& entry, const Tunnel& tunnel, uint32_t now_s) const {
-  return now_s - entry.mapping.last_seen_s >= timeout_s_ || !tunnel.active ||
+  const uint32_t timeout_s = nat_.profile_of(entry.mapping).timeouts.udp_s;
+  return now_s - entry.mapping.last_seen_s >= timeout_s || !tunnel.active ||
          tunnel.epoch != entry.epoch;
 }
 
@@ -62,6 +63,7 @@ const nat::Mapping* PortlessMappings::outbound(Tunnel& tunnel, uint8_t protocol,
                                                Refusal& refusal) {
   Entry wanted;
   wanted.mapping.tunnel_slot = tunnel.slot;
+  wanted.mapping.profile = tunnel.subscriber.profile;
   wanted.mapping.state = nat::MappingState::live;
   wanted.mapping.last_seen_s = wanted.mapping.created_s = now_s;
   nat::bind_endpoints(wanted.mapping, {internal, {}}, {external, {}});

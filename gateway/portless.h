@@ -26,8 +26,8 @@ class PortlessMappings {
   enum class Refusal : uint8_t { none, clash, tunnel_limit, table_full };
 
   // Throws std::runtime_error without memory. `name` is unique in the process. A mapping ends when
-  // it was not used for `timeout_s`.
-  PortlessMappings(const char* name, unsigned entries, uint32_t timeout_s);
+  // it was not used for as long as its subscriber's of UDP may be.
+  PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat);
   ~PortlessMappings();
   PortlessMappings(const PortlessMappings&) = delete;
   PortlessMappings& operator=(const PortlessMappings&) = delete;
@@ -74,7 +74,7 @@ class PortlessMappings {
   rte_hash* index_ = nullptr;     // Key -> position in entries_
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;    // positions
-  const uint32_t timeout_s_;
+  const nat::Nat& nat_;
   unsigned live_ = 0;
   size_t hand_ = 0;
 };

@@ -56,6 +56,7 @@ inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
 
 struct alignas(64) Tunnel {
   bool active = false;
+  bool reaches_tunnels = false;  // those that do too, by their inner addresses
   uint8_t prefix_count = 0;
   uint8_t routed_count = 0;  // of the prefixes, the last ones: of the Internet, not translated
   uint16_t portless_mappings = 0;  // how many it has in PortlessMappings

@@ -31,7 +31,7 @@ Fate Pipeline::choose_way(Packet& packet) {
     packet.way = Way::one_to_one;
   }
   if (const std::optional<uint32_t> owner = owner_of(ip.destination)) {
-    if (!settings_.hairpin) return Fate::hairpin;
+    if (!may_hairpin(packet)) return Fate::hairpin;
     // A mapping's fragments are followed to the Internet only.
     if (packet.way == Way::mapped && packet.parsed.is_fragment) return Fate::hairpin;
     packet.to = &tunnels_.at(*owner);
@@ -53,7 +53,7 @@ Fate Pipeline::choose_way(Packet& packet) {
 // From a subscriber's own address to one that others share. Unlike a mapped packet (check_hairpin)
 // it may be of any protocol, since it can be answered.
 Fate Pipeline::check_unmapped_hairpin(Packet& packet) {
-  if (!settings_.hairpin || packet.parsed.is_fragment) return Fate::hairpin;
+  if (!may_hairpin(packet) || packet.parsed.is_fragment) return Fate::hairpin;
   if (packet.parsed.protocol == kIpIcmp &&
       packet.transport<IcmpHeader>().type == kIcmpEchoRequest) {
     return answer_inner_ping(packet);

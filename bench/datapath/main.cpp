@@ -21,8 +21,8 @@
 namespace adit::bench {
 namespace {
 
-using gateway::Filtering;
 using nat::Direction;
+using nat::Filtering;
 
 const std::map<std::string, Protection> kProtections = {
     {"plain", Protection::plain},

@@ -137,27 +137,28 @@ World::World(const WorldOptions& options)
   for (uint32_t i = 0; i < addresses; ++i) {
     nat_settings_.pool.push_back(Ipv4Address::from_host(kFirstPoolAddress + i));
   }
-  nat_settings_.limits = {{.mappings = 65535,
-                           .new_mappings_per_second = 1'000'000,
-                           .new_mappings_burst = 1'000'000}};
+  nat::Profile& profile = nat_settings_.profiles[0];
+  profile.limits = {.mappings = 65535,
+                    .new_mappings_per_second = 1'000'000,
+                    .new_mappings_burst = 1'000'000};
+  profile.filtering.fill(options.filtering);
   table_memory_ = gateway::HugeMemory(nat::Nat::memory_bytes(nat_settings_));
   nat_ = std::make_unique<nat::Nat>(nat_settings_, table_memory_.span(),
                                     [state = uint64_t{1}]() mutable { return mix(++state); });
   tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1));
   crypto_ = std::make_unique<gateway::Crypto>(std::min(4 * tunnels_count_, 8192u));
-  portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, 300);
+  portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, *nat_);
   fragments_ = std::make_unique<gateway::Fragments>(
       "bench-fragments", gateway::Fragments::Sizes{
                              .datagrams = 64, .held = 128, .tunnel_slots = tunnels_->slots()});
   reassembly_ = std::make_unique<gateway::Reassembly>(16);
   neighbours_ = std::make_unique<gateway::Neighbours>("bench-neighbours", 64);
   held_syns_ = std::make_unique<gateway::HeldSyns>("bench-held-syns", 64);
-  gateway::Filter::Settings filtering;
-  filtering.modes.fill(options.filtering);
-  filtering.sessions = std::max(options.flows + options.flows / 8, 1024u);
-  filtering.sessions_per_tunnel = options.flows_per_tunnel;
-  if (filtering.needs_sessions()) {
-    filter_ = std::make_unique<gateway::Filter>("bench-filter", filtering, *tunnels_);
+  if (gateway::Filter::is_needed(nat_settings_.profiles)) {
+    const gateway::Filter::Settings sessions{
+        .sessions = std::max(options.flows + options.flows / 8, 1024u),
+        .sessions_per_tunnel = options.flows_per_tunnel};
+    filter_ = std::make_unique<gateway::Filter>("bench-filter", sessions, *tunnels_, *nat_);
   }
   pool_ = rte_pktmbuf_pool_create("bench-packets", 2 * kPackets - 1, 0, 0,
                                   RTE_MBUF_DEFAULT_BUF_SIZE, -1);
@@ -362,7 +363,7 @@ uint64_t World::make_mappings() {
 }
 
 uint64_t World::expire_mappings() {
-  now_ns_ += (nat_settings_.timeouts.udp_s + 1) * tunnel::kSecondNs;
+  now_ns_ += (nat_settings_.profiles[0].timeouts.udp_s + 1) * tunnel::kSecondNs;
   const auto now_s = static_cast<uint32_t>(now_ns_ / tunnel::kSecondNs);
   const uint64_t start = rte_rdtsc_precise();
   for (uint64_t left = nat_->granted_entries(); left > 0;) {

@@ -26,7 +26,7 @@ struct WorldOptions {
   uint32_t flows = 1000;
   uint32_t flows_per_tunnel = 16;
   Protection protection = Protection::plain;
-  gateway::Filtering filtering = gateway::Filtering::endpoint_independent;
+  nat::Filtering filtering = nat::Filtering::endpoint_independent;
   bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
 };
 

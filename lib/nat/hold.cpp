@@ -24,7 +24,7 @@ Mapping* Nat::find_wanted(const Subscriber& subscriber, Protocol protocol, uint6
     const Ipv4Address address = settings_.pool[pool_index];
     if (!wanted.address.is_zero() && wanted.address != address) return nullptr;
     const Reach reach(hash, i, block.ports);
-    if (keeps_parity(protocol) && (port ^ reach.home) % 2 != 0) return nullptr;
+    if (keeps_parity(subscriber.hash_key, protocol) && (port ^ reach.home) % 2 != 0) return nullptr;
     for (unsigned step = 0; step < reach.windows(); ++step) {
       if (reach.window(step) != (port - first_port) / kWindowPorts) continue;
       Mapping& mapping = table_.mapping(pool_index, protocol, static_cast<uint16_t>(port));

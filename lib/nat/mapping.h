@@ -55,12 +55,13 @@ struct alignas(64) Mapping {
   // Inbound uses the inverses. An ICMP checksum covers no address: port_delta is for it.
   uint16_t l3_delta = 0;
   uint16_t l4_delta = 0;
-  bool is_forward = false;   // from the configuration: never idle, and admits anybody
+  uint16_t profile = 0;      // its subscriber's: how long it lives, whom it admits
   uint32_t last_seen_s = 0;  // coarse clock; when it was released, for a resting one
   uint32_t created_s = 0;
   Endpoint tcp_remote;            // the one remote whose TCP state is tracked
   bool tcp_many_remotes : 1 = false;  // a second remote is in use: keep the established timer
   bool is_open : 1 = false;       // while it is held, anybody may send to it, whatever the filter
+  bool is_forward : 1 = false;    // from the configuration: never idle, and admits anybody
   uint8_t protocol = 0;           // nat::Protocol
   uint8_t tag = 0;                // as in the window's line; never 0 while the entry is in use
   bool is_dns_only = false;  // has sent to no port but 53 in this life: may have a shorter timer

@@ -49,23 +49,25 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
     const std::optional<uint16_t> index = table_.pool_index(reserved.address);
     if (index) table_.reserve(*index, reserved.port);
   }
-  table_.withdraw_reserved_windows(settings_.port_parity);
+  const bool keeps_any_parity = std::ranges::any_of(settings_.profiles, &Profile::port_parity);
+  table_.withdraw_reserved_windows(keeps_any_parity);
   make_low_ports();
 }
 
 // ---- Subscribers ----
 
-void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
+void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,
                  uint32_t now_s, uint32_t ordinal) {
-  assert(!subscriber.attached && limits_profile < settings_.limits.size());
+  assert(!subscriber.attached && profile < settings_.profiles.size());
   subscriber = Subscriber{};
   subscriber.hash_key = random_();
   subscriber.tunnel_slot = tunnel_slot;
-  subscriber.limits_profile = limits_profile;
-  subscriber.tokens = settings_.limits[limits_profile].new_mappings_burst;
+  subscriber.profile = profile;
+  subscriber.tokens = profile_of(subscriber).limits.new_mappings_burst;
   subscriber.tokens_at_s = now_s;
   subscriber.attached = true;
   if (settings_.deterministic_ports > 0) assign_range(subscriber, ordinal);
+  subscriber.hash_key = (subscriber.hash_key & ~uint64_t{1}) | profile_of(subscriber).port_parity;
 }
 
 void Nat::detach(Subscriber& subscriber, uint32_t now_s) {
@@ -192,7 +194,7 @@ void Nat::on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flag
 void Nat::on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s) {
   const bool is_tcp = mapping.protocol == index_of(Protocol::tcp);
   const bool is_use = !is_tcp || track_tcp_inbound(mapping, remote, tcp_flags);
-  if (is_use && settings_.inbound_refresh) mapping.last_seen_s = now_s;
+  if (is_use && profile_of(mapping).inbound_refresh) mapping.last_seen_s = now_s;
 }
 
 // ---- A mapping's life: free, live, resting, free ----
@@ -208,7 +210,7 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
   }
   Mapping* const known = locate(subscriber, protocol, internal);
   if (known != nullptr && known->is_live() && !expire_if_idle(*known, now_s)) return known;
-  if (subscriber.live_mappings >= settings_.limits[subscriber.limits_profile].mappings) {
+  if (subscriber.live_mappings >= profile_of(subscriber).limits.mappings) {
     refusal = Refusal::mapping_limit;
     return nullptr;
   }
@@ -240,7 +242,7 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
       continue;
     }
     const Reach reach(hash, i, block.ports);
-    Mapping* const mapping = find_free(block, protocol, reach, now_s);
+    Mapping* const mapping = find_free(subscriber, block, protocol, reach, now_s);
     if (mapping == nullptr) continue;
     occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
     return mapping;
@@ -248,14 +250,14 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
   if (!grant_block(subscriber, gap, refusal)) return nullptr;
   const Subscriber::Block& block = subscriber.blocks[gap];
   const Reach reach(hash, gap, block.ports);
-  Mapping* const mapping = find_free(block, protocol, reach, now_s);
+  Mapping* const mapping = find_free(subscriber, block, protocol, reach, now_s);
   assert(mapping != nullptr);  // no window of a block granted at random is wholly reserved
   occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
   return mapping;
 }
 
 bool Nat::take_token(Subscriber& subscriber, uint32_t now_s) const {
-  const Limits& limits = settings_.limits[subscriber.limits_profile];
+  const Limits& limits = profile_of(subscriber).limits;
   const uint32_t elapsed_s = now_s - subscriber.tokens_at_s;
   const uint64_t tokens = subscriber.tokens + uint64_t{elapsed_s} * limits.new_mappings_per_second;
   subscriber.tokens = static_cast<uint32_t>(std::min<uint64_t>(tokens, limits.new_mappings_burst));
@@ -265,10 +267,10 @@ bool Nat::take_token(Subscriber& subscriber, uint32_t now_s) const {
   return true;
 }
 
-Mapping* Nat::find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
-                        uint32_t now_s) {
+Mapping* Nat::find_free(const Subscriber& subscriber, const Subscriber::Block& block,
+                        Protocol protocol, const Reach& reach, uint32_t now_s) {
   // Counted from home, whose parity is the wanted one: every port, or every other.
-  const unsigned stride = keeps_parity(protocol) ? 2 : 1;
+  const unsigned stride = keeps_parity(subscriber.hash_key, protocol) ? 2 : 1;
   const unsigned wanted = stride == 2 ? 0x5555 : 0xffff;
   for (unsigned step = 0; step < reach.windows(); ++step) {
     const uint32_t unit = block.first_unit() + reach.window(step);
@@ -330,6 +332,7 @@ void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
   mapping.state = MappingState::live;
   mapping.is_dns_only = true;  // until its first packet says otherwise
   mapping.tunnel_slot = subscriber.tunnel_slot;
+  mapping.profile = subscriber.profile;
   mapping.created_s = now_s;
   mapping.held_until_s = 0;
   mapping.is_open = false;
@@ -357,7 +360,7 @@ bool Nat::expire_if_idle(Mapping& mapping, uint32_t now_s) {
 }
 
 uint32_t Nat::timeout_s(const Mapping& mapping) const {
-  const Timeouts& timeouts = settings_.timeouts;
+  const Timeouts& timeouts = profile_of(mapping).timeouts;
   switch (static_cast<Protocol>(mapping.protocol)) {
     case Protocol::udp:
       return mapping.is_dns_only && timeouts.dns_s != 0 ? timeouts.dns_s : timeouts.udp_s;
@@ -399,8 +402,9 @@ void Nat::rest(Mapping& mapping, uint32_t released_s) {
 // Brings an entry to the state that the time demands.
 void Nat::settle(Mapping& mapping, uint32_t now_s) {
   if (mapping.is_live()) expire_if_idle(mapping, now_s);
+  const uint32_t rest_s = profile_of(mapping).timeouts.port_rest_s;
   const bool rested = mapping.state == MappingState::resting &&
-                      is_more_than(settings_.timeouts.port_rest_s, mapping.last_seen_s, now_s);
+                      is_more_than(rest_s, mapping.last_seen_s, now_s);
   if (rested) free(mapping);
 }
 

@@ -9,9 +9,9 @@
 // knows whether to go on. A mapping never moves, for its place is its port. Every block is
 // searched before a mapping is made, so mapping is endpoint-independent (RFC 4787 REQ-1).
 //
-// Where the parity of ports is kept, the home port has it, and only every other port is looked at.
-// With deterministic allocation a subscriber has one block, always the same, in the place that its
-// ordinal gives it (deterministic.h): nothing else is different.
+// Where a subscriber's ports keep their parity, the home port has it, and only every other port is
+// looked at. With deterministic allocation a subscriber has one block, always the same, in the place
+// that its ordinal gives it (deterministic.h): nothing else is different.
 //
 // Low ports (RFC 4787 REQ-3a) are one more block an address, which its subscribers share: Nat keeps
 // beside it whose each mapping is.
@@ -34,6 +34,7 @@
 
 #include "lib/nat/deterministic.h"
 #include "lib/nat/endpoint_hash.h"
+#include "lib/nat/filtering.h"
 #include "lib/nat/mapping.h"
 #include "lib/nat/table.h"
 
@@ -48,6 +49,8 @@ struct Timeouts {
   uint32_t icmp_s = 60;               // RFC 5508 REQ-2: at least 60
   uint32_t dns_s = 0;                 // of UDP mappings used with port 53 only; 0: as udp_s
   uint32_t port_rest_s = 120;         // RFC 6888 REQ-8
+
+  friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };
 
 struct ReservedPort {
@@ -55,7 +58,7 @@ struct ReservedPort {
   uint16_t port = 0;  // for all three protocols
 };
 
-// What one subscriber may hold. Few profiles serve many subscribers.
+// What one subscriber may hold.
 struct Limits {
   uint32_t mappings = 2048;                // live at once
   uint32_t new_mappings_per_second = 500;  // lookups that find nothing count
@@ -63,6 +66,19 @@ struct Limits {
   uint8_t blocks = 4;  // 1-4; with deterministic allocation there is one
 
   friend bool operator==(const Limits&, const Limits&) = default;
+};
+
+// What a subscriber may hold, and how the translator behaves towards it. Few profiles serve many
+// subscribers.
+struct Profile {
+  Limits limits = {};
+  Timeouts timeouts = {};
+  bool port_parity = false;  // RFC 4787 REQ-4: external UDP and TCP ports are odd as the internal
+  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7: does inbound use keep alive?
+  bool hairpin = true;  // RFC 4787 REQ-9: may it reach others by their external endpoints?
+  std::array<Filtering, kProtocols> filtering{};  // by Protocol; endpoint-independent
+
+  friend bool operator==(const Profile&, const Profile&) = default;
 };
 
 struct Settings {
@@ -79,10 +95,7 @@ struct Settings {
   // range above. 0: there are none, and such ports are as any.
   uint16_t low_ports = 0;
   uint16_t first_low_port = 0;
-  bool port_parity = false;  // RFC 4787 REQ-4: external UDP and TCP ports are odd as the internal
-  std::vector<Limits> limits = {Limits{}};  // profiles; attach() names one by its index
-  Timeouts timeouts;
-  bool inbound_refresh = true;  // RFC 4787 REQ-6a, RFC 7857 §7: does inbound use keep alive?
+  std::vector<Profile> profiles = {Profile{}};  // attach() names one by its index
 };
 
 // Why no mapping was made. One drop reason each.
@@ -132,7 +145,7 @@ struct BlockEvent {
 
 // What the translator keeps for a tunnel. One line; lives beside the tunnel, written by Nat only.
 struct alignas(64) Subscriber {
-  uint64_t hash_key = 0;  // set at attach(); random
+  uint64_t hash_key = 0;  // set at attach(); random but for its lowest bit: keeps parity
   struct Block {
     uint32_t first = 0;  // pool index << 16 | first port
     uint16_t ports = 0;  // power of two; 0 = no block
@@ -146,7 +159,7 @@ struct alignas(64) Subscriber {
   uint32_t tokens = 0;  // of the new-mapping bucket
   uint32_t tokens_at_s = 0;
   uint16_t pool_index = 0;      // the paired address, once it has a block (RFC 4787 REQ-2)
-  uint16_t limits_profile = 0;  // index into Settings::limits
+  uint16_t profile = 0;         // index into Settings::profiles
   uint16_t range_unit = 0;      // deterministic: where its block begins on its address, in units
   uint8_t low_mappings = 0;     // of the low ports of its address, live or resting
   bool attached : 1 = false;
@@ -168,7 +181,7 @@ class Nat {
 
   // The Subscriber stays where it is until detach(): blocks refer to it. `ordinal` is its place in
   // the configuration, which decides its ports where allocation is deterministic.
-  void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t limits_profile,
+  void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,
               uint32_t now_s, uint32_t ordinal = 0);
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
   // The Subscriber is blank afterwards and may be reused at once: nothing refers to it any more.
@@ -201,10 +214,16 @@ class Nat {
   Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
 
+  const Profile& profile(uint16_t index) const { return settings_.profiles[index]; }
+  const Profile& profile_of(const Subscriber& subscriber) const {
+    return profile(subscriber.profile);
+  }
+  const Profile& profile_of(const Mapping& mapping) const { return profile(mapping.profile); }
+
   // The hash by which a subscriber's internal endpoint is at home.
-  uint64_t hash_of(uint64_t hash_key, Protocol protocol, uint64_t packed_internal) const {
+  static uint64_t hash_of(uint64_t hash_key, Protocol protocol, uint64_t packed_internal) {
     const uint64_t hash = hash_packed(hash_key, protocol, packed_internal);
-    if (!keeps_parity(protocol)) return hash;
+    if (!keeps_parity(hash_key, protocol)) return hash;
     return with_parity_of(hash, Be16::from_raw(static_cast<uint16_t>(packed_internal)));
   }
   // For callers that keep a burst's cache misses in flight together: where a mapping stands, if
@@ -241,7 +260,7 @@ class Nat {
   }
 
   // A packet used the mapping. For TCP, `tcp_flags` and `remote` drive its state (tcp_state.h);
-  // outbound always refreshes, inbound does, unless Settings::inbound_refresh is off, for UDP and
+  // outbound always refreshes, inbound does, unless Profile::inbound_refresh is off, for UDP and
   // ICMP queries and for TCP's tracked remote. Exception: a TCP reset to a remote that is not
   // tracked refreshes nothing, for it only refuses a stranger.
   void on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
@@ -279,8 +298,8 @@ class Nat {
                    const Endpoint& internal) const {
     return hash_of(subscriber.hash_key, protocol, packed(internal));
   }
-  bool keeps_parity(Protocol protocol) const {
-    return settings_.port_parity && protocol != Protocol::icmp;
+  static bool keeps_parity(uint64_t hash_key, Protocol protocol) {
+    return (hash_key & 1) != 0 && protocol != Protocol::icmp;
   }
   // Any mapping of the endpoint that still has its key, live or resting.
   Mapping* locate(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal) const;
@@ -300,8 +319,8 @@ class Nat {
   bool is_idle(const Mapping& mapping, uint32_t now_s) const;
   uint32_t timeout_s(const Mapping& mapping) const;
   bool take_token(Subscriber& subscriber, uint32_t now_s) const;
-  Mapping* find_free(const Subscriber::Block& block, Protocol protocol, const Reach& reach,
-                     uint32_t now_s);
+  Mapping* find_free(const Subscriber& subscriber, const Subscriber::Block& block,
+                     Protocol protocol, const Reach& reach, uint32_t now_s);
   Mapping* find_wanted(const Subscriber& subscriber, Protocol protocol, uint64_t hash,
                        const Endpoint& wanted, uint32_t now_s, unsigned& block_index);
 

@@ -22,7 +22,7 @@ bool Nat::grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal) 
   refusal = is_bound(subscriber) ? Refusal::port_limit : Refusal::pool_exhausted;
   const unsigned blocks_max = settings_.deterministic_ports > 0
                                   ? 1
-                                  : settings_.limits[subscriber.limits_profile].blocks;
+                                  : profile_of(subscriber).limits.blocks;
   if (index >= blocks_max) return false;
   const uint16_t ports = static_cast<uint16_t>(settings_.first_block_ports << index);
   const unsigned units = ports / kWindowPorts;

@@ -60,7 +60,7 @@ Mapping* Nat::create_low(Subscriber& subscriber, Protocol protocol, const Endpoi
   const Subscriber::Block block = low_block(subscriber.pool_index);
   if (table_.block(block.first_unit()).ports == 0) enlist_block(block.first_unit(), block.ports);
   const Reach reach(hash_of(subscriber, protocol, internal), 0, block.ports);
-  Mapping* const mapping = find_free(block, protocol, reach, now_s);
+  Mapping* const mapping = find_free(subscriber, block, protocol, reach, now_s);
   if (mapping == nullptr) {
     refusal = Refusal::low_ports_full;
     return nullptr;

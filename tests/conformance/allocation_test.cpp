@@ -16,7 +16,7 @@ bool is_low(const Endpoint& endpoint) { return endpoint.port.host() < 1024; }
 
 class Parity : public Lab, public testing::WithParamInterface<Kind> {
  protected:
-  Parity() : Lab({.nat = {.port_parity = true}}) {}
+  Parity() : Lab({.nat = {.profiles = {{.port_parity = true}}}}) {}
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, Parity, testing::Values(Kind::udp, Kind::tcp), kind_name);
 

@@ -55,7 +55,7 @@ class SixtyFourPorts : public Cgn {
  protected:
   SixtyFourPorts()
       : Cgn({.first_port = 2048, .last_port = 2111, .first_block_ports = 16,
-             .limits = {{.blocks = 1}}}) {}
+             .profiles = {{.limits = {.blocks = 1}}}}) {}
 };
 
 TEST_F(SixtyFourPorts, R6888_13_EveryPortOfTheRangeIsUsedInEveryProtocol) {
@@ -95,7 +95,7 @@ TEST_F(Cgn, R6888_15_R7857_9_ExternalPortsDoNotFollowFromInternalOnes) {
 
 class TenMappings : public Cgn {
  protected:
-  TenMappings() : Cgn({.limits = {{.mappings = 10}}}) {}
+  TenMappings() : Cgn({.profiles = {{.limits = {.mappings = 10}}}}) {}
 };
 
 TEST_F(TenMappings, R6888_4_R6888_5_LimitHoldsForOneSubscriberAndAllProtocols) {
@@ -114,7 +114,7 @@ TEST_F(TenMappings, R6888_4_R6888_5_LimitHoldsForOneSubscriberAndAllProtocols) {
 
 class OneBlock : public Cgn {
  protected:
-  OneBlock() : Cgn({.first_block_ports = 16, .limits = {{.blocks = 1}}}) {}
+  OneBlock() : Cgn({.first_block_ports = 16, .profiles = {{.limits = {.blocks = 1}}}}) {}
 };
 
 TEST_F(OneBlock, R6888_4_PortsAreLimitedAsConfigured) {
@@ -127,7 +127,8 @@ TEST_F(OneBlock, R6888_4_PortsAreLimitedAsConfigured) {
 
 class FiveASecond : public Cgn {
  protected:
-  FiveASecond() : Cgn({.limits = {{.new_mappings_per_second = 5, .new_mappings_burst = 8}}}) {}
+  FiveASecond()
+      : Cgn({.profiles = {{.limits = {.new_mappings_per_second = 5, .new_mappings_burst = 8}}}}) {}
 };
 
 TEST_F(FiveASecond, R6888_5_RateOfNewMappingsIsLimited) {
@@ -150,7 +151,7 @@ TEST_F(FiveASecond, R6888_5_RateOfNewMappingsIsLimited) {
 
 class OneMappingEach : public Cgn {
  protected:
-  OneMappingEach() : Cgn({.limits = {{.mappings = 1}}}) {}
+  OneMappingEach() : Cgn({.profiles = {{.limits = {.mappings = 1}}}}) {}
 };
 
 TEST_F(OneMappingEach, R6888_11_AnswersAreRateLimitedAndWhatExistsGoesOn) {

@@ -124,7 +124,7 @@ class ForwardingTight : public Forwarding {
       : Forwarding({.nat = {.first_port = 4992,
                             .last_port = 5007,
                             .first_block_ports = 16,
-                            .limits = {{.blocks = 1}}}}) {}
+                            .profiles = {{.limits = {.blocks = 1}}}}}) {}
 };
 
 TEST_F(ForwardingTight, Ours_g_TheNatNeverHandsItsPortOut) {
@@ -148,9 +148,7 @@ TEST_F(ForwardingTight, Ours_g_TheNatNeverHandsItsPortOut) {
 class ForwardingFiltered : public Forwarding {
  protected:
   ForwardingFiltered()
-      : Forwarding({.filtering = {Filtering::address_and_port_dependent,
-                                  Filtering::address_and_port_dependent,
-                                  Filtering::address_and_port_dependent}}) {}
+      : Forwarding({.nat = {.profiles = {{.filtering = kStrict}}}}) {}
 };
 
 TEST_F(ForwardingFiltered, Ours_g_FilteringAdmitsAnybodyToAForward) {

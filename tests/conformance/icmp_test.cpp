@@ -186,7 +186,7 @@ TEST_F(Quoted, R5508_6_ErrorsFromInsideRefreshNothing) {
 
 class OneMapping : public Lab {
  protected:
-  OneMapping() : Lab({.nat = {.limits = {{.mappings = 1}}}}) {}
+  OneMapping() : Lab({.nat = {.profiles = {{.limits = {.mappings = 1}}}}}) {}
 };
 
 TEST_F(OneMapping, R5508_8_PacketForWhichNoStateMayBeMadeIsAnswered) {
@@ -224,7 +224,8 @@ TEST_F(Icmp, R5508_10_OwnAddressesAnswerEchoRequests) {
 class SilentInside : public Lab {
  protected:
   SilentInside()
-      : Lab({.icmp_errors = {.to_clients = false}, .nat = {.limits = {{.mappings = 1}}}}) {}
+      : Lab({.icmp_errors = {.to_clients = false},
+             .nat = {.profiles = {{.limits = {.mappings = 1}}}}}) {}
 };
 
 TEST_F(SilentInside, R5508_9_ClientsAreToldNothingAndTheDropKeepsItsName) {

@@ -45,6 +45,11 @@ Bytes reply(Kind kind, const Endpoint& from, const Endpoint& to,
             const adit::test::Ipv4Options& ip = {});
 inline const adit::test::Ipv4Options kForwarded{.ttl = 63};
 
+// Only the endpoints that a mapping has sent to, for every protocol.
+inline constexpr std::array kStrict{nat::Filtering::address_and_port_dependent,
+                                    nat::Filtering::address_and_port_dependent,
+                                    nat::Filtering::address_and_port_dependent};
+
 inline Endpoint at(Ipv4Address address, unsigned port) {
   return {address, Be16::from_host(static_cast<uint16_t>(port))};
 }

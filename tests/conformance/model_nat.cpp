@@ -15,7 +15,7 @@ ModelNat::ExternalKey ModelNat::external_key(Kind kind, const Endpoint& external
 // ---- Time ----
 
 uint32_t ModelNat::timeout_s(Kind kind, const Mapping& mapping) const {
-  const nat::Timeouts& timeouts = settings_.timeouts;
+  const nat::Timeouts& timeouts = profile_.timeouts;
   if (kind == Kind::udp) {
     const bool is_short = timeouts.dns_s != 0 && !mapping.has_left_dns;
     return is_short ? timeouts.dns_s : timeouts.udp_s;
@@ -43,7 +43,7 @@ void ModelNat::forget_what_is_over(uint32_t now_s) {
   std::erase_if(mappings_, [&](const auto& entry) {
     const auto& [key, mapping] = entry;
     const Kind kind = std::get<Kind>(key);
-    const uint32_t rests_until = last_second(kind, mapping) + 1 + settings_.timeouts.port_rest_s;
+    const uint32_t rests_until = last_second(kind, mapping) + 1 + profile_.timeouts.port_rest_s;
     if (now_s <= rests_until) return false;
     by_external_.erase(external_key(kind, mapping.external));
     return true;
@@ -54,7 +54,7 @@ void ModelNat::forget_what_is_over(uint32_t now_s) {
 // ---- Tunnels ----
 
 void ModelNat::open(uint32_t slot, uint32_t now_s) {
-  buckets_[slot] = {settings_.limits[0].new_mappings_burst, now_s};
+  buckets_[slot] = {profile_.limits.new_mappings_burst, now_s};
 }
 
 // Where allocation is deterministic, the subscriber comes back to its ports and may have those at
@@ -73,7 +73,7 @@ void ModelNat::close(uint32_t slot, uint32_t now_s) {
     const Kind kind = std::get<Kind>(key);
     const uint32_t released_s = std::min(now_s, last_second(kind, mapping) + 1);
     const ExternalKey external = external_key(kind, mapping.external);
-    of_closed_tunnels_[external] = released_s + settings_.timeouts.port_rest_s;
+    of_closed_tunnels_[external] = released_s + profile_.timeouts.port_rest_s;
     by_external_.erase(external);
     return true;
   });
@@ -145,7 +145,7 @@ void ModelNat::use_in(Mapping& mapping, const Use& use) {
 // ---- Packets ----
 
 bool ModelNat::take_token(uint32_t slot, uint32_t now_s) {
-  const nat::Limits& limits = settings_.limits[0];
+  const nat::Limits& limits = profile_.limits;
   Bucket& bucket = buckets_[slot];
   const uint64_t filled =
       bucket.tokens + uint64_t{now_s - bucket.filled_s} * limits.new_mappings_per_second;
@@ -164,7 +164,7 @@ ModelNat::Verdict ModelNat::outbound(uint32_t slot, const Endpoint& internal, co
       return entry.second.slot == slot &&
              is_live(std::get<Kind>(entry.first), entry.second, use.now_s);
     });
-    if (live >= settings_.limits[0].mappings) return Verdict::mapping_limit;
+    if (live >= profile_.limits.mappings) return Verdict::mapping_limit;
     if (!take_token(slot, use.now_s)) return Verdict::rate_limited;
     if (known == mappings_.end()) return Verdict::make_new;
     // Its own port is at rest: it gets that one back, and starts anew.
@@ -214,7 +214,7 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
   const bool low = wants_low_port(use.kind, internal);
   const bool in_range = port >= settings_.first_port && port <= settings_.last_port;
   if (low ? !is_low(external) : !in_range) return "a port out of range";
-  if (settings_.port_parity && use.kind != Kind::icmp && (port - internal.port.host()) % 2 != 0) {
+  if (profile_.port_parity && use.kind != Kind::icmp && (port - internal.port.host()) % 2 != 0) {
     return "a port of the wrong parity";
   }
   if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
@@ -251,7 +251,7 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
 // while there is plenty is ours.
 std::string ModelNat::learn_refusal(uint32_t slot, const Endpoint& internal, Kind kind,
                                     Fate reason) const {
-  const bool has_parity = settings_.port_parity && kind != Kind::icmp;
+  const bool has_parity = profile_.port_parity && kind != Kind::icmp;
   // The least that must be full: a window, of which one port may be reserved, or half of one.
   const int window_ports = has_parity ? 7 : 15;
   const auto held = [&](auto&& wanted) {

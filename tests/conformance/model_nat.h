@@ -23,7 +23,8 @@ struct Use {
 
 class ModelNat {
  public:
-  explicit ModelNat(const nat::Settings& settings) : settings_(settings) {}
+  explicit ModelNat(const nat::Settings& settings)
+      : settings_(settings), profile_(settings.profiles[0]) {}
 
   void open(uint32_t slot, uint32_t now_s);
   void close(uint32_t slot, uint32_t now_s);
@@ -94,6 +95,7 @@ class ModelNat {
   bool take_token(uint32_t slot, uint32_t now_s);
 
   nat::Settings settings_;
+  nat::Profile profile_;
   std::map<InternalKey, Mapping> mappings_;          // live or resting
   std::map<ExternalKey, InternalKey> by_external_;
   std::map<ExternalKey, uint32_t> of_closed_tunnels_;  // resting until this second

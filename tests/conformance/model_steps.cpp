@@ -88,11 +88,12 @@ nat::Settings Crowd::settings() const {
   settings.last_port = static_cast<uint16_t>(settings.first_port + ports - 1);
   settings.first_block_ports = 16;
   settings.deterministic_ports = deterministic_ports;
-  settings.limits = {{.mappings = mappings, .new_mappings_per_second = 4,
-                      .new_mappings_burst = burst, .blocks = blocks}};
-  settings.timeouts.tcp_opening_s = tcp_opening_s;
-  settings.timeouts.dns_s = dns_s;
-  settings.port_parity = port_parity;
+  nat::Profile& profile = settings.profiles[0];
+  profile.limits = {.mappings = mappings, .new_mappings_per_second = 4,
+                    .new_mappings_burst = burst, .blocks = blocks};
+  profile.timeouts.tcp_opening_s = tcp_opening_s;
+  profile.timeouts.dns_s = dns_s;
+  profile.port_parity = port_parity;
   settings.first_low_port = 512;
   settings.low_ports = low_ports;
   return settings;

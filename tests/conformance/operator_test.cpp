@@ -45,7 +45,7 @@ class Told : public Lab {
 
 class ToldOfTen : public Told {
  protected:
-  ToldOfTen() : Told({.limits = {{.mappings = 10}}}) {}
+  ToldOfTen() : Told({.profiles = {{.limits = {.mappings = 10}}}}) {}
 };
 
 TEST_F(ToldOfTen, R6888_11_LimitIsToldOnceAWindowWithTheNumberSinceThen) {
@@ -80,8 +80,8 @@ class ToldOfRate : public Told {
  protected:
   ToldOfRate()
       : Told({.first_block_ports = 16,
-              .limits = {{.new_mappings_per_second = 5, .new_mappings_burst = 16,
-                          .blocks = 1}}}) {}
+              .profiles = {{.limits = {.new_mappings_per_second = 5, .new_mappings_burst = 16,
+                          .blocks = 1}}}}) {}
 };
 
 TEST_F(ToldOfRate, R6888_11_EachLimitHasItsName) {

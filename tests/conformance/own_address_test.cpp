@@ -254,10 +254,7 @@ TEST_F(OwnAddresses, Ours_g_TtlAndSizeAreARouters) {
 class OwnAddressesFiltered : public OwnAddresses {
  protected:
   OwnAddressesFiltered()
-      : OwnAddresses({.hairpin = false,
-                      .filtering = {Filtering::address_and_port_dependent,
-                                    Filtering::address_and_port_dependent,
-                                    Filtering::address_and_port_dependent}}) {}
+      : OwnAddresses({.nat = {.profiles = {{.hairpin = false, .filtering = kStrict}}}}) {}
 };
 
 TEST_F(OwnAddressesFiltered, Ours_g_FilteringIsForMappingsAndHairpinForAll) {

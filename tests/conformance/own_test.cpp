@@ -146,10 +146,10 @@ class FullTable : public Lab {
                  .first_port = 2048,
                  .last_port = 2079,
                  .first_block_ports = 16,
-                 .limits = {{.mappings = 20,
+                 .profiles = {{.limits = {.mappings = 20,
                              .new_mappings_per_second = 1,
                              .new_mappings_burst = 25,
-                             .blocks = 1}}}}) {}
+                             .blocks = 1}}}}}) {}
 };
 
 TEST_F(FullTable, Ours_i_LiveMappingsStayAndTheDropNamesTheLimit) {

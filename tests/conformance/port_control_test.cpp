@@ -294,7 +294,7 @@ TEST_F(PortControlForwarded, R6888_9_WhatTheConfigurationForwardsIsNotAskedFor) 
 
 class PortControlOfThree : public PortControl {
  protected:
-  PortControlOfThree() : PortControl({.nat = {.limits = {{.mappings = 3}}}}) {}
+  PortControlOfThree() : PortControl({.nat = {.profiles = {{.limits = {.mappings = 3}}}}}) {}
 };
 
 TEST_F(PortControlOfThree, R6888_9_R6888_4_ItCountsAgainstTheLimit) {
@@ -313,9 +313,7 @@ TEST_F(PortControlOfThree, R6888_9_R6888_4_ItCountsAgainstTheLimit) {
 class PortControlFiltered : public PortControl {
  protected:
   PortControlFiltered()
-      : PortControl({.filtering = {Filtering::address_and_port_dependent,
-                                   Filtering::address_and_port_dependent,
-                                   Filtering::address_and_port_dependent}}) {}
+      : PortControl({.nat = {.profiles = {{.filtering = kStrict}}}}) {}
   Row filtered(const Endpoint& remote, const Endpoint& external) {
     return {"may not", 1, internet(reply(Kind::udp, remote, external)), {}, Fate::filtered};
   }

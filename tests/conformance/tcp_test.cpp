@@ -28,7 +28,8 @@ struct Segment {
 class Tcp : public Lab {
  protected:
   Tcp() = default;
-  explicit Tcp(const nat::Timeouts& timeouts) : Lab({.nat = {.timeouts = timeouts}}) {}
+  explicit Tcp(const nat::Timeouts& timeouts)
+      : Lab({.nat = {.profiles = {{.timeouts = timeouts}}}}) {}
 
   // A segment that must pass, byte for byte. The first one out tells the external endpoint.
   void pass(uint64_t at_s, const Segment& segment) {

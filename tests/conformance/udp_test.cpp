@@ -126,7 +126,8 @@ TEST_P(Filtering, R7857_6_MappingOfOneProtocolAdmitsNoOther) {
 class Timers : public Lab {
  protected:
   Timers() = default;
-  explicit Timers(const nat::Timeouts& timeouts) : Lab({.nat = {.timeouts = timeouts}}) {}
+  explicit Timers(const nat::Timeouts& timeouts)
+      : Lab({.nat = {.profiles = {{.timeouts = timeouts}}}}) {}
 
   // Two mappings, since a packet that passes refreshes what it passed by.
   void expect_life(Kind kind, uint64_t seconds) {

@@ -29,6 +29,7 @@ TEST_F(Crossing, LanBehindAClientIsReachedToo) {
   FarEnd one = open_tunnel(1, Protection::aes_256_gcm);
   ToWorker open;
   open.kind = ToWorker::open_tunnel;
+  open.tunnel_to_tunnel = true;
   open.slot = 3;
   open.mtu_bytes = 1440;
   open.prefix_count = 1;

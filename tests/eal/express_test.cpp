@@ -253,14 +253,14 @@ struct Setting {
 
 nat::Settings short_dns() {
   nat::Settings settings;
-  settings.timeouts.dns_s = 10;
+  settings.profiles[0].timeouts.dns_s = 10;
   return settings;
 }
 
 // Each takes some of the ports and addresses that these bursts use off the ordinary way.
 nat::Settings odd_and_low() {
   nat::Settings settings;
-  settings.port_parity = true;
+  settings.profiles[0].port_parity = true;
   settings.first_low_port = 512;
   settings.low_ports = 512;
   return settings;
@@ -316,9 +316,11 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"Vlan", {.two_ports = true, .vlan = 7}},
         Setting{"TunnelToTunnel", {.tunnel_to_tunnel = true}},
         Setting{"SmallMtu", {.two_ports = true, .mtu_bytes = 700}},
-        Setting{"Filtered", {.filtering = {Filtering::address_and_port_dependent,
-                                           Filtering::address_dependent, {}}}},
-        Setting{"InboundRefreshesNothing", {.inbound_refresh = false}},
+        Setting{"Filtered",
+                {.nat = {.profiles = {{.filtering = {nat::Filtering::address_and_port_dependent,
+                                                     nat::Filtering::address_dependent,
+                                                     {}}}}}}},
+        Setting{"InboundRefreshesNothing", {.nat = {.profiles = {{.inbound_refresh = false}}}}},
         Setting{"ShortDns", {.nat = short_dns()}},
         Setting{"ParityAndLowPorts", {.nat = odd_and_low()}},
         Setting{"Deterministic", {.nat = one_range_each()}},

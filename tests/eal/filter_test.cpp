@@ -11,9 +11,9 @@ using adit::test::tcp_packet;
 using adit::test::TcpOptions;
 using adit::test::udp_packet;
 
-constexpr auto kIndependent = Filtering::endpoint_independent;
-constexpr auto kAddress = Filtering::address_dependent;
-constexpr auto kAddressAndPort = Filtering::address_and_port_dependent;
+constexpr auto kIndependent = nat::Filtering::endpoint_independent;
+constexpr auto kAddress = nat::Filtering::address_dependent;
+constexpr auto kAddressAndPort = nat::Filtering::address_and_port_dependent;
 
 const Bytes kHello = payload_bytes(33);
 const TcpOptions kSyn{.flags = kTcpSyn};
@@ -63,9 +63,13 @@ TEST_F(FilterIndependent, R4787_8_R6888_7_AdmitsAnybodyByDefaultAndKeepsNoSessio
   EXPECT_EQ(filter_, nullptr);
 }
 
+RigOptions filtering(nat::Filtering udp, nat::Filtering tcp, nat::Filtering icmp) {
+  return {.nat = {.profiles = {{.filtering = {udp, tcp, icmp}}}}};
+}
+
 class FilterAddress : public FilterRig {
  protected:
-  FilterAddress() : FilterRig({.filtering = {kAddress, kAddress, kAddress}}) {}
+  FilterAddress() : FilterRig(filtering(kAddress, kAddress, kAddress)) {}
 };
 
 TEST_F(FilterAddress, R4787_8_R4787_8a_AdmitsEveryPortOfAnAddressThatWasSentTo) {
@@ -116,7 +120,7 @@ TEST_F(FilterAddress, R4787_12a_ErrorsAreNotFilteredAndOpenNothing) {
 class FilterAddressAndPort : public FilterRig {
  protected:
   FilterAddressAndPort()
-      : FilterRig({.filtering = {kAddressAndPort, kAddressAndPort, kAddressAndPort}}) {}
+      : FilterRig(filtering(kAddressAndPort, kAddressAndPort, kAddressAndPort)) {}
 };
 
 TEST_F(FilterAddressAndPort, R4787_8_R4787_8a_AdmitsTheEndpointsThatWereSentTo) {
@@ -256,8 +260,9 @@ TEST_F(FilterAddressAndPort, R5508_8_FullTableIsANamedDropAndLiveSessionsGoOn) {
 class FilterUdpOnly : public FilterRig {
  protected:
   FilterUdpOnly()
-      : FilterRig({.filtering = {kAddressAndPort, kIndependent, kIndependent},
-                   .inbound_refresh = false}) {}
+      : FilterRig({.nat = {.profiles = {{.inbound_refresh = false,
+                                         .filtering = {kAddressAndPort, kIndependent,
+                                                       kIndependent}}}}}) {}
 };
 
 TEST_F(FilterUdpOnly, R4787_8a_R5382_3a_R7857_6_ModeIsChosenPerProtocol) {

@@ -129,7 +129,7 @@ TEST_F(Hairpin, TunnelPortIsNotReachedFromInside) {
 
 class HairpinOff : public Rig {
  protected:
-  HairpinOff() : Rig({.hairpin = false}) {}
+  HairpinOff() : Rig({.nat = {.profiles = {{.hairpin = false}}}}) {}
 };
 
 TEST_F(HairpinOff, R4787_9_IsRefusedUnderItsNameWhereSwitchedOff) {

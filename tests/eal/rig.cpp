@@ -119,7 +119,6 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.tunnel_endpoint = kTunnelEndpoint;
   settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
   settings_.icmp_errors = options.icmp_errors;
-  settings_.hairpin = options.hairpin;
   settings_.express = options.express;
   settings_.inner_routers = {kRouter};
   settings_.tunnel_to_tunnel = options.tunnel_to_tunnel;
@@ -131,7 +130,6 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.ipv4_id_key = 0x5eed;
 
   nat_settings_ = options.nat;
-  nat_settings_.inbound_refresh = options.inbound_refresh;
   if (nat_settings_.pool.empty()) nat_settings_.pool = {external_address()};
   nat_settings_.reserved.push_back({external_address(), 8000});
   for (const Forwards::Forward& forward : options.forwards) {
@@ -161,17 +159,14 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   if (options.answer_unsolicited_syn) {
     held_syns_ = std::make_unique<HeldSyns>("test-held-syns", kRigHeldSyns);
   }
-  Filter::Settings filtering;
-  filtering.modes = options.filtering;
-  filtering.sessions = kRigSessions;
-  filtering.sessions_per_tunnel = kRigSessionsPerTunnel;
-  filtering.inbound_refresh = options.inbound_refresh;
-  if (filtering.needs_sessions()) {
-    filter_ = std::make_unique<Filter>("test-filter", filtering, *tunnels_);
+  if (Filter::is_needed(nat_settings_.profiles)) {
+    const Filter::Settings sessions{.sessions = kRigSessions,
+                                    .sessions_per_tunnel = kRigSessionsPerTunnel};
+    filter_ = std::make_unique<Filter>("test-filter", sessions, *tunnels_, *nat_);
   }
   neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
-  portless_ = std::make_unique<PortlessMappings>("test-portless", 128, 300);
+  portless_ = std::make_unique<PortlessMappings>("test-portless", 128, *nat_);
   fragments_ = std::make_unique<Fragments>(
       "test-fragments", Fragments::Sizes{.datagrams = 64, .held = 128, .tunnel_slots = 16});
   reassembly_ = std::make_unique<Reassembly>(16);
@@ -243,6 +238,7 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   open.subscriber = slot - 1;
   open.mtu_bytes = kMtu;
   open.router = kRouter;
+  open.tunnel_to_tunnel = settings_.tunnel_to_tunnel;
   open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);
   extend_open(open);
   pipeline_->take(open, now_ns_);

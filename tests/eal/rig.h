@@ -75,10 +75,7 @@ struct RigOptions {
   uint16_t vlan = 0;
   uint16_t mtu_bytes = 1500;
   bool tunnel_to_tunnel = false;
-  bool hairpin = true;
   bool answer_unsolicited_syn = true;
-  std::array<Filtering, nat::kProtocols> filtering{};  // endpoint-independent
-  bool inbound_refresh = true;
   bool express = true;  // false: every packet through the stages
   bool inner_networks_outside = false;
   std::vector<Ipv4Prefix> exempt = {};

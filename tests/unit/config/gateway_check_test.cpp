@@ -166,15 +166,22 @@ std::vector<Row> nat_rows() {
        "supported\n"},
       {"ExternalOfNobody", nat("external: [224.0.0.1]"),
        "gw.yaml:4:18: nat.external[0]: 224.0.0.1 holds addresses that no host may have\n"},
-      {"ReservedMalformed", nat("reserved: ['sctp:1', 0, '1.2.3:udp:1', 'udp:']"),
-       "gw.yaml:4:18: nat.reserved[0]: expected a port, \"protocol:port\" or "
-       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"sctp:1\"\n"
-       "gw.yaml:4:28: nat.reserved[1]: expected a port, \"protocol:port\" or "
-       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"0\"\n"
-       "gw.yaml:4:31: nat.reserved[2]: expected a port, \"protocol:port\" or "
-       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"1.2.3:udp:1\"\n"
-       "gw.yaml:4:46: nat.reserved[3]: expected a port, \"protocol:port\" or "
-       "\"address:protocol:port\", such as 192.0.2.1:udp:8000, got \"udp:\"\n"},
+      {"ReservedMalformed", nat("reserved: ['sctp:1', 0, '1.2.3:udp:1', 'udp:', 9-8]"),
+       "gw.yaml:4:18: nat.reserved[0]: expected a port or a range of ports, with \"protocol:\" "
+       "or \"address:protocol:\" in front of it if need be, such as 5060-5061 or "
+       "192.0.2.1:udp:8000, got \"sctp:1\"\n"
+       "gw.yaml:4:28: nat.reserved[1]: expected a port or a range of ports, with \"protocol:\" "
+       "or \"address:protocol:\" in front of it if need be, such as 5060-5061 or "
+       "192.0.2.1:udp:8000, got \"0\"\n"
+       "gw.yaml:4:31: nat.reserved[2]: expected a port or a range of ports, with \"protocol:\" "
+       "or \"address:protocol:\" in front of it if need be, such as 5060-5061 or "
+       "192.0.2.1:udp:8000, got \"1.2.3:udp:1\"\n"
+       "gw.yaml:4:46: nat.reserved[3]: expected a port or a range of ports, with \"protocol:\" "
+       "or \"address:protocol:\" in front of it if need be, such as 5060-5061 or "
+       "192.0.2.1:udp:8000, got \"udp:\"\n"
+       "gw.yaml:4:54: nat.reserved[4]: expected a port or a range of ports, with \"protocol:\" "
+       "or \"address:protocol:\" in front of it if need be, such as 5060-5061 or "
+       "192.0.2.1:udp:8000, got \"9-8\"\n"},
       {"PortsTooFewForABlock", nat("ports: 1025-1150"),
        "gw.yaml:4:14: nat.ports: 1025-1150 holds no whole block of 64 ports\n"},
       {"LowPortsMalformed", nat("low_ports: 512-1000"),

@@ -131,9 +131,9 @@ TEST_F(GatewayConfig, ReadsSubscribersWithTheirOverrides) {
   EXPECT_EQ(branch.limits.blocks, 2u);
 }
 
-TEST_F(GatewayConfig, ReadsReservedPortsInTheirThreeForms) {
+TEST_F(GatewayConfig, ReadsReservedPortsInTheirForms) {
   const auto config = load_text(std::string(kSmallest) +
-                                "nat: {reserved: [5060, 'udp:4500', '30.1.1.10:tcp:22']}\n");
+                                "nat: {reserved: [5060, 'udp:4500', '30.1.1.10:tcp:22', 'udp:6000-6009']}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   const auto own = Ipv4Address::from_octets(30, 1, 1, 10);
   const auto other = Ipv4Address::from_octets(30, 1, 1, 11);
@@ -143,6 +143,87 @@ TEST_F(GatewayConfig, ReadsReservedPortsInTheirThreeForms) {
   EXPECT_TRUE(config->nat.is_reserved(own, kIpTcp, 22));
   EXPECT_FALSE(config->nat.is_reserved(other, kIpTcp, 22));
   EXPECT_EQ(config->nat.reserved[2].to_string(), "30.1.1.10:tcp:22");
+  EXPECT_FALSE(config->nat.is_reserved(other, kIpUdp, 5999));
+  EXPECT_TRUE(config->nat.is_reserved(other, kIpUdp, 6000));
+  EXPECT_TRUE(config->nat.is_reserved(other, kIpUdp, 6009));
+  EXPECT_FALSE(config->nat.is_reserved(other, kIpUdp, 6010));
+  EXPECT_EQ(config->nat.reserved[3].to_string(), "udp:6000-6009");
+}
+
+TEST_F(GatewayConfig, APoolHasThePolicyOfAllWhereItSaysNothingElse) {
+  using nat::Filtering;
+  const auto config = load_text(
+      "ports: [{name: wan, device: net_tap0, address: 30.1.1.10/24}]\n"
+      "tunnel: {private_key_file: gw.key}\n"
+      "pools:\n"
+      "  - {name: homes, network: 10.1.0.0/16}\n"
+      "  - name: offices\n"
+      "    network: 10.2.0.0/16\n"
+      "    tunnel_to_tunnel: true\n"
+      "    nat:\n"
+      "      port_parity: true\n"
+      "      hairpin: false\n"
+      "      inbound_refresh: false\n"
+      "      filtering: {udp: address-dependent}\n"
+      "      timeouts: {udp: 20m, dns: 10s}\n"
+      "      limits: {mappings: 9000, blocks: 2}\n"
+      "nat:\n"
+      "  filtering: {tcp: address-and-port-dependent}\n"
+      "  timeouts: {udp: 5m, icmp: 2m}\n"
+      "  limits: {mappings: 100, new_mappings_per_second: 7}\n"
+      "subscribers:\n"
+      "  - {name: a, pool: homes, public_key: " + TempDir::key_text(2) + "}\n"
+      "  - {name: b, pool: offices, public_key: " + TempDir::key_text(3) +
+      ", limits: {blocks: 3}}\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  const PoolConfig& homes = config->pools[0];
+  const PoolConfig& offices = config->pools[1];
+  EXPECT_FALSE(homes.tunnel_to_tunnel);
+  EXPECT_TRUE(offices.tunnel_to_tunnel);
+  EXPECT_TRUE(config->joins_tunnels());
+  EXPECT_FALSE(homes.nat.port_parity);
+  EXPECT_TRUE(offices.nat.port_parity);
+  EXPECT_TRUE(homes.nat.hairpin);
+  EXPECT_FALSE(offices.nat.hairpin);
+  EXPECT_TRUE(homes.nat.inbound_refresh);
+  EXPECT_FALSE(offices.nat.inbound_refresh);
+  EXPECT_EQ(homes.nat.filtering.udp, Filtering::endpoint_independent);
+  EXPECT_EQ(homes.nat.filtering.tcp, Filtering::address_and_port_dependent);
+  EXPECT_EQ(homes.nat.filtering.icmp, Filtering::endpoint_independent);
+  EXPECT_EQ(offices.nat.filtering.udp, Filtering::address_dependent);
+  EXPECT_EQ(offices.nat.filtering.tcp, Filtering::address_and_port_dependent);
+  EXPECT_EQ(offices.nat.filtering.icmp, Filtering::address_dependent) << "as its UDP";
+  EXPECT_EQ(homes.nat.timeouts.udp_ns, 300 * kSecond_ns);
+  EXPECT_EQ(offices.nat.timeouts.udp_ns, 1200 * kSecond_ns);
+  EXPECT_EQ(offices.nat.timeouts.icmp_ns, 120 * kSecond_ns);
+  EXPECT_EQ(offices.nat.timeouts.dns_ns, 10 * kSecond_ns);
+  EXPECT_FALSE(homes.nat.timeouts.dns_ns);
+  EXPECT_EQ(config->subscribers[0].limits.mappings, 100u);
+  EXPECT_EQ(config->subscribers[1].limits.mappings, 9000u);
+  EXPECT_EQ(config->subscribers[1].limits.new_mappings_per_second, 7u);
+  EXPECT_EQ(config->subscribers[1].limits.blocks, 3u);
+  const std::string said = describe_check(*config);
+  EXPECT_NE(said.find("nat: for pool offices: up to 192 ports for a subscriber in 2 blocks\n"
+                      "nat: up to 448 ports for b in 3 blocks\n"
+                      "nat: for pool offices: port parity on, hairpin off, inbound refresh off, "
+                      "UDP filtering address-dependent, ICMP filtering address-dependent, "
+                      "timeouts udp 20m, dns 10s\n"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(said.find("for pool homes"), std::string::npos) << said;
+}
+
+TEST_F(GatewayConfig, APoolsPolicyIsCheckedAsThatOfAll) {
+  EXPECT_EQ(errors_of("ports: [{name: wan, device: net_tap0, address: 30.1.1.10/24}]\n"
+                      "tunnel: {private_key_file: gw.key}\n"
+                      "pools:\n"
+                      "  - name: a\n"
+                      "    network: 10.1.0.0/16\n"
+                      "    nat: {timeouts: {udp: 1s}, filtering: {sessions: 5000}, pots: 1}\n"),
+            "gw.yaml:6:27: pools[0].nat.timeouts.udp: expected a duration from 2m to 1d, such as "
+            "\"90s\" or \"2h4m\", got \"1s\"\n"
+            "gw.yaml:6:44: pools[0].nat.filtering.sessions: unknown key\n"
+            "gw.yaml:6:61: pools[0].nat.pots: unknown key\n");
 }
 
 TEST_F(GatewayConfig, NamesEveryRequiredKeyOfAnEmptyFile) {

@@ -53,7 +53,8 @@ TEST(GatewayReference, LoadsAndShowsEveryKeyThatTheLoaderKnows) {
   const auto config = gateway::load(with_keys(dir, "gateway.yaml"), errors, &known);
   ASSERT_TRUE(config) << dir.lines(errors);
   // The parts of lists are known only once an item was read, so see that they were.
-  for (const char* key : {"ports[].idle", "pools[].dns", "subscribers[].limits.mappings"}) {
+  for (const char* key : {"ports[].idle", "pools[].dns", "pools[].nat.timeouts.udp",
+                          "subscribers[].limits.mappings"}) {
     EXPECT_TRUE(known.contains(key)) << key;
   }
   EXPECT_EQ(keys_in(dir.file("gateway.yaml")), known);
@@ -102,9 +103,8 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.filtering.udp, fresh.nat.filtering.udp);
   EXPECT_EQ(shown->nat.filtering.tcp, fresh.nat.filtering.tcp);
   EXPECT_EQ(shown->nat.filtering.icmp, fresh.nat.filtering.icmp);
-  EXPECT_EQ(shown->nat.filtering.sessions, fresh.nat.filtering.sessions);
-  EXPECT_EQ(shown->nat.filtering.sessions_per_subscriber,
-            fresh.nat.filtering.sessions_per_subscriber);
+  EXPECT_EQ(shown->nat.sessions, fresh.nat.sessions);
+  EXPECT_EQ(shown->nat.sessions_per_subscriber, fresh.nat.sessions_per_subscriber);
   EXPECT_EQ(shown->nat.icmp_errors.to_clients, fresh.nat.icmp_errors.to_clients);
   EXPECT_EQ(shown->nat.icmp_errors.to_internet, fresh.nat.icmp_errors.to_internet);
   EXPECT_EQ(shown->nat.icmp_errors.per_second, fresh.nat.icmp_errors.per_second);

@@ -215,7 +215,7 @@ TEST(LowPortsOfAFullAddress, KeepTheirSubscriberFromAnother) {
 
 TEST(LowPortsWithParity, KeepIt) {
   Settings settings = settings_with_low_ports(512, 256);
-  settings.port_parity = true;
+  settings.profiles[0].port_parity = true;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);

@@ -106,7 +106,7 @@ TEST(NatBlocks, NeverGivesOutReservedPortsOrPortsOutsideItsRange) {
   settings.first_port = 5001;
   settings.last_port = 5321;
   settings.first_block_ports = 16;
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   settings.reserved = {{pool_address(1), 5100},
                        {pool_address(1), 5100},
                        {Ipv4Address::from_octets(9, 9, 9, 9), 5200}};
@@ -137,7 +137,7 @@ TEST(NatBlocks, NeverGivesOutReservedPortsOrPortsOutsideItsRange) {
 TEST(NatBlocks, SpreadsSubscribersOverThePoolAndUsesAllOfIt) {
   Settings settings = settings_with_pool(8);
   settings.last_port = 1024 + 64 * 16 - 1;  // 16 first blocks an address
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   TestNat nat(settings);
   std::vector<Subscriber> subscribers(8 * 16 + 1);
   std::map<Ipv4Address, unsigned> per_address;
@@ -249,7 +249,7 @@ struct Fill {
 Fill fill_at_first_refusal(uint16_t block_ports) {
   Settings settings = settings_with_pool(1);
   settings.first_block_ports = block_ports;
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   TestNat nat(settings, block_ports);
   Fill fill{0, 1};
   constexpr int kKeys = 1000;

@@ -24,8 +24,9 @@ inline Ipv4Address pool_address(uint32_t index) {
 inline Settings settings_with_pool(uint32_t addresses) {
   Settings settings;
   for (uint32_t i = 0; i < addresses; ++i) settings.pool.push_back(pool_address(i));
-  settings.limits = {
-      {.mappings = 100'000, .new_mappings_per_second = 1'000'000, .new_mappings_burst = 1'000'000}};
+  settings.profiles[0].limits = {.mappings = 100'000,
+                                 .new_mappings_per_second = 1'000'000,
+                                 .new_mappings_burst = 1'000'000};
   return settings;
 }
 

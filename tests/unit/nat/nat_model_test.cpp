@@ -14,6 +14,7 @@ namespace {
 constexpr Endpoint kRemote{Ipv4Address::from_octets(40, 1, 1, 10), Be16::from_host(6600)};
 constexpr unsigned kTunnels = 12;
 constexpr uint32_t kEndpoints = 90;  // a tunnel's; more than its blocks can hold
+constexpr uint32_t kRestMax_s = 120;
 constexpr unsigned kOperations = 1'500'000;
 
 // What the model knows of a mapping. Who it belongs to is part of the key below.
@@ -21,13 +22,14 @@ struct Entry {
   Endpoint external;
   uint32_t last_seen_s = 0;
   uint32_t timeout_s = 0;
+  uint32_t rest_s = 0;
   std::optional<uint32_t> detached_s;
 
   uint32_t released_s() const { return detached_s.value_or(last_seen_s + timeout_s + 1); }
   bool is_live(uint32_t now_s) const {
     return !detached_s && static_cast<int32_t>(now_s - last_seen_s) <= int32_t(timeout_s);
   }
-  bool is_resting(uint32_t now_s, uint32_t rest_s) const {
+  bool is_resting(uint32_t now_s) const {
     return !is_live(now_s) && static_cast<int32_t>(now_s - released_s()) <= int32_t(rest_s);
   }
 };
@@ -57,23 +59,24 @@ class ModelTest {
     for (uint16_t port = 2100; port < 2390; port = static_cast<uint16_t>(port + 37)) {
       settings.reserved.push_back({pool_address(port % 2), port});
     }
-    settings.limits = {
-        {.mappings = 100'000, .new_mappings_per_second = 1000, .new_mappings_burst = 1000,
-         .blocks = 3},
-        {.mappings = 25, .new_mappings_per_second = 1000, .new_mappings_burst = 1000, .blocks = 2},
-        {.mappings = 100'000, .new_mappings_per_second = 1, .new_mappings_burst = 20,
-         .blocks = 4}};
-    settings.timeouts = {.udp_s = 120,
-                         .tcp_established_s = 900,
-                         .tcp_opening_s = 240,
-                         .tcp_closing_s = 240,
-                         .icmp_s = 60,
-                         .port_rest_s = 120};
+    // Three profiles that differ in everything.
+    settings.profiles = {
+        {.limits = {.mappings = 100'000, .new_mappings_per_second = 1000,
+                    .new_mappings_burst = 1000, .blocks = 3},
+         .timeouts = {.udp_s = 120, .tcp_established_s = 900, .icmp_s = 60, .port_rest_s = 120}},
+        {.limits = {.mappings = 25, .new_mappings_per_second = 1000, .new_mappings_burst = 1000,
+                    .blocks = 2},
+         .timeouts = {.udp_s = 300, .tcp_established_s = 700, .icmp_s = 90, .port_rest_s = 20},
+         .inbound_refresh = false},
+        {.limits = {.mappings = 100'000, .new_mappings_per_second = 1, .new_mappings_burst = 20,
+                    .blocks = 4},
+         .timeouts = {.udp_s = 150, .tcp_opening_s = 100, .icmp_s = 70, .port_rest_s = 0}}};
     return settings;
   }
   static Settings with_every_option() {
     Settings settings = make_settings();
-    settings.port_parity = true;
+    settings.profiles[0].port_parity = true;
+    settings.profiles[2].port_parity = true;
     settings.first_low_port = 512;
     settings.low_ports = 16;
     return settings;
@@ -99,6 +102,7 @@ class ModelTest {
     nat_->attach(subscribers_[tunnel], life_[tunnel], static_cast<uint16_t>(tunnel % 3),
                  nat_.now_s);
   }
+  const Profile& profile_of(unsigned tunnel) const { return settings_.profiles[tunnel % 3]; }
 
   void step() {
     const auto tunnel = static_cast<unsigned>(random_() % kTunnels);
@@ -137,16 +141,16 @@ class ModelTest {
     ASSERT_EQ(mapping->external, entry.external);
     ASSERT_EQ(mapping->internal, internal);
     ASSERT_EQ(mapping->tunnel_slot, life_[tunnel]);
-    if (random_() % 2 == 0) use(*mapping, entry, protocol);
+    if (random_() % 2 == 0) use(tunnel, *mapping, entry, protocol);
   }
 
   // Packets out, and sometimes the answer.
-  void use(Mapping& mapping, Entry& entry, Protocol protocol) {
+  void use(unsigned tunnel, Mapping& mapping, Entry& entry, Protocol protocol) {
     nat_->on_outbound(mapping, kRemote, kTcpSyn, nat_.now_s);
     entry.last_seen_s = nat_.now_s;
     if (protocol == Protocol::tcp && random_() % 8 == 0) {
       nat_->on_inbound(mapping, kRemote, kTcpSyn | kTcpAck, nat_.now_s);
-      entry.timeout_s = settings_.timeouts.tcp_established_s;
+      entry.timeout_s = profile_of(tunnel).timeouts.tcp_established_s;
     }
   }
 
@@ -161,7 +165,7 @@ class ModelTest {
       ASSERT_GE(external.port.host(), settings_.first_port);
       ASSERT_LE(external.port.host(), settings_.last_port);
     }
-    if (settings_.port_parity && protocol != Protocol::icmp) {
+    if (profile_of(tunnel).port_parity && protocol != Protocol::icmp) {
       ASSERT_EQ(external.port.host() % 2, internal.port.host() % 2);
     }
     for (const ReservedPort& reserved : settings_.reserved) {
@@ -173,23 +177,25 @@ class ModelTest {
     if (last != at_place_.end() && last->second != key) {
       const Entry& other = entries_.at(last->second);
       ASSERT_FALSE(other.is_live(nat_.now_s)) << "no port overloading (RFC 4787 REQ-3)";
-      ASSERT_FALSE(other.is_resting(nat_.now_s, settings_.timeouts.port_rest_s));
+      ASSERT_FALSE(other.is_resting(nat_.now_s));
       entries_.erase(last->second);
     }
     const auto known = entries_.find(key);
     if (known != entries_.end()) {
-      if (known->second.is_resting(nat_.now_s, settings_.timeouts.port_rest_s)) {
+      if (known->second.is_resting(nat_.now_s)) {
         ASSERT_EQ(known->second.external, external) << "a resting port is its own endpoint's";
       }
       at_place_.erase({protocol, known->second.external});
     }
     check_pairing(tunnel, external.address);
-    const std::array<uint32_t, kProtocols> timeouts{
-        settings_.timeouts.udp_s, settings_.timeouts.tcp_opening_s, settings_.timeouts.icmp_s};
-    entries_[key] = {external, nat_.now_s, timeouts[static_cast<unsigned>(protocol)], {}};
+    const Timeouts& timeouts = profile_of(tunnel).timeouts;
+    const std::array<uint32_t, kProtocols> first{timeouts.udp_s, timeouts.tcp_opening_s,
+                                                 timeouts.icmp_s};
+    entries_[key] = {external, nat_.now_s, first[static_cast<unsigned>(protocol)],
+                     timeouts.port_rest_s, {}};
     at_place_[{protocol, external}] = key;
     ASSERT_LE(subscribers_[tunnel].live_mappings,
-              settings_.limits[subscribers_[tunnel].limits_profile].mappings);
+              profile_of(tunnel).limits.mappings);
   }
 
   // RFC 4787 REQ-2: all of a tunnel's live mappings are on one address.
@@ -205,7 +211,7 @@ class ModelTest {
 
   void check_refusal(unsigned tunnel, Refusal refusal) {
     const Subscriber& subscriber = subscribers_[tunnel];
-    const Limits& limits = settings_.limits[subscriber.limits_profile];
+    const Limits& limits = profile_of(tunnel).limits;
     bool has_block = subscriber.low_mappings > 0;
     for (const Subscriber::Block& block : subscriber.blocks) has_block |= block.ports != 0;
     ++refusals_[static_cast<unsigned>(refusal)];
@@ -246,7 +252,9 @@ class ModelTest {
     ASSERT_EQ(mapping->internal, std::get<2>(known->second));
     if (protocol == Protocol::tcp) return;
     nat_->on_inbound(*mapping, kRemote, 0, nat_.now_s);
-    entries_.at(known->second).last_seen_s = nat_.now_s;
+    if (settings_.profiles[mapping->profile].inbound_refresh) {
+      entries_.at(known->second).last_seen_s = nat_.now_s;
+    }
   }
 
   void detach(unsigned tunnel) {
@@ -270,7 +278,7 @@ class ModelTest {
       if (entry.is_live(nat_.now_s)) {
         ++live;
         ++live_of[std::get<0>(key)];
-      } else if (entry.is_resting(nat_.now_s, settings_.timeouts.port_rest_s)) {
+      } else if (entry.is_resting(nat_.now_s)) {
         ++resting;
       } else {
         at_place_.erase({std::get<1>(key), entry.external});
@@ -318,7 +326,7 @@ class ModelTest {
     EXPECT_GT(nat_->counts().mappings_expired, 1000u);
     EXPECT_GT(spilled_max_, 20u);
     for (unsigned t = 0; t < kTunnels; ++t) detach(t);
-    nat_.now_s += settings_.timeouts.port_rest_s + 1;
+    nat_.now_s += kRestMax_s + 1;
     check_counts();
     EXPECT_EQ(nat_->counts().mappings_live, 0u);
     EXPECT_EQ(nat_->counts().mappings_resting, 0u);

@@ -43,8 +43,8 @@ TEST(Nat, KeepsProtocolsApart) {
 
 TEST(Nat, ReturnsTheSameMappingToTheNextPacketOfTheBurst) {
   Settings settings = settings_with_pool(1);
-  settings.limits[0].new_mappings_burst = 1;
-  settings.limits[0].new_mappings_per_second = 0;
+  settings.profiles[0].limits.new_mappings_burst = 1;
+  settings.profiles[0].limits.new_mappings_per_second = 0;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);
@@ -135,7 +135,7 @@ TEST(Nat, IsNotKeptAliveByAStrangersTcpSegments) {
 TEST(Nat, RevivesARestingPortForItsOwnEndpointOnly) {
   Settings settings = settings_with_pool(1);
   settings.first_block_ports = 16;
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);
@@ -160,7 +160,7 @@ TEST(Nat, RevivesARestingPortForItsOwnEndpointOnly) {
 TEST(Nat, RestsFromTheMomentOfExpiryNotOfTheSweep) {
   Settings settings = settings_with_pool(1);
   settings.first_block_ports = 16;
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);
@@ -174,8 +174,9 @@ TEST(Nat, RestsFromTheMomentOfExpiryNotOfTheSweep) {
 
 TEST(Nat, TakesNewMappingsFromATokenBucket) {
   Settings settings = settings_with_pool(1);
-  settings.limits = {{.mappings = 1000, .new_mappings_per_second = 0, .new_mappings_burst = 1},
-                     {.mappings = 1000, .new_mappings_per_second = 3, .new_mappings_burst = 5}};
+  settings.profiles = {
+      {.limits = {.mappings = 1000, .new_mappings_per_second = 0, .new_mappings_burst = 1}},
+      {.limits = {.mappings = 1000, .new_mappings_per_second = 3, .new_mappings_burst = 5}}};
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 1, nat.now_s);
@@ -197,7 +198,7 @@ TEST(Nat, TakesNewMappingsFromATokenBucket) {
 
 TEST(Nat, LimitsLiveMappingsAndKeepsThoseThereAre) {
   Settings settings = settings_with_pool(1);
-  settings.limits[0].mappings = 10;
+  settings.profiles[0].limits.mappings = 10;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);

@@ -8,7 +8,7 @@ namespace {
 
 Settings settings_with_parity() {
   Settings settings = settings_with_pool(1);
-  settings.port_parity = true;
+  settings.profiles[0].port_parity = true;
   return settings;
 }
 
@@ -18,7 +18,10 @@ TEST(Parity, IsKeptInEveryBlockAndNotInIcmp) {
   nat->attach(subscriber, 7, 0, nat.now_s);
   unsigned icmp_differs = 0;
   uint32_t n = 0;
-  while (nat.refusal_of(subscriber, Protocol::udp, internal_endpoint(n)) == Refusal::none) {
+  const auto has_room = [&](Protocol protocol) {
+    return nat.refusal_of(subscriber, protocol, internal_endpoint(n)) == Refusal::none;
+  };
+  while (has_room(Protocol::udp) && has_room(Protocol::tcp) && has_room(Protocol::icmp)) {
     for (const Protocol protocol : {Protocol::udp, Protocol::tcp}) {
       Mapping* const mapping = nat.create(subscriber, protocol, internal_endpoint(n));
       ASSERT_EQ(mapping->external.port.host() % 2, mapping->internal.port.host() % 2);
@@ -36,7 +39,7 @@ TEST(Parity, IsKeptInEveryBlockAndNotInIcmp) {
 TEST(Parity, HalfTheBlockServesOddPortsAndHalfEvenOnes) {
   Settings settings = settings_with_parity();
   settings.first_block_ports = 16;
-  settings.limits[0].blocks = 1;
+  settings.profiles[0].limits.blocks = 1;
   TestNat nat(settings);
   Subscriber subscriber;
   nat->attach(subscriber, 7, 0, nat.now_s);
