@@ -17,6 +17,9 @@ import xml.etree.ElementTree
 import conformance
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+import instructions  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 PROGRAM_TIMEOUT_S = 600
 E2E_TIMEOUT_S = 900
@@ -182,13 +185,28 @@ def netfilter_outcomes(suite):
             for name, test in done[1].items()}
 
 
+def run_instructions(suite, _):
+    """Each figure of the packet path is a test: it may not rise."""
+    try:
+        instructions.build()
+        counts = instructions.measure()
+    except (RuntimeError, subprocess.SubprocessError) as error:
+        suite.fail(str(error))
+        return
+    risen = instructions.compare(counts, json.loads(instructions.BASELINE.read_text()))
+    for sentence in risen:
+        suite.fail(sentence)
+    suite.passed = len(counts) - len(risen)
+
+
 SUITES = {
     "unit": lambda suite, _: run_gtest_programs(suite, "tests/unit"),
     "eal": lambda suite, _: run_eal(suite),
     "e2e": lambda suite, arguments: run_pytest(suite, "tests/e2e", arguments),
     "conformance": run_conformance,
+    "instructions": run_instructions,
 }
-DEFAULT_SUITES = ("unit", "eal", "conformance", "e2e")
+DEFAULT_SUITES = ("unit", "eal", "conformance", "instructions", "e2e")
 
 
 def main(words):

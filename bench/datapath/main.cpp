@@ -33,6 +33,9 @@ const std::map<std::string, Filtering> kFilterings = {
     {"address-dependent", Filtering::address_dependent},
     {"address-and-port-dependent", Filtering::address_and_port_dependent}};
 
+const std::map<std::string, Direction> kDirections = {{"outbound", Direction::outbound},
+                                                      {"inbound", Direction::inbound}};
+
 template <typename Value>
 std::string name_in(const std::map<std::string, Value>& names, Value value) {
   for (const auto& [name, named] : names) {
@@ -60,7 +63,9 @@ struct Options {
   std::vector<std::string> filterings;
   std::vector<std::string> sizes;
   unsigned rounds = 25;
+  std::vector<std::string> directions;
   bool software_checksums = false;
+  bool stages = false;
   bool mapping_rate = false;
 };
 
@@ -72,7 +77,8 @@ std::vector<uint16_t> sizes_of(const std::string& name) {
 std::optional<double> goal_of(const World& world, Direction direction, const std::string& size) {
   const WorldOptions& options = world.options();
   if (options.protection != Protection::plain || size != "64" || !options.checksum_by_port ||
-      options.filtering != Filtering::endpoint_independent || options.flows_per_tunnel != 16) {
+      options.filtering != Filtering::endpoint_independent || options.flows_per_tunnel != 16 ||
+      !options.express) {
     return std::nullopt;
   }
   for (const Goal& goal : kGoals) {
@@ -118,6 +124,7 @@ class Measurement {
         {"tunnels", world_.tunnels()},
         {"filtering", name_in(kFilterings, world_.options().filtering)},
         {"checksums", world_.options().checksum_by_port ? "device" : "software"},
+        {"way", world_.options().express ? "express" : "stages"},
         {"cycles_min", summary.min},
         {"cycles_median", summary.median},
         {"cycles_max", summary.max},
@@ -192,6 +199,7 @@ class Measurement {
                           passes["depart"].get<double>());
     }
     if (row["checksums"] == "software") line += "  checksums in software";
+    if (row["way"] == "stages") line += "  through the stages";
     fmt::print("{}\n", line);
     std::fflush(stdout);
   }
@@ -225,14 +233,16 @@ nlohmann::json run(const Options& options) {
                      .flows_per_tunnel = options.flows_per_tunnel,
                      .protection = kProtections.at(protection),
                      .filtering = kFilterings.at(filtering),
-                     .checksum_by_port = !options.software_checksums});
+                     .checksum_by_port = !options.software_checksums,
+                     .express = !options.stages});
         const uint64_t making = world.make_mappings();
         if (options.mapping_rate) rows.push_back(mapping_row(world, "created", making));
         {
           Measurement measurement(world, options.rounds);
           for (const std::string& size : options.sizes) {
-            rows.push_back(measurement.measure(Direction::outbound, size));
-            rows.push_back(measurement.measure(Direction::inbound, size));
+            for (const std::string& direction : options.directions) {
+              rows.push_back(measurement.measure(kDirections.at(direction), size));
+            }
           }
         }
         if (options.mapping_rate) {
@@ -253,7 +263,8 @@ int main(int argc, char** argv) {
   Options options{.flows = {1'000},
                   .protections = {"plain"},
                   .filterings = {"endpoint-independent"},
-                  .sizes = {"64"}};
+                  .sizes = {"64"},
+                  .directions = {"outbound", "inbound"}};
   std::string json;
   bool huge = false;
   app.add_option("--flows", options.flows, "How many flows, several cases");
@@ -262,6 +273,8 @@ int main(int argc, char** argv) {
   app.add_option("--filtering", options.filterings)->check(CLI::IsMember(kFilterings));
   app.add_option("--inner-bytes", options.sizes, "Sizes of the inner packet, or imix");
   app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 1000));
+  app.add_option("--direction", options.directions)->check(CLI::IsMember(kDirections));
+  app.add_flag("--stages", options.stages, "No express way: every packet through the stages");
   app.add_flag("--software-checksums", options.software_checksums,
                "No device writes outer checksums or vouches for received ones");
   app.add_flag("--mapping-rate", options.mapping_rate, "What making and expiring mappings costs");

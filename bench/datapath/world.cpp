@@ -128,6 +128,7 @@ World::World(const WorldOptions& options)
   settings_.ports[kPublicPort].is_public = true;
   settings_.public_port = kPublicPort;
   settings_.tunnel_endpoint = kTunnelEndpoint;
+  settings_.express = options.express;
   settings_.inner_networks = {*Ipv4Prefix::parse("10.0.0.0/8")};
 
   // One block a tunnel, and a little room to choose in.

@@ -28,6 +28,7 @@ struct WorldOptions {
   Protection protection = Protection::plain;
   nat::Filtering filtering = nat::Filtering::endpoint_independent;
   bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
+  bool express = true;           // false: every packet through the stages
 };
 
 // One packet's flow, and where it stands.
