@@ -156,6 +156,7 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     ask_for_headers(begin + kExpressGroup);
     ask_for_buffers(begin + 2 * kExpressGroup);
     seek(group);
+    if (filter_ != nullptr) ask_for_sessions(group);
     clock.ends(1);
     for (ExpressPacket& packet : group) depart(port, packet, tally);
     clock.ends(2);
@@ -382,6 +383,14 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
     if (found == nullptr) continue;
     packet.mapping = found;
     rte_prefetch0(found);
+  }
+}
+
+void Pipeline::ask_for_sessions(std::span<const ExpressPacket> group) {
+  for (const ExpressPacket& packet : group) {
+    const bool has_mapping =
+        packet.way == ExpressPacket::outbound || packet.way == ExpressPacket::inbound;
+    if (has_mapping) filter_->prefetch(*packet.mapping);
   }
 }
 

@@ -158,6 +158,7 @@ class Pipeline {
   ADIT_INLINED void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
   ADIT_INLINED void open(ExpressPacket& packet);
   ADIT_INLINED void seek(std::span<ExpressPacket> group);
+  void ask_for_sessions(std::span<const ExpressPacket> group);
   struct Tally {  // of a burst
     uint64_t outbound_packets = 0;
     uint64_t outbound_bytes = 0;

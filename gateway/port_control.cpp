@@ -125,7 +125,7 @@ pcp::Answer Pipeline::control_port(Packet& packet, const pcp::Request& request) 
       std::clamp(request.lifetime_s, settings.lifetime_min_s, settings.lifetime_max_s);
   wish.nonce = request.nonce;
   nat::HoldRefusal refusal;
-  const nat::Mapping* mapping = nat_.hold(subscriber, wish, now_s_, refusal);
+  nat::Mapping* mapping = nat_.hold(subscriber, wish, now_s_, refusal);
   refresh_line(*packet.tunnel);  // it may have a new block
   if (mapping == nullptr) {
     if (refusal.reason == nat::HoldRefusal::at_limit) {

@@ -16,6 +16,12 @@ constexpr uint64_t packed(const Endpoint& endpoint) {
   return uint64_t{endpoint.address.value.raw()} << 16 | endpoint.port.raw();
 }
 
+// Back, whatever stands above the six bytes.
+constexpr Endpoint unpacked(uint64_t packed) {
+  return {Ipv4Address{Be32::from_raw(static_cast<uint32_t>(packed >> 16))},
+          Be16::from_raw(static_cast<uint16_t>(packed))};
+}
+
 // Multiply and xor-shift, the key entering twice: about ten cycles. The multipliers are the
 // fractional bits of the golden ratio and of the square root of three, made odd.
 constexpr uint64_t hash_packed(uint64_t key, Protocol protocol, uint64_t packed_internal) {

@@ -1,6 +1,8 @@
 // Mappings that a host has asked for by the Port Control Protocol: ordinary ones, which live until
 // a time at least, used or not.
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "lib/nat/nat.h"
 
@@ -9,6 +11,14 @@ namespace adit::nat {
 // Wrap-safe: holds are much shorter than half of the clock's round.
 bool Nat::is_held(const Mapping& mapping, uint32_t now_s) {
   return mapping.held_until_s != 0 && static_cast<int32_t>(mapping.held_until_s - now_s) >= 0;
+}
+
+uint64_t Nat::folded(const std::array<uint8_t, 12>& nonce) {
+  uint64_t first = 0;
+  uint32_t rest = 0;
+  std::memcpy(&first, nonce.data(), sizeof first);
+  std::memcpy(&rest, nonce.data() + sizeof first, sizeof rest);
+  return first ^ std::rotl(uint64_t{rest}, 29);
 }
 
 // The free entry of `wanted`'s port, if a lookup of `internal` would find it there: a mapping's
@@ -41,7 +51,7 @@ Mapping* Nat::hold(Subscriber& subscriber, const Hold& wish, uint32_t now_s,
                    HoldRefusal& refusal) {
   refusal = {};
   Mapping* mapping = find_outbound(subscriber, wish.protocol, wish.internal, now_s);
-  if (mapping != nullptr && is_held(*mapping, now_s) && mapping->nonce != wish.nonce) {
+  if (mapping != nullptr && is_held(*mapping, now_s) && mapping->nonce != folded(wish.nonce)) {
     refusal.reason = HoldRefusal::not_its_own;
     return nullptr;
   }
@@ -75,7 +85,7 @@ Mapping* Nat::hold(Subscriber& subscriber, const Hold& wish, uint32_t now_s,
                            static_cast<int32_t>(until_s - mapping->held_until_s) > 0;
   if (may_shorten) mapping->held_until_s = until_s;
   if (wish.is_open) mapping->is_open = true;
-  mapping->nonce = wish.nonce;
+  mapping->nonce = folded(wish.nonce);
   return mapping;
 }
 
@@ -83,7 +93,7 @@ bool Nat::let_go(const Subscriber& subscriber, Protocol protocol, const Endpoint
                  const std::array<uint8_t, 12>& nonce, uint32_t now_s) {
   Mapping* const mapping = find_outbound(subscriber, protocol, internal, now_s);
   if (mapping == nullptr || !is_held(*mapping, now_s)) return true;
-  if (mapping->nonce != nonce) return false;
+  if (mapping->nonce != folded(nonce)) return false;
   rest(*mapping, now_s);
   return true;
 }

@@ -4,7 +4,6 @@
 // memory access and no hash.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 
@@ -70,7 +69,8 @@ struct alignas(64) Mapping {
   uint16_t pool_index = 0;   // of external.address
   // Asked for by its host, with this nonce: does not end before that time. 0: not asked for.
   uint32_t held_until_s = 0;
-  std::array<uint8_t, 12> nonce{};
+  uint32_t session = 0;  // whoever filters: where it keeps what it last asked of this mapping
+  uint64_t nonce = 0;    // folded, Nat::folded()
 
   bool is_live() const { return state == MappingState::live; }
 };

@@ -208,6 +208,8 @@ class Nat {
   bool let_go(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
               const std::array<uint8_t, 12>& nonce, uint32_t now_s);
   static bool is_held(const Mapping& mapping, uint32_t now_s);
+  // All 96 bits count, in 64: as hard to guess as what an attacker could send in a life.
+  static uint64_t folded(const std::array<uint8_t, 12>& nonce);
 
   // Inbound: the live mapping at an external endpoint, or nullptr.
   void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
