@@ -1,6 +1,6 @@
 // The express way: what the stages do, for packets that are ordinary in every respect. Whole, no
 // options, UDP or TCP, of a tunnel whose session is current and which is where it was, with a
-// mapping that is in use: nearly every packet there is. The tests that it has to pass are folded
+// mapping that is in use, or that takes no more than a free port: nearly every packet. The tests that it has to pass are folded
 // into few branches, and a burst is gone over in four passes, so that each line of memory has
 // been asked for a pass before it is needed:
 //
@@ -373,6 +373,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
     const TunnelLine& line = *packet.line;
     const uint64_t hash = nat_.hash_of(line.hash_key, packet.protocol, packet.internal);
     nat_.prefetch_first_window(line.block_first, 1u << line.block_bits, hash);
+    rte_prefetch0(&tunnels_.at(packet.slot).subscriber);
     strays[count++] = {&packet, hash};
   }
   for (size_t i = 0; i < count; ++i) {
@@ -400,12 +401,13 @@ bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   const Endpoint to{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
                     Be16::from_raw(load<uint16_t>(ip + kDestinationPort))};
   Mapping* mapping = packet.mapping;
-  // Not at home, not used this second, or not the one at all: the translator knows.
+  // Not at home, not used this second, or not made yet: the translator knows.
   if (nat::packed(mapping->internal) != packet.internal || mapping->tunnel_slot != packet.slot ||
       !mapping->is_live() || mapping->last_seen_s != now_s_) [[unlikely]] {
     const Endpoint internal{line.inner_address, Be16::from_raw(load<uint16_t>(ip + kSourcePort))};
-    mapping = nat_.find_outbound(tunnels_.at(packet.slot).subscriber, packet.protocol, internal,
-                                 now_s_);
+    Tunnel& tunnel = tunnels_.at(packet.slot);
+    if (tunnel.forward_count != 0) return false;  // it may have one by configuration
+    mapping = nat_.find_or_make_at_home(tunnel.subscriber, packet.protocol, internal, now_s_);
     if (mapping == nullptr) return false;
   }
   if (filter_ != nullptr && filter_->open(*mapping, to, now_s_) != Filter::Refusal::none) {

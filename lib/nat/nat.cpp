@@ -114,6 +114,23 @@ Mapping* Nat::find_outbound(const Subscriber& subscriber, Protocol protocol,
   return mapping;
 }
 
+Mapping* Nat::find_or_make_at_home(Subscriber& subscriber, Protocol protocol,
+                                   const Endpoint& internal, uint32_t now_s) {
+  if (Mapping* const known = locate(subscriber, protocol, internal)) {
+    return known->is_live() && !expire_if_idle(*known, now_s) ? known : nullptr;
+  }
+  const Subscriber::Block& block = subscriber.blocks[0];
+  if (block.ports == 0 || wants_low_port(protocol, internal.port)) return nullptr;
+  if (subscriber.live_mappings >= profile_of(subscriber).limits.mappings) return nullptr;
+  const Reach reach(hash_of(subscriber, protocol, internal), 0, block.ports);
+  Mapping* const mapping =
+      free_in_window(block.first_unit() + reach.home_window(), protocol, reach,
+                     keeps_parity(subscriber.hash_key, protocol));
+  if (mapping == nullptr || !take_token(subscriber, now_s)) return nullptr;
+  occupy(*mapping, subscriber, block, reach, protocol, internal, now_s);
+  return mapping;
+}
+
 Mapping* Nat::locate(const Subscriber& subscriber, Protocol protocol,
                      const Endpoint& internal) const {
   if (wants_low_port(protocol, internal.port)) [[unlikely]] {
@@ -267,22 +284,27 @@ bool Nat::take_token(Subscriber& subscriber, uint32_t now_s) const {
   return true;
 }
 
+// The port at home's place in the window if it is free, else the next one that is. Counted from
+// home, whose parity is the wanted one: every port, or every other.
+Mapping* Nat::free_in_window(uint32_t unit, Protocol protocol, const Reach& reach,
+                             bool keeps_parity) {
+  const auto& tags = table_.window(unit).tags[index_of(protocol)];
+  const auto free = static_cast<uint16_t>(matching_tags(tags, kFreeTag));
+  const int start = static_cast<int>(reach.home % kWindowPorts);
+  const unsigned from_start = std::rotr(free, start) & (keeps_parity ? 0x5555u : 0xffffu);
+  if (from_start == 0) return nullptr;
+  return table_.unit_mappings(unit, protocol) +
+         (std::countr_zero(from_start) + start) % int{kWindowPorts};
+}
+
 Mapping* Nat::find_free(const Subscriber& subscriber, const Subscriber::Block& block,
                         Protocol protocol, const Reach& reach, uint32_t now_s) {
-  // Counted from home, whose parity is the wanted one: every port, or every other.
-  const unsigned stride = keeps_parity(subscriber.hash_key, protocol) ? 2 : 1;
-  const unsigned wanted = stride == 2 ? 0x5555 : 0xffff;
+  const bool parity = keeps_parity(subscriber.hash_key, protocol);
+  const unsigned stride = parity ? 2 : 1;
   for (unsigned step = 0; step < reach.windows(); ++step) {
     const uint32_t unit = block.first_unit() + reach.window(step);
+    if (Mapping* const mapping = free_in_window(unit, protocol, reach, parity)) return mapping;
     Mapping* const mappings = table_.unit_mappings(unit, protocol);
-    const auto& tags = table_.window(unit).tags[index_of(protocol)];
-    // The port at home's place in the window if it is free, else the next one that is.
-    const auto free = static_cast<uint16_t>(matching_tags(tags, kFreeTag));
-    const int start = static_cast<int>(reach.home % kWindowPorts);
-    const unsigned from_start = std::rotr(free, start) & wanted;
-    if (from_start != 0) {
-      return &mappings[(std::countr_zero(from_start) + start) % int{kWindowPorts}];
-    }
     // None is, as far as the line knows: time may have freed one.
     for (unsigned i = 0; i < kWindowPorts; i += stride) {
       Mapping& mapping = mappings[(reach.home + i) % kWindowPorts];

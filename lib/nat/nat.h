@@ -194,6 +194,10 @@ class Nat {
                          const Endpoint& internal) const;
   Mapping* find_outbound(const Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
                          uint32_t now_s);
+  // The same, and makes the mapping where that takes no more than a free port in the home window of
+  // the first block. nullptr: create_outbound() knows, and nothing has been touched.
+  Mapping* find_or_make_at_home(Subscriber& subscriber, Protocol protocol,
+                                const Endpoint& internal, uint32_t now_s);
   // Outbound slow path, after find_outbound() returned nullptr: revives the endpoint's own resting
   // port or makes a mapping. nullptr with the reason if it may not. When an earlier packet of the
   // same burst has made the mapping already, returns that one at no cost. Gives it the port of
@@ -239,6 +243,7 @@ class Nat {
   // ... the line of tags of that home's window...
   void prefetch_first_window(uint32_t block_first, unsigned block_ports, uint64_t hash) const {
     __builtin_prefetch(&table_.window(home_unit(block_first, block_ports, hash)));
+    __builtin_prefetch(&table_.block(block_first / kWindowPorts));  // if it has to be made
   }
   // ... what it says: where else in the window the endpoint may stand, nullptr if nowhere...
   Mapping* beside_first_home(uint32_t block_first, unsigned block_ports, Protocol protocol,
@@ -321,6 +326,7 @@ class Nat {
   bool is_idle(const Mapping& mapping, uint32_t now_s) const;
   uint32_t timeout_s(const Mapping& mapping) const;
   bool take_token(Subscriber& subscriber, uint32_t now_s) const;
+  Mapping* free_in_window(uint32_t unit, Protocol protocol, const Reach& reach, bool keeps_parity);
   Mapping* find_free(const Subscriber& subscriber, const Subscriber::Block& block,
                      Protocol protocol, const Reach& reach, uint32_t now_s);
   Mapping* find_wanted(const Subscriber& subscriber, Protocol protocol, uint64_t hash,
@@ -330,6 +336,7 @@ class Nat {
   static bool is_bound(const Subscriber& subscriber);
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   void enlist_block(uint32_t unit, uint16_t ports);
+  void prefetch_mappings(uint32_t unit) const;
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void leave_blocks(Subscriber& subscriber, uint32_t now_s);
   void return_block(uint32_t unit);

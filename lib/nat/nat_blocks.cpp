@@ -151,6 +151,11 @@ uint64_t Nat::granted_entries() const {
   return granted_ports_ * kProtocols;
 }
 
+// While one window is looked at, the next one's mappings are on their way.
+void Nat::prefetch_mappings(uint32_t unit) const {
+  table_.visit(unit, 1, [](const Mapping& mapping) { __builtin_prefetch(&mapping, 1); });
+}
+
 unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
   constexpr unsigned kWindowEntries = kWindowPorts * kProtocols;
   const uint64_t expired_before = counts_.mappings_expired;
@@ -160,8 +165,14 @@ unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
     if (hand_block_ >= granted_blocks_) hand_block_ = 0;
     const uint32_t unit = table_.granted(hand_block_);
     const BlockRecord& block = table_.block(unit);
+    const unsigned windows_of_block = block.ports / kWindowPorts;
+    if (hand_window_ + 1 < windows_of_block) {
+      prefetch_mappings(unit + hand_window_ + 1);
+    } else if (hand_block_ + 1 < granted_blocks_) {
+      prefetch_mappings(table_.granted(hand_block_ + 1));
+    }
     table_.visit(unit + hand_window_, 1, [&](Mapping& mapping) { settle(mapping, now_s); });
-    if (++hand_window_ < block.ports / kWindowPorts) continue;
+    if (++hand_window_ < windows_of_block) continue;
     hand_window_ = 0;
     // Blocks return here only, so that the one which fills the gap in the list comes next.
     if (block.used == 0) {

@@ -68,6 +68,7 @@ class Table {
     return unit / kUnitsPerAddress * kUnitsPerAddress + windows_[unit].block;
   }
   BlockRecord& block(uint32_t unit) { return blocks_[unit]; }
+  const BlockRecord& block(uint32_t unit) const { return blocks_[unit]; }
   uint32_t& granted(uint32_t index) { return granted_[index]; }
   AddressUnits& units(uint32_t pool_index) { return units_[pool_index]; }
   uint32_t total_units() const { return static_cast<uint32_t>(windows_.size()); }
