@@ -20,16 +20,19 @@ class WorkerClock {
  public:
   WorkerClock() : period_cycles_(rte_get_tsc_hz() / 10'000) {}
   uint64_t now_ns() {
-    const uint64_t cycles = rte_rdtsc();
-    if (cycles - read_at_cycles_ >= period_cycles_) {
-      read_at_cycles_ = cycles;
+    cycles_ = rte_rdtsc();
+    if (cycles_ - read_at_cycles_ >= period_cycles_) {
+      read_at_cycles_ = cycles_;
       now_ns_ = boottime_ns();
     }
     return now_ns_;
   }
+  // The time stamp counter when now_ns() was last called.
+  uint64_t cycles() const { return cycles_; }
 
  private:
   uint64_t period_cycles_;
+  uint64_t cycles_ = 0;
   uint64_t read_at_cycles_ = 0;
   uint64_t now_ns_ = 0;
 };

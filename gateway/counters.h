@@ -66,7 +66,7 @@ const char* fate_name(Fate fate);
   X(packets_fragmented) X(hairpinned)                                                        \
   X(block_events) X(limit_events) X(events_lost)                                             \
   X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
-  X(loops) X(busy_loops) X(sleeps)
+  X(loops) X(busy_loops) X(busy_cycles) X(sleeps)
 
 // One worker's counters. Writer: that worker. Readers: the control thread, which may see a value
 // a moment old; aligned 64-bit stores are never torn.

@@ -42,7 +42,10 @@ void Worker::run() {
     busy |= receive(now_ns);
     sweep_when_due(now_ns);
     ++counters_.loops;
-    counters_.busy_loops += busy;
+    if (busy) {
+      ++counters_.busy_loops;
+      counters_.busy_cycles += rte_rdtsc() - clock_.cycles();
+    }
     rest(busy);
   }
   while (take_messages(clock_.now_ns())) {

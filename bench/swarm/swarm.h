@@ -1,0 +1,158 @@
+// A swarm of clients and the servers they talk to, on two virtual ports (or one), with a gateway in
+// between: real handshakes, real leases, then packets at a given rate, each of which knows when it
+// was sent and what it must look like when it comes back.
+//
+// One thread polls, sends, keeps the clients' timers and judges every packet that arrives. Frames
+// are made beforehand (frames.h), so that sending one is a copy and a stamp.
+//
+// With `yardstick` there is no gateway but something that hands frames on unchanged, such as
+// dpdk-testpmd: the same frames are sent, and must come out as they are.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "bench/swarm/client.h"
+#include "bench/swarm/frames.h"
+#include "bench/swarm/payload.h"
+#include "bench/swarm/trial.h"
+#include "gateway/clock.h"
+#include "gateway/port.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+namespace adit::bench {
+
+struct SwarmOptions {
+  uint32_t clients = 63;
+  uint32_t flows_per_client = 16;
+  tunnel::Protection protection = tunnel::Protection::plain;
+  uint64_t seed = 1;
+  tunnel::PublicKey gateway_key;
+  Endpoint tunnel;             // the gateway's, at the uplink
+  Ipv4Address public_address;  // of the gateway's public port
+  Ipv4Address uplink_router;   // what the swarm is to the gateway: its next hops
+  Ipv4Address public_router;
+  bool yardstick = false;
+  uint32_t spoil = 0;  // one bit of every so many packets received in a trial is turned; 0: none
+};
+
+class Swarm {
+ public:
+  // `servers` may be the same port. `log` gets a line now and then.
+  Swarm(const SwarmOptions& options, const gateway::Port& clients, const gateway::Port& servers,
+        rte_mempool* pool, std::function<void(const std::string&)> log);
+
+  // Until every client has its tunnel and address, and every flow its mapping. Throws
+  // std::runtime_error that says what was missing after so long.
+  void bring_up(double timeout_s);
+  TrialResult run(const TrialOptions& options);
+  // One round of what must go on between trials; sleeps a little.
+  void rest();
+
+  uint32_t flows() const { return static_cast<uint32_t>(flows_.size()); }
+  uint64_t wrong_ever() const { return wrong_ever_; }
+  uint64_t deaths() const;
+
+ private:
+  static constexpr unsigned kBurst = 64;
+  static constexpr unsigned kClientsSide = 0;
+  static constexpr unsigned kServersSide = 1;
+  struct Side {
+    uint16_t port = 0;
+    Ipv4Address router;   // ours
+    Ipv4Address gateway;  // the other end's
+    Link link;            // as we send; the gateway's address is asked for by ARP
+    bool is_resolved = false;
+    Link reversed() const { return {link.to, link.from}; }
+  };
+  // A frame that may be a data packet of ours, while a burst is looked at.
+  struct Arrival {
+    uint8_t* frame;
+    uint16_t bytes;
+    uint8_t direction;
+    bool is_data;
+    uint32_t flow;
+  };
+
+  // swarm.cpp
+  void make_flows();
+  void rebuild(Flow& flow);
+  void rebuild_all();
+  void on_client_changed(const Client& client);
+  void send_datagram(const Client& client, std::span<const uint8_t> datagram);
+  void send_control_frame(unsigned side, const uint8_t* frame, unsigned bytes);
+  void ask_for_gateway(unsigned side);
+  void wait_until(double timeout_s, const char* what, const std::function<bool()>& is_done);
+  void open_mappings(double timeout_s);
+  bool poll();  // whether anything came
+  void tick(uint64_t now_ns);
+  Endpoint outer_endpoint(uint32_t client) const;
+
+  // transmit.cpp
+  void send(Direction direction, std::span<const uint32_t> flows);
+  unsigned write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t* frame);
+  void set_sizes(const std::vector<uint16_t>& inner_bytes);
+  void report_progress(double seconds) const;
+
+  // receive.cpp
+  unsigned receive(unsigned side);
+  Arrival look_at(unsigned side, rte_mbuf* mbuf) const;
+  void take(const Arrival& arrival, unsigned side, uint64_t tsc);
+  bool is_expected(const Arrival& arrival) const;
+  void account(Direction direction, const Stamp& stamp, uint64_t tsc);
+  bool take_other(const Arrival& arrival, unsigned side, uint64_t tsc);
+  bool take_arp(unsigned side, const uint8_t* frame, unsigned bytes);
+  bool take_from_tunnel(const Arrival& arrival, uint64_t tsc);
+  bool is_from_gateway(const uint8_t* frame, unsigned bytes, uint32_t client) const;
+  bool take_sealed(uint32_t client, std::span<uint8_t> datagram, uint64_t tsc);
+  bool take_in_other_session(const Arrival& arrival, uint64_t tsc);
+  bool learn_mapping(const Arrival& arrival, uint64_t tsc);
+  void spoil(std::span<rte_mbuf* const> packets);
+  void remember_wrong(const Arrival& arrival, unsigned side);
+
+  const SwarmOptions options_;
+  const std::function<void(const std::string&)> log_;
+  rte_mempool* const pool_;
+  std::array<Side, 2> sides_;
+  const bool one_port_;
+  gateway::WorkerClock clock_;
+  gateway::Crypto crypto_;
+  ClientWorld client_world_;
+  std::deque<Client> clients_;
+  std::vector<bool> is_up_;
+  uint32_t clients_started_ = 0;
+  uint32_t clients_up_ = 0;
+  uint32_t hand_ = 0;  // the client whose timers are looked at next
+  uint64_t ticked_ns_ = 0;
+  uint64_t asked_ns_ = 0;
+
+  std::vector<Flow> flows_;
+  std::vector<uint16_t> sizes_ = {64};  // of the flows' inner packets, in turn
+  std::array<std::vector<Frame>, kDirections> send_frames_;
+  std::array<std::vector<Frame>, kDirections> expected_frames_;
+  std::array<std::vector<uint32_t>, kDirections> next_sequence_;
+  std::array<std::vector<uint32_t>, kDirections> seen_sequence_;
+  std::array<unsigned, kDirections> arriving_header_bytes_{};
+  std::unordered_map<uint64_t, uint32_t> mapped_;  // flow by external endpoint
+  std::vector<uint32_t> order_;                    // in which flows take turns
+  std::array<uint32_t, kDirections> turn_{};
+
+  // Of the trial under way.
+  TrialResult trial_;
+  uint64_t trial_began_tsc_ = ~uint64_t{0};
+  uint64_t wrong_ever_ = 0;
+  uint64_t until_spoilt_ = 0;
+  std::minstd_rand spoil_random_;
+};
+
+}  // namespace adit::bench

@@ -1,0 +1,51 @@
+// What a trial is asked for, and what it finds.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/swarm/frames.h"
+#include "bench/swarm/latency.h"
+
+namespace adit::bench {
+
+struct TrialOptions {
+  std::array<bool, kDirections> directions = {true, true};
+  double rate_pps = 1e6;  // of all directions together; 0: as fast as it goes
+  double seconds = 1;
+  std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
+
+  // {"direction": "both", "rate_mpps": 1.5, "seconds": 1, "inner_bytes": [64]}; throws
+  // std::runtime_error.
+  static TrialOptions from_json(const nlohmann::json& words);
+};
+
+struct TrialResult {
+  struct Counts {
+    uint64_t sent = 0;
+    uint64_t refused = 0;  // by a port that was full: to the one in the middle, a loss
+    uint64_t skipped = 0;  // due, but we were too slow
+    uint64_t received = 0;
+    uint64_t reordered = 0;  // or doubled
+  };
+  std::array<Counts, kDirections> counts;
+  uint64_t wrong = 0;
+  uint64_t spoilt = 0;  // on purpose
+  uint64_t late = 0;    // sent in an earlier trial
+  std::string first_wrong;
+  double seconds = 0;
+  double idle_share = 0;  // of our own rounds' time: nothing came and nothing was due
+  Latency latency;
+
+  uint64_t total(uint64_t Counts::*what) const { return counts[0].*what + counts[1].*what; }
+  // Not received, of what was sent or refused.
+  uint64_t lost() const {
+    return total(&Counts::sent) + total(&Counts::refused) - total(&Counts::received);
+  }
+  nlohmann::json to_json() const;
+};
+
+}  // namespace adit::bench
