@@ -151,6 +151,7 @@ void read_tunnel(Section& section, const PortConfig* uplink, TunnelConfig& tunne
   section.read("dead_after", tunnel.dead_after_ns, config::duration_ns(2 * kSecond_ns, kDay_ns));
   section.read_set("protections", tunnel.protections, config::protection());
   section.read("max_tunnels", tunnel.max_tunnels, config::integer<uint32_t>(1, 1 << 20));
+  section.read("expanded_keys", tunnel.expanded_keys, config::integer<uint32_t>(1, 1 << 20));
   section.read("tunnel_to_tunnel", tunnel.tunnel_to_tunnel, config::boolean());
   section.reject_unknown_keys();
 }

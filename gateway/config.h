@@ -85,6 +85,8 @@ struct TunnelConfig {
   // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
   std::vector<Protection> protections = {Protection::kAes256Gcm, Protection::kChaCha20Poly1305};
   uint32_t max_tunnels = 4096;    // open at once
+  // Tunnels whose AES keys are kept expanded, if there may be so many; a power of two is used.
+  uint32_t expanded_keys = 65'536;
   bool tunnel_to_tunnel = false;  // may clients reach each other's inner addresses? By pool
 };
 
@@ -252,6 +254,8 @@ struct Config {
   // Must an inner address say by itself whose it is? The translator asks the tunnel as well.
   bool inner_addresses_are_unique() const { return joins_tunnels() || !nat.exempt.empty(); }
   bool joins_tunnels() const;  // is tunnel_to_tunnel on for any pool?
+  // Of how many tunnels AES keys are kept expanded, in kExpandedKeysBytes each.
+  uint32_t expanded_keys() const;
   Endpoint tunnel_endpoint() const {
     return {uplink_port().address.address, Be16::from_host(tunnel.udp_port)};
   }
@@ -275,6 +279,8 @@ struct PortsAnswer {
 };
 PortsAnswer ports_of(const Config& config, const std::string& subscriber);
 PortsAnswer who_has(const Config& config, const std::string& external_endpoint);
+
+inline constexpr uint32_t kExpandedKeysBytes = 2048;  // AES-256-GCM, both directions
 
 // Resolves `hugepages: auto`: true when the machine has a free hugepage right now.
 bool use_hugepages(const EalConfig& eal);

@@ -1,6 +1,7 @@
 // What the configuration's values say about themselves: the summary of `--check`, and the small
 // questions that the rest of the gateway asks.
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -48,6 +49,13 @@ std::string tunnel_line(const Config& config) {
          ", dead after " + config::duration_text(tunnel.dead_after_ns) + ", at most " +
          std::to_string(tunnel.max_tunnels) + " tunnels, protections " +
          names_of(tunnel.protections) + "\n";
+}
+
+std::string key_line(const Config& config) {
+  const uint32_t kept = config.expanded_keys();
+  if (kept == 0) return "";
+  return "tunnel: AES keys of " + std::to_string(kept) + " tunnels kept expanded, in " +
+         std::to_string(uint64_t{kept} * kExpandedKeysBytes >> 10) + " KiB of memory\n";
 }
 
 std::string pool_line(const PoolConfig& pool) {
@@ -201,8 +209,18 @@ std::string describe_check(const Config& config) {
   std::string out;
   for (size_t i = 0; i < config.ports.size(); ++i) out += port_line(config, i);
   out += tunnel_line(config);
+  out += key_line(config);
   for (const PoolConfig& pool : config.pools) out += pool_line(pool);
   return out + nat_lines(config) + static_lines(config) + subscriber_line(config.subscribers);
+}
+
+uint32_t Config::expanded_keys() const {
+  const auto may_use_aes = [](const SubscriberConfig& subscriber) {
+    return std::ranges::count(subscriber.protections, Protection::kAes256Gcm) != 0;
+  };
+  if (std::ranges::none_of(subscribers, may_use_aes)) return 0;
+  // Slots of the tunnel table; its first is nobody's.
+  return std::min(std::bit_ceil(tunnel.max_tunnels + 1), std::bit_floor(tunnel.expanded_keys));
 }
 
 bool use_hugepages(const EalConfig& eal) {

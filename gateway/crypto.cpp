@@ -1,5 +1,8 @@
 #include "gateway/crypto.h"
 
+#include <rte_prefetch.h>
+
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <stdexcept>
@@ -11,13 +14,8 @@ using tunnel::EncryptedHeader;
 using tunnel::Protection;
 using tunnel::Session;
 
-// Both AEADs' 12-byte nonce: four zero bytes, then the counter, little-endian.
-struct Nonce {
-  uint8_t zero[4] = {};
-  Le64 counter;
-  explicit Nonce(Le64 value) : counter(value) {}
-};
-static_assert(sizeof(Nonce) == 12);
+constexpr unsigned kLineBytes = 64;
+constexpr unsigned kBlockBytes = 16;  // of AES
 
 // In constant time: how much of a forged tag was right must not show.
 bool tags_equal(const uint8_t* a, const uint8_t* b) {
@@ -28,85 +26,149 @@ bool tags_equal(const uint8_t* a, const uint8_t* b) {
   return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
 }
 
+void write_header(const CryptoJob& job) {
+  auto* header = reinterpret_cast<EncryptedHeader*>(job.packet);
+  *header = {static_cast<uint8_t>(tunnel::MessageType::encrypted), {}, {}, {}};
+  header->receiver_index = Le32::from_host(job.session->remote_index);
+  header->counter = Le64::from_host(job.counter);
+}
+
 }  // namespace
 
-Crypto::Crypto(unsigned cached_sessions)
-    : mb_(alloc_mb_mgr(0)),
-      cache_(std::bit_ceil(std::max(cached_sessions, 2u))),
-      shift_(32 - static_cast<unsigned>(std::countr_zero(cache_.size()))) {
+Crypto::Crypto(unsigned sessions)
+    : mb_(alloc_mb_mgr(0)), mask_(std::bit_ceil(std::max(sessions, 1u)) - 1) {
   if (!mb_) throw std::runtime_error("libipsec-mb: no memory");
   IMB_ARCH arch = IMB_ARCH_NONE;
   init_mb_mgr_auto(mb_.get(), &arch);
   if (arch == IMB_ARCH_NONE || arch == IMB_ARCH_NOAESNI) {
     throw std::runtime_error("libipsec-mb: this processor has no AES instructions");
   }
+  constexpr uint64_t kVectorAes = IMB_FEATURE_VAES | IMB_FEATURE_VPCLMULQDQ;
+  hash_keys_end_first_ = arch == IMB_ARCH_AVX512 && (mb_->features & kVectorAes) == kVectorAes;
+  memory_ = HugeMemory(memory_bytes(sessions));
+  keys_ = {reinterpret_cast<ExpandedKey*>(memory_.data()), size_t{mask_ + 1} * 2};
+  // Now, and not when the first packet comes: writing makes the pages be there.
+  std::memset(memory_.data(), 0, memory_.bytes());
 }
 
-Crypto::ExpandedKeys& Crypto::expanded(const Session& session) {
-  ExpandedKeys& keys = cache_[place(session.local_index)];
-  // An index may come back years later in another session; the time tells them apart.
-  if (keys.local_index != session.local_index || keys.established_ns != session.established_ns) {
-    IMB_AES256_GCM_PRE(mb_.get(), session.send_key.data(), &keys.send);
-    IMB_AES256_GCM_PRE(mb_.get(), session.receive_key.data(), &keys.receive);
-    keys.local_index = session.local_index;
-    keys.established_ns = session.established_ns;
-    ++expansions_;
+void Crypto::expand(const Session& session, Direction direction) {
+  ExpandedKey& expanded = place(session.local_index, direction);
+  const tunnel::SessionKey& key = direction == send ? session.send_key : session.receive_key;
+  IMB_AES256_GCM_PRE(mb_.get(), key.data(), &expanded.key);
+  expanded.owner.local_index = session.local_index;
+  expanded.owner.established_ns = session.established_ns;
+  ++expansions_;
+}
+
+// The round keys, and as many powers of the hash key as the text has blocks, and one for its
+// length; all of this is in as many lines of memory that nobody has touched for long.
+void Crypto::prefetch(Direction direction, uint32_t slot, unsigned text_bytes) const {
+  constexpr unsigned kRoundKeys = sizeof(gcm_key_data::expanded_keys);
+  constexpr unsigned kUsed = kRoundKeys + sizeof(gcm_key_data::ghash_keys);
+  const auto* key = reinterpret_cast<const char*>(&place(slot, direction));
+  for (unsigned i = 0; i < kRoundKeys; i += kLineBytes) rte_prefetch0(key + i);
+  if (hash_keys_end_first_) {
+    const unsigned wanted = (text_bytes / kBlockBytes + 2) * kBlockBytes;
+    const unsigned from = kUsed - std::min(wanted, kUsed - kRoundKeys);
+    for (unsigned i = kUsed / kLineBytes; i >= from / kLineBytes; --i) {
+      rte_prefetch0(key + i * kLineBytes);
+    }
+  } else {
+    for (unsigned i = kRoundKeys; i < 8 * kLineBytes; i += kLineBytes) rte_prefetch0(key + i);
+    rte_prefetch0(key + kUsed);
   }
-  return keys;
 }
 
-void Crypto::prefetch(uint32_t local_index) const {
-  const ExpandedKeys& keys = cache_[place(local_index)];
-  __builtin_prefetch(&keys.local_index);
-  const auto* receive = reinterpret_cast<const char*>(&keys.receive);
-  for (size_t i = 0; i < 256; i += 64) __builtin_prefetch(receive + i);
+// As many of the jobs, from the first on, as can be done together; returns how many.
+size_t Crypto::submit(std::span<CryptoJob> jobs, Direction direction) {
+  IMB_JOB* submitted[kBatchMax];
+  const auto wanted = static_cast<uint32_t>(std::min<size_t>(jobs.size(), kBatchMax));
+  const uint32_t room = IMB_GET_NEXT_BURST(mb_.get(), wanted, submitted);
+  uint32_t count = 0;
+  for (; count < room; ++count) {
+    const CryptoJob& job = jobs[count];
+    const Session& session = *job.session;
+    const bool is_aes = session.protection == Protection::aes_256_gcm;
+    const void* key = direction == send ? session.send_key.data() : session.receive_key.data();
+    if (is_aes) {
+      ExpandedKey& expanded = place(session.local_index, direction);
+      if (!expanded.is_of(session)) [[unlikely]] {
+        if (count > 0) break;  // a job in front may be using what stands in its place
+        expand(session, direction);
+      }
+      key = &expanded.key;
+    }
+    // Four zero bytes, then the counter, little-endian. The library loads it as a whole, which had
+    // to wait for stores of its parts.
+    auto* header = reinterpret_cast<EncryptedHeader*>(job.packet);
+    const uint64_t counter = direction == send ? job.counter : header->counter.host();
+    nonces_[count] = {{counter << 32, counter >> 32}};
+    static_assert(std::endian::native == std::endian::little);
+
+    IMB_JOB& to = *submitted[count];
+    to.cipher_mode = is_aes ? IMB_CIPHER_GCM : IMB_CIPHER_CHACHA20_POLY1305;
+    to.hash_alg = is_aes ? IMB_AUTH_AES_GMAC : IMB_AUTH_CHACHA20_POLY1305;
+    to.cipher_direction = direction == send ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+    to.chain_order = direction == send ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+    to.enc_keys = key;
+    to.dec_keys = key;
+    to.key_len_in_bytes = tunnel::SessionKey{}.size();
+    to.src = job.packet + sizeof(EncryptedHeader);
+    to.dst = job.packet + sizeof(EncryptedHeader);
+    to.cipher_start_src_offset_in_bytes = 0;
+    to.hash_start_src_offset_in_bytes = 0;
+    to.msg_len_to_cipher_in_bytes = job.text_bytes;
+    to.msg_len_to_hash_in_bytes = job.text_bytes;
+    to.iv = reinterpret_cast<const uint8_t*>(&nonces_[count]);
+    to.iv_len_in_bytes = 12;
+    to.auth_tag_output = direction == send
+                             ? job.packet + sizeof(EncryptedHeader) + job.text_bytes
+                             : tags_[count].data();
+    to.auth_tag_output_len_in_bytes = tunnel::kTagBytes;
+    if (is_aes) {
+      to.u.GCM.aad = nullptr;
+      to.u.GCM.aad_len_in_bytes = 0;
+    } else {
+      to.u.CHACHA20_POLY1305.aad = nullptr;
+      to.u.CHACHA20_POLY1305.aad_len_in_bytes = 0;
+    }
+  }
+  // Both ciphers are done at once: nothing stays with the library.
+  IMB_SUBMIT_BURST_NOCHECK(mb_.get(), count, submitted);
+  return count;
+}
+
+void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
+  while (!jobs.empty()) {
+    const size_t done = submit(jobs, direction);
+    for (size_t i = 0; i < done; ++i) {
+      if (direction == send) {
+        write_header(jobs[i]);
+      } else {
+        const uint8_t* tag = jobs[i].packet + sizeof(EncryptedHeader) + jobs[i].text_bytes;
+        jobs[i].authentic = tags_equal(tag, tags_[i].data());
+      }
+    }
+    jobs = jobs.subspan(done);
+  }
+}
+
+void Crypto::open(std::span<CryptoJob> jobs) {
+  run(jobs, receive);
 }
 
 void Crypto::seal(const Session& session, uint64_t counter, uint8_t* packet,
                   unsigned text_bytes) {
-  auto* header = reinterpret_cast<EncryptedHeader*>(packet);
-  *header = {static_cast<uint8_t>(tunnel::MessageType::encrypted), {}, {}, {}};
-  header->receiver_index = Le32::from_host(session.remote_index);
-  header->counter = Le64::from_host(counter);
-  const Nonce nonce(header->counter);
-  uint8_t* text = packet + sizeof(EncryptedHeader);
-  uint8_t* tag = text + text_bytes;
-  if (session.protection == Protection::aes_256_gcm) {
-    gcm_context_data state;
-    IMB_AES256_GCM_ENC(mb_.get(), &expanded(session).send, &state, text, text, text_bytes,
-                       reinterpret_cast<const uint8_t*>(&nonce), nullptr, 0, tag,
-                       tunnel::kTagBytes);
-    return;
-  }
-  chacha20_poly1305_context_data state;
-  const void* key = session.send_key.data();
-  IMB_CHACHA20_POLY1305_INIT(mb_.get(), key, &state, &nonce, nullptr, 0);
-  IMB_CHACHA20_POLY1305_ENC_UPDATE(mb_.get(), key, &state, text, text, text_bytes);
-  IMB_CHACHA20_POLY1305_ENC_FINALIZE(mb_.get(), &state, tag, tunnel::kTagBytes);
+  CryptoJob job{&session, packet, text_bytes, counter};
+  seal({&job, 1});
 }
 
 std::optional<unsigned> Crypto::open(const Session& session, uint8_t* packet,
                                      unsigned packet_bytes) {
-  const auto* header = reinterpret_cast<const EncryptedHeader*>(packet);
-  const Nonce nonce(header->counter);
-  const unsigned text_bytes = packet_bytes - tunnel::kEncryptedOverheadBytes;
-  uint8_t* text = packet + sizeof(EncryptedHeader);
-  const uint8_t* tag = text + text_bytes;
-  uint8_t expected[tunnel::kTagBytes];
-  if (session.protection == Protection::aes_256_gcm) {
-    gcm_context_data state;
-    IMB_AES256_GCM_DEC(mb_.get(), &expanded(session).receive, &state, text, text, text_bytes,
-                       reinterpret_cast<const uint8_t*>(&nonce), nullptr, 0, expected,
-                       tunnel::kTagBytes);
-  } else {
-    chacha20_poly1305_context_data state;
-    const void* key = session.receive_key.data();
-    IMB_CHACHA20_POLY1305_INIT(mb_.get(), key, &state, &nonce, nullptr, 0);
-    IMB_CHACHA20_POLY1305_DEC_UPDATE(mb_.get(), key, &state, text, text, text_bytes);
-    IMB_CHACHA20_POLY1305_DEC_FINALIZE(mb_.get(), &state, expected, tunnel::kTagBytes);
-  }
-  if (!tags_equal(tag, expected)) return std::nullopt;
-  return text_bytes;
+  CryptoJob job{&session, packet, packet_bytes - unsigned{tunnel::kEncryptedOverheadBytes}};
+  open({&job, 1});
+  if (!job.authentic) return std::nullopt;
+  return job.text_bytes;
 }
 
 }  // namespace adit::gateway

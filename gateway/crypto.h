@@ -1,58 +1,106 @@
-// Sealing and opening of type 4 packets at a worker, by libipsec-mb, in place. Agrees byte for
-// byte with lib/tunnel/seal.h, which is the reference.
+// Sealing and opening of type 4 packets at a worker, by libipsec-mb, in place, several packets at a
+// time. Agrees byte for byte with lib/tunnel/seal.h, which is the reference.
 //
-// AES-256-GCM needs its key expanded, a kilobyte a direction; raw keys stay with the tunnel, and
-// expanded ones live in a cache of bounded size. One Crypto a worker, one thread.
+// AES-256-GCM needs its key expanded, a kilobyte a direction. Raw keys stay with the tunnel;
+// expanded ones are kept here, a pair for each slot of the tunnel table while they are no more than
+// so many, and else a pair for several slots, of whichever was used last. One Crypto a worker, one
+// thread.
 #pragma once
 
 #include <intel-ipsec-mb.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <span>
 
+#include "gateway/huge_memory.h"
 #include "lib/tunnel/session.h"
 
 namespace adit::gateway {
 
+// One packet to seal or to open.
+struct CryptoJob {
+  const tunnel::Session* session = nullptr;
+  uint8_t* packet = nullptr;  // where its type 4 header is, or will be
+  unsigned text_bytes = 0;    // between the header and the tag
+  uint64_t counter = 0;       // to seal with
+  bool authentic = false;     // set when opened; the text is rubbish where it is not
+};
+
 class Crypto {
  public:
-  // `cached_sessions` is rounded up to a power of two; two kilobytes each. Throws
-  // std::runtime_error if libipsec-mb does not work on this processor.
-  explicit Crypto(unsigned cached_sessions);
+  enum Direction : uint8_t { send = 0, receive = 1 };
 
-  // Seals `text_bytes` at `packet + sizeof(EncryptedHeader)` in place; writes the header in front
-  // and the tag behind, for which there must be room.
+  // Keeps the expanded keys of `sessions`, rounded up to a power of two. Throws std::runtime_error
+  // if libipsec-mb does not work on this processor.
+  explicit Crypto(unsigned sessions);
+  static constexpr size_t memory_bytes(unsigned sessions) {
+    return std::bit_ceil(std::max(sessions, 1u)) * size_t{2} * sizeof(ExpandedKey);
+  }
+
+  // Seals text that stands behind the room for its header; writes the header, and the tag, for
+  // which there must be room.
+  void seal(std::span<CryptoJob> jobs) { run(jobs, send); }
+  // Opens whole packets of at least kEncryptedOverheadBytes; says of each whether it is authentic.
+  void open(std::span<CryptoJob> jobs);
+
+  // The same of a single packet. open() returns the length of its text, nullopt if it is not
+  // authentic.
   void seal(const tunnel::Session& session, uint64_t counter, uint8_t* packet,
             unsigned text_bytes);
-
-  // Opens a whole type 4 packet of `packet_bytes` (at least kEncryptedOverheadBytes) in place.
-  // Returns the length of the text, which begins after the header; nullopt if not authentic.
   std::optional<unsigned> open(const tunnel::Session& session, uint8_t* packet,
                                unsigned packet_bytes);
 
-  // Asks for the expanded keys of a session; does nothing if they are not in the cache.
-  void prefetch(uint32_t local_index) const;
+  // Asks for what so much text will need of the expanded keys of the current session of the tunnel
+  // in this slot; a session's local index does as well, whose low bits are the slot.
+  void prefetch(Direction direction, uint32_t slot, unsigned text_bytes) const;
 
   uint64_t expansions() const { return expansions_; }
 
  private:
-  struct alignas(64) ExpandedKeys {
-    gcm_key_data send;
-    gcm_key_data receive;
-    uint32_t local_index = 0;  // whose they are; 0 = nobody's
-    uint64_t established_ns = 0;
+  static constexpr unsigned kBatchMax = 32;
+  // What the library uses of its structure leaves the last 16 bytes of a line that every packet
+  // needs: whose key it is stands there.
+  union alignas(64) ExpandedKey {
+    gcm_key_data key;
+    struct {
+      uint8_t used[sizeof(gcm_key_data::expanded_keys) + sizeof(gcm_key_data::ghash_keys)];
+      uint64_t established_ns;
+      uint32_t local_index;  // 0: nobody's
+    } owner;
+
+    bool is_of(const tunnel::Session& session) const {
+      // An index may come back years later in another session; the time tells them apart.
+      return owner.local_index == session.local_index &&
+             owner.established_ns == session.established_ns;
+    }
   };
-  size_t place(uint32_t local_index) const { return (local_index * 0x9e3779b1u) >> shift_; }
-  ExpandedKeys& expanded(const tunnel::Session& session);
+  static_assert(sizeof(ExpandedKey) == 1024);
+  struct alignas(16) Nonce {
+    uint64_t words[2];
+  };
+
+  ExpandedKey& place(uint32_t slot, Direction direction) const {
+    return keys_[2 * (slot & mask_) + direction];
+  }
+  void run(std::span<CryptoJob> jobs, Direction direction);
+  size_t submit(std::span<CryptoJob> jobs, Direction direction);
+  void expand(const tunnel::Session& session, Direction direction);
 
   struct FreeManager {
     void operator()(IMB_MGR* mb) const { free_mb_mgr(mb); }
   };
   std::unique_ptr<IMB_MGR, FreeManager> mb_;
-  std::vector<ExpandedKeys> cache_;
-  unsigned shift_;  // of the multiplicative hash that picks a cache entry
+  uint32_t mask_;  // of a slot's low bits, which are the number of its pair of keys
+  HugeMemory memory_;
+  std::span<ExpandedKey> keys_;
+  bool hash_keys_end_first_ = false;  // does short text use the last powers of the hash key?
+  std::array<Nonce, kBatchMax> nonces_{};
+  std::array<std::array<uint8_t, tunnel::kTagBytes>, kBatchMax> tags_{};
   uint64_t expansions_ = 0;
 };
 

@@ -23,6 +23,7 @@
 #include <tuple>
 #include <utility>
 
+#include "gateway/packet_offsets.h"
 #include "gateway/pass_clock.h"
 #include "gateway/pipeline.h"
 #include "gateway/raw_words.h"
@@ -32,29 +33,10 @@
 namespace adit::gateway {
 
 using nat::Mapping;
-using tunnel::EncryptedHeader;
 using tunnel::PlainHeader;
 using tunnel::SessionSet;
 
 namespace {
-
-// Offsets in an IPv4 header without options and in what follows it.
-constexpr unsigned kIpBytes = sizeof(Ipv4Header);
-constexpr unsigned kTotal = 2;
-constexpr unsigned kFragment = 6;
-constexpr unsigned kTtl = 8;
-constexpr unsigned kProtocol = 9;
-constexpr unsigned kIpChecksum = 10;
-constexpr unsigned kSource = 12;
-constexpr unsigned kDestination = 16;
-constexpr unsigned kSourcePort = kIpBytes;
-constexpr unsigned kDestinationPort = kIpBytes + 2;
-constexpr unsigned kUdpBytes = kIpBytes + 4;
-constexpr unsigned kUdpChecksum = kIpBytes + 6;
-constexpr unsigned kTcpOffset = kIpBytes + 12;
-constexpr unsigned kTcpFlags = kIpBytes + 13;
-constexpr unsigned kTcpChecksum = kIpBytes + 16;
-constexpr unsigned kPayload = kIpBytes + sizeof(UdpHeader);
 
 constexpr uint64_t kMacMask = 0x0000'ffff'ffff'ffff;  // of eight bytes, as they lie
 constexpr uint16_t kAnyFragment = raw16(kIpMoreFragments | kIpFragmentOffsetMask);
@@ -147,10 +129,12 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     const size_t count = std::min<size_t>(kExpressGroup, packets.size() - begin);
     const std::span<ExpressPacket> group(express_.data(), count);
     PassClock clock;
-    for (size_t i = 0; i < count; ++i) board(port, packets[begin + i], group[i]);
+    for (size_t i = 0; i < count; ++i) board(port, packets[begin + i], group[i], tally);
     ask_for_wanted(group);
+    if (tally.sealed != 0) ask_for_receive_keys(group);
     clock.ends(0);
     for (ExpressPacket& packet : group) open(packet);
+    if (gathered_.count != 0) open_gathered();
     for (ExpressPacket& packet : group) look_inside(packet);
     ask_for_wanted(group);
     ask_for_headers(begin + kExpressGroup);
@@ -159,6 +143,7 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     if (filter_ != nullptr) ask_for_sessions(group);
     clock.ends(1);
     for (ExpressPacket& packet : group) depart(port, packet, tally);
+    if (gathered_.count != 0) seal_gathered();
     clock.ends(2);
   }
   counters_.outbound_packets += tally.outbound_packets;
@@ -167,10 +152,11 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
   counters_.inbound_bytes += tally.inbound_bytes;
 }
 
-void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet) {
+void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet, Tally& tally) {
   packet.mbuf = mbuf;
   packet.wanted = mbuf;
   packet.way = ExpressPacket::stages;
+  packet.sealed = false;
   packet.opened = false;
   const PortView& port = settings_.ports[port_number];
   const Link& link = links_[port_number];
@@ -204,10 +190,8 @@ void Pipeline::board(unsigned port_number, rte_mbuf* mbuf, ExpressPacket& packet
     packet.slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
     packet.line = &tunnels_.line(packet.slot);
     packet.wanted = packet.line;
-    if (ip[kPayload] == static_cast<uint8_t>(tunnel::MessageType::encrypted)) {
-      crypto_.prefetch(Le32::from_raw(load<uint32_t>(ip + kPayload + 4)).host());
-      tunnels_.at(packet.slot).sessions.prefetch_current();
-    }
+    packet.sealed = ip[kPayload] == static_cast<uint8_t>(tunnel::MessageType::encrypted);
+    tally.sealed += packet.sealed;
     packet.way = ExpressPacket::outbound;
     return;
   }
@@ -253,6 +237,7 @@ void Pipeline::depart(unsigned port, ExpressPacket& packet, Tally& tally) {
     case ExpressPacket::stages:
       break;
   }
+  if (gathered_.count != 0) seal_gathered();
   if (packet.opened) return run_inner_stages(packet);
   run_stages(port, packet.mbuf);
 }
@@ -277,7 +262,7 @@ void Pipeline::open_outbound(ExpressPacket& packet) {
     packet.total_bytes = static_cast<uint16_t>(tunnel_bytes - sizeof(PlainHeader));
   } else {
     if (tunnel_bytes < tunnel::kEncryptedOverheadBytes + kIpBytes) return;
-    if (!decrypt(packet, outer + kPayload, tunnel_bytes)) return;
+    return gather_to_open(packet, outer + kPayload, tunnel_bytes);
   }
   packet.way = ExpressPacket::outbound;
 }
@@ -290,28 +275,7 @@ void Pipeline::look_inside(ExpressPacket& packet) {
   }
 }
 
-// As open_encrypted(), of a tunnel that has not moved and a session that is confirmed.
-bool Pipeline::decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes) {
-  Tunnel& tunnel = tunnels_.at(packet.slot);
-  tunnel::ReplayWindow& replay = tunnel.sessions.replay(SessionSet::kCurrent);
-  const uint64_t counter = reinterpret_cast<const EncryptedHeader*>(header)->counter.host();
-  if (!replay.would_accept(counter)) return false;
-  if (!crypto_.open(tunnel.sessions.at(SessionSet::kCurrent), header, tunnel_bytes)) {
-    packet.way = ExpressPacket::gone;
-    finish(Fate::not_authentic, packet.mbuf);
-    return false;
-  }
-  replay.accept(counter);
-  packet.opened = true;
-  packet.ip = header + sizeof(EncryptedHeader);
-  packet.total_bytes = static_cast<uint16_t>(tunnel_bytes - tunnel::kEncryptedOverheadBytes);
-  TunnelReport& report = tunnels_.report(packet.slot);
-  report.heard_ns.store(now_ns_, std::memory_order_relaxed);
-  if (packet.ip[0] >> 4 == 4) report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
-  return true;
-}
-
-// What decrypt() has opened and is not ordinary inside.
+// What open_gathered() has opened and is not ordinary inside.
 void Pipeline::run_inner_stages(const ExpressPacket& express) {
   set_data(express.mbuf, express.ip, express.total_bytes);
   Packet packet;
@@ -368,6 +332,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
   Stray strays[kExpressGroup];
   size_t count = 0;
   for (ExpressPacket& packet : group) {
+    if (packet.way == ExpressPacket::inbound && packet.line->encrypted) ask_for_send_keys(packet);
     if (packet.way != ExpressPacket::outbound) continue;
     if (nat::packed(packet.mapping->internal) == packet.internal) [[likely]] continue;
     const TunnelLine& line = *packet.line;
@@ -462,7 +427,8 @@ bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
 
   ++tally.inbound_packets;
   tally.inbound_bytes += total;
-  if (line.encrypted) {
+  if (line.encrypted && !(knows_hop(settings_.uplink, line.remote.address.value.raw()) &&
+                          gather_to_seal(packet))) {
     set_data(packet.mbuf, ip, total);
     finish(send_into_tunnel(tunnels_.at(packet.slot), packet.mbuf, Seal::as_session), packet.mbuf);
     return true;
@@ -470,22 +436,28 @@ bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
   ++line.tx_packets;
   line.tx_bytes += total;
   if (line.tx_bytes >> 31 != 0) [[unlikely]] report_traffic(packet.slot);
+  if (line.encrypted) {
+    const CryptoJob& job = gathered_.jobs[gathered_.count - 1];
+    wrap_express(packet.mbuf, job.packet, job.text_bytes + tunnel::kEncryptedOverheadBytes,
+                 line.remote, true);
+    return true;
+  }
   uint8_t* const header = ip - sizeof(PlainHeader);
   store(header, line.send_word);
   store(header + 4, line.remote_index.raw());
   const unsigned bytes = total + static_cast<unsigned>(sizeof(PlainHeader));
-  wrap_express(packet.mbuf, header, bytes, line.remote);
+  wrap_express(packet.mbuf, header, bytes, line.remote, false);
   return true;
 }
 
-// The outer UDP and IPv4 headers in front of a tunnel header, as send_outer_udp() writes them.
+// The outer UDP and IPv4 headers in front of a tunnel header, as send_outer_udp() writes them; what
+// is not sealed yet has no checksum in software yet.
 void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
-                            const Endpoint& to) {
+                            const Endpoint& to, bool is_to_be_sealed) {
   const PortView& port = settings_.ports[settings_.uplink];
   uint8_t* const ip = payload - kPayload;
   const unsigned udp_bytes = payload_bytes + static_cast<unsigned>(sizeof(UdpHeader));
   const unsigned total = udp_bytes + kIpBytes;
-  const Ipv4Address from = settings_.tunnel_endpoint.address;
   // As in outer_template_, with what differs from packet to packet.
   std::memcpy(ip, outer_template_.data(), kPayload);
   store(ip + kTotal, raw16(total));
@@ -504,9 +476,8 @@ void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_b
     const uint16_t address = add(static_cast<uint16_t>(raw), static_cast<uint16_t>(raw >> 16));
     store(ip + kUdpChecksum, add(add(outer_sum_, address), raw16(udp_bytes)));
     mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
-  } else {
-    const Be16 sum = transport_checksum(from, to.address, kIpUdp, {ip + kIpBytes, udp_bytes});
-    store(ip + kUdpChecksum, udp_checksum_to_send(sum).raw());
+  } else if (!is_to_be_sealed) {
+    write_outer_udp_checksum(ip);
   }
   if (port.checksum_ip_by_port || port.checksum_udp_by_port) {
     mbuf->l2_len = links_[settings_.uplink].header_bytes & 0x7f;
@@ -555,28 +526,33 @@ void Pipeline::set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes) {
   mbuf->pkt_len = bytes;
 }
 
+// Whether a packet to this address can go into the transmit queue now.
+bool Pipeline::knows_hop(unsigned port, uint32_t to) const {
+  const Link& link = links_[port];
+  const bool on_link = ((to ^ link.subnet) & link.mask) == 0 || link.next_hop == 0;
+  const Neighbour* neighbour = last_neighbour_[port];
+  return neighbour != nullptr && neighbour->resolved &&
+         neighbour->address.value.raw() == (on_link ? to : link.next_hop) &&
+         tx_[port].count != tx_[port].packets.size();
+}
+
 // The packet of `bytes` at `ip`, whose destination is `to`, as it lies; its link header is to come.
 void Pipeline::send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
                             uint32_t to) {
   const Link& link = links_[port];
-  const bool on_link = ((to ^ link.subnet) & link.mask) == 0 || link.next_hop == 0;
-  const uint32_t hop = on_link ? to : link.next_hop;
-  const Neighbour* neighbour = last_neighbour_[port];
-  TxQueue& queue = tx_[port];
-  const bool is_known = neighbour != nullptr && neighbour->resolved &&
-                        neighbour->address.value.raw() == hop;
-  if (!is_known || queue.count == queue.packets.size()) [[unlikely]] {
+  if (!knows_hop(port, to)) [[unlikely]] {
     set_data(mbuf, ip, bytes);
     return finish(send_ip(port, mbuf), mbuf);
   }
   uint8_t* const frame = ip - link.header_bytes;
-  std::memcpy(frame, neighbour->mac.bytes.data(), 6);
+  std::memcpy(frame, last_neighbour_[port]->mac.bytes.data(), 6);
   std::memcpy(frame + 6, link.source_and_type.data(), 8);
   if (link.vlan_type != 0) {
     store(frame + 14, link.vlan_id);
     store(frame + 16, raw16(kEtherTypeIpv4));
   }
   set_data(mbuf, frame, bytes + link.header_bytes);
+  TxQueue& queue = tx_[port];
   queue.packets[queue.count++] = mbuf;
 }
 

@@ -30,6 +30,7 @@ struct ExpressPacket {
   uint16_t total_bytes = 0;  // of the packet at `ip`
   nat::Protocol protocol = nat::Protocol::udp;
   Way way = stages;
+  bool sealed = false;  // a type 4 packet, outbound
   bool opened = false;  // decrypted in place: the stages begin at the inner packet
 };
 

@@ -41,7 +41,6 @@ inline constexpr unsigned kFragmentedDatagrams = 4096;
 inline constexpr unsigned kHeldFragments = 1024;
 inline constexpr unsigned kOuterReassemblies = 256;  // of up to 8 buffers
 inline constexpr unsigned kPoolCache = 256;
-inline constexpr unsigned kCachedSessionsMax = 8192;  // of expanded AES keys, 2 KiB each
 
 void start_log(config::LogLevel level) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("adit"));
@@ -208,7 +207,8 @@ void run(const Config& config) {
   const TableMemory table = make_table_memory(table_bytes);
   nat::Nat nat(settings, {table.get(), table_bytes}, random64);
   TunnelTable tunnels(std::bit_ceil(config.tunnel.max_tunnels + 1));  // slot 0 is nobody's
-  Crypto crypto(std::min(4 * config.tunnel.max_tunnels, kCachedSessionsMax));
+  static_assert(Crypto::memory_bytes(1) == kExpandedKeysBytes);
+  Crypto crypto(config.expanded_keys());
   Neighbours neighbours("neighbours", kNeighbours);
   PortlessMappings portless("portless", kPortlessMappings, nat);
   Fragments fragments("fragments", {kFragmentedDatagrams, kHeldFragments, tunnels.slots()});

@@ -155,31 +155,41 @@ class Pipeline {
 
   // express.cpp: both journeys for ordinary packets, a burst at a time
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
-  ADIT_INLINED void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet);
-  ADIT_INLINED void open(ExpressPacket& packet);
-  ADIT_INLINED void seek(std::span<ExpressPacket> group);
-  void ask_for_sessions(std::span<const ExpressPacket> group);
   struct Tally {  // of a burst
+    uint64_t sealed = 0;
     uint64_t outbound_packets = 0;
     uint64_t outbound_bytes = 0;
     uint64_t inbound_packets = 0;
     uint64_t inbound_bytes = 0;
   };
+  ADIT_INLINED void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet, Tally& tally);
+  ADIT_INLINED void open(ExpressPacket& packet);
+  ADIT_INLINED void seek(std::span<ExpressPacket> group);
+  void ask_for_sessions(std::span<const ExpressPacket> group);
   ADIT_INLINED void depart(unsigned port, ExpressPacket& packet, Tally& tally);
   ADIT_INLINED void open_outbound(ExpressPacket& packet);
-  [[gnu::noinline]] bool decrypt(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   ADIT_INLINED void look_inside(ExpressPacket& packet);
   ADIT_INLINED bool is_ordinary_inner(ExpressPacket& packet);
   ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
   ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
   [[gnu::noinline]] void run_inner_stages(const ExpressPacket& packet);
   ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
-                                 const Endpoint& to);
+                                 const Endpoint& to, bool is_to_be_sealed);
+  ADIT_INLINED bool knows_hop(unsigned port, uint32_t to) const;
   ADIT_INLINED void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
                                  uint32_t to);
   ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
   ADIT_INLINED bool is_known_destination(uint32_t raw);
   ADIT_INLINED bool is_known_remote(uint32_t raw);
+
+  // express_sealed.cpp: encrypted packets, gathered and done together
+  void ask_for_receive_keys(std::span<const ExpressPacket> group);
+  void ask_for_send_keys(const ExpressPacket& packet);
+  void gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
+  void open_gathered();
+  bool gather_to_seal(const ExpressPacket& packet);
+  void seal_gathered();
+  static void write_outer_udp_checksum(uint8_t* ip);
 
   // express_lines.cpp: what it knows beforehand
   void prepare_express();
@@ -341,6 +351,11 @@ class Pipeline {
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kExpressGroup> express_;
+  struct {
+    std::array<CryptoJob, kExpressGroup> jobs;
+    std::array<ExpressPacket*, kExpressGroup> packets;  // whose they are, to open
+    unsigned count = 0;
+  } gathered_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };

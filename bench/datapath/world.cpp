@@ -148,7 +148,7 @@ World::World(const WorldOptions& options)
   nat_ = std::make_unique<nat::Nat>(nat_settings_, table_memory_.span(),
                                     [state = uint64_t{1}]() mutable { return mix(++state); });
   tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1));
-  crypto_ = std::make_unique<gateway::Crypto>(std::min(4 * tunnels_count_, 8192u));
+  crypto_ = std::make_unique<gateway::Crypto>(tunnels_->slots());
   portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, *nat_);
   fragments_ = std::make_unique<gateway::Fragments>(
       "bench-fragments", gateway::Fragments::Sizes{

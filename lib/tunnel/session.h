@@ -22,14 +22,14 @@ inline constexpr uint64_t kRejectAfterMessages = ~uint64_t{0} - (uint64_t{1} << 
 
 // What a handshake gives to the data path. Trivially copyable: it travels in a ring message.
 struct Session {
+  SessionKey send_key{};  // of the session's AEAD; for plain, of its control packets' ChaCha20
+  SessionKey receive_key{};
   uint32_t local_index = 0;   // in what the other end sends to us; 0 = no session
   uint32_t remote_index = 0;  // in what we send
   Protection protection = Protection::chacha20_poly1305;
   bool initiator = false;
   std::array<uint8_t, 3> send_tag{};  // type 5; made of the handshake, all three bytes
   std::array<uint8_t, 3> receive_tag{};
-  SessionKey send_key{};  // of the session's AEAD; for plain, of its control packets' ChaCha20
-  SessionKey receive_key{};
   uint64_t established_ns = 0;
 
   constexpr bool exists() const { return local_index != 0; }
@@ -51,6 +51,8 @@ class ReplayWindow {
   bool accept(uint64_t counter);
   // Whether `counter` is above all seen so far: the condition for roaming.
   bool is_highest(uint64_t counter) const { return counter >= next_; }
+  // Where it will look for `counter`, beside its own first line.
+  const void* place(uint64_t counter) const { return &seen_[counter / 64 % kWords]; }
 
  private:
   static constexpr unsigned kWords = kWindow / 64 + 1;  // one spare, so whole words can be cleared
@@ -80,17 +82,15 @@ class SessionSet {
   void clear();
 
   const Session& at(Place place) const { return slots_[place].session; }
-  // Asks for the lines that a packet of the current session will need.
-  void prefetch_current() const {
-    const auto* slot = reinterpret_cast<const char*>(&slots_[kCurrent]);
-    for (size_t i = 0; i < 3; ++i) __builtin_prefetch(slot + i * 64);
-  }
   ReplayWindow& replay(Place place) { return slots_[place].replay; }
+  const ReplayWindow& replay(Place place) const { return slots_[place].replay; }
   // The counter for the next sent packet; refuse to send at kRejectAfterMessages.
   uint64_t& send_counter(Place place) { return slots_[place].send_counter; }
 
  private:
-  struct Slot {
+  // The keys are a line of memory, which is not needed where they have been expanded; what else a
+  // packet needs is the next, and the part of the window where its counter belongs.
+  struct alignas(64) Slot {
     Session session;
     uint64_t send_counter = 0;
     ReplayWindow replay;

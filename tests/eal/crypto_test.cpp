@@ -93,6 +93,61 @@ TEST_P(CryptoTest, KnowsANewSessionThatReusesAnIndex) {
   EXPECT_EQ(ours, theirs);
 }
 
+// More packets than the library is given at a time, of sessions that share places for their keys,
+// short and long, one of them forged.
+TEST_P(CryptoTest, DoesManyPacketsAtATimeAsTheReferenceDoesEach) {
+  constexpr unsigned kPackets = 75;
+  constexpr unsigned kForged = 40;
+  Crypto crypto(2);
+  std::vector<tunnel::Session> sessions;
+  for (uint32_t index = 1; index <= 7; ++index) sessions.push_back(session(index));
+  std::vector<Bytes> packets;
+  std::vector<Bytes> sealed;
+  std::vector<CryptoJob> jobs;
+  for (unsigned i = 0; i < kPackets; ++i) {
+    const unsigned length = i * 37 % 1460;
+    // In turns, then one session several times in a row.
+    const tunnel::Session& s = sessions[i < 30 ? i % 7 : i / 10 % 7];
+    packets.push_back(adit::test::payload_bytes(length + tunnel::kEncryptedOverheadBytes,
+                                                static_cast<uint8_t>(i)));
+    sealed.push_back(packets.back());
+    tunnel::Aead(s.protection, s.send_key).seal(sealed.back(), length, s.remote_index, i);
+    jobs.push_back({.session = &s, .packet = packets.back().data(), .text_bytes = length,
+                    .counter = i});
+  }
+  crypto.seal(jobs);
+  EXPECT_EQ(packets, sealed);
+
+  for (unsigned i = 0; i < kPackets; ++i) {
+    const tunnel::Session& s = *jobs[i].session;
+    packets[i] = adit::test::payload_bytes(jobs[i].text_bytes + tunnel::kEncryptedOverheadBytes,
+                                           static_cast<uint8_t>(i));
+    sealed[i] = packets[i];
+    tunnel::Aead(s.protection, s.receive_key).seal(packets[i], jobs[i].text_bytes, 1, i);
+    jobs[i].packet = packets[i].data();
+  }
+  packets[kForged].back() ^= 1;
+  crypto.open(jobs);
+  for (unsigned i = 0; i < kPackets; ++i) {
+    ASSERT_EQ(jobs[i].authentic, i != kForged) << i;
+    const size_t end = sizeof(tunnel::EncryptedHeader) + jobs[i].text_bytes;
+    if (i == kForged) continue;
+    ASSERT_TRUE(std::equal(packets[i].begin() + sizeof(tunnel::EncryptedHeader),
+                           packets[i].begin() + static_cast<ptrdiff_t>(end),
+                           sealed[i].begin() + sizeof(tunnel::EncryptedHeader)))
+        << i;
+  }
+}
+
+TEST_P(CryptoTest, ExpandsAKeyOnceWhereEachTunnelHasAPlace) {
+  Crypto crypto(8);
+  Bytes packet(64 + tunnel::kEncryptedOverheadBytes);
+  for (int round = 0; round < 3; ++round) {
+    for (uint32_t index = 8; index < 16; ++index) crypto.seal(session(index), 1, packet.data(), 64);
+  }
+  EXPECT_EQ(crypto.expansions(), GetParam() == Protection::aes_256_gcm ? 8u : 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Protections, CryptoTest,
                          testing::Values(Protection::aes_256_gcm, Protection::chacha20_poly1305,
                                          Protection::plain),

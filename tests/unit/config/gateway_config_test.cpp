@@ -73,6 +73,7 @@ TEST_F(GatewayConfig, DerivesTheTunnelsNumbersFromWhatIsGiven) {
   EXPECT_EQ(config->tunnel.mtu, 8940);
   EXPECT_EQ(config->tunnel.dead_after_ns, 30 * kSecond_ns);
   EXPECT_EQ(config->tunnel.max_tunnels, 1000u);
+  EXPECT_EQ(config->expanded_keys(), 0u) << "there is no subscriber who may use AES";
   EXPECT_EQ(config->pools[0].range.to_string(), "192.168.1.1-192.168.1.253");
   EXPECT_TRUE(config->ports[0].is_pci());
   EXPECT_FALSE(config->ports[0].is_adaptive());
@@ -408,6 +409,23 @@ TEST_F(GatewayConfig, ReportsSyntaxErrorsAndAMissingFile) {
             "none.yaml:1:1: (document): cannot read the file: No such file or directory\n");
 }
 
+TEST_F(GatewayConfig, KeepsKeysExpandedOfAsManyTunnelsAsThereMayBeAndMemoryIsGiven) {
+  const auto kept = [this](const std::string& tunnel, const std::string& subscriber = "") {
+    const auto config = load_text(
+        "ports: [{name: wan, device: 0000:03:00.0, address: 30.1.1.10/24}]\n"
+        "tunnel: {private_key_file: gw.key, " + tunnel + "}\n"
+        "pools: [{name: clients, network: 192.168.1.0/24}]\n"
+        "subscribers: [{name: s, public_key: " + TempDir::key_text(2) + subscriber + "}]\n");
+    EXPECT_TRUE(config) << dir_.lines(errors_);
+    return config ? config->expanded_keys() : ~uint32_t{0};
+  };
+  EXPECT_EQ(kept("max_tunnels: 1000"), 1024u);
+  EXPECT_EQ(kept("max_tunnels: 1024"), 2048u) << "slot 0 is nobody's";
+  EXPECT_EQ(kept("max_tunnels: 1000000"), 65'536u) << "the default";
+  EXPECT_EQ(kept("max_tunnels: 1000, expanded_keys: 700"), 512u);
+  EXPECT_EQ(kept("max_tunnels: 1000", ", protections: [chacha20-poly1305]"), 0u);
+}
+
 TEST_F(GatewayConfig, DescribesItselfForCheck) {
   const auto config = load_text(std::string(kSmallest) + "subscribers: [{name: s, public_key: " +
                                 TempDir::key_text(2) +
@@ -419,6 +437,7 @@ TEST_F(GatewayConfig, DescribesItselfForCheck) {
             "adaptive\n"
             "tunnel: UDP 30.1.1.10:8000, MTU 1440, heartbeat 25s, dead after 1m15s, at most 4096 "
             "tunnels, protections aes-256-gcm, chacha20-poly1305\n"
+            "tunnel: AES keys of 8192 tunnels kept expanded, in 16384 KiB of memory\n"
             "pool clients: 192.168.1.0/24, router 192.168.1.1, 253 addresses to lease "
             "(192.168.1.2-192.168.1.254) for 1h, routes none\n"
             "nat: 1 external addresses (30.1.1.10), ports 1024-65535, reserved "

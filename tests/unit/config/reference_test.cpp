@@ -79,6 +79,7 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->tunnel.dead_after_ns, fresh.tunnel.dead_after_ns);
   EXPECT_EQ(shown->tunnel.protections, fresh.tunnel.protections);
   EXPECT_EQ(shown->tunnel.max_tunnels, fresh.tunnel.max_tunnels);
+  EXPECT_EQ(shown->tunnel.expanded_keys, fresh.tunnel.expanded_keys);
   EXPECT_EQ(shown->tunnel.tunnel_to_tunnel, fresh.tunnel.tunnel_to_tunnel);
   EXPECT_EQ(shown->pools[0].lease_s, gateway::PoolConfig{}.lease_s);
   EXPECT_EQ(shown->nat.ports, fresh.nat.ports);

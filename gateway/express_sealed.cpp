@@ -1,0 +1,139 @@
+// The express way's part for encrypted packets: a group's are gathered, and opened or sealed
+// together, so that the cipher of one does not wait for another's, and the expanded keys, which are
+// most of what such a packet needs of memory, have been asked for.
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "gateway/packet_offsets.h"
+#include "gateway/pipeline.h"
+#include "gateway/raw_words.h"
+#include "lib/net/checksum.h"
+#include "lib/tunnel/seal.h"
+#include "lib/tunnel/wire.h"
+
+namespace adit::gateway {
+
+using tunnel::EncryptedHeader;
+using tunnel::SessionSet;
+
+namespace {
+// Behind the line with its headers. Of a long one the first lines: what follows in order, the
+// machine asks for by itself.
+void ask_for_text(const ExpressPacket& packet) {
+  constexpr unsigned kLineBytes = 64;
+  const unsigned end = std::min<unsigned>(packet.total_bytes, 4 * kLineBytes);
+  for (unsigned i = kLineBytes; i < end + kLineBytes; i += kLineBytes) rte_prefetch0(packet.ip + i);
+}
+}  // namespace
+
+// What the group's type 4 packets need of their tunnels, whose current session it is nearly always.
+// All of it follows from the packet, so nothing waits for the tunnel's line.
+void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
+  for (const ExpressPacket& packet : group) {
+    if (!packet.sealed) continue;
+    ask_for_text(packet);
+    crypto_.prefetch(Crypto::receive, packet.slot, packet.total_bytes);
+    const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);
+    const tunnel::ReplayWindow& replay =
+        tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent);
+    rte_prefetch0(&replay);
+    rte_prefetch0(replay.place(header->counter.host()));
+    rte_prefetch0(&tunnels_.report(packet.slot));
+  }
+}
+
+void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
+  ask_for_text(packet);
+  crypto_.prefetch(Crypto::send, packet.slot, packet.total_bytes);
+  rte_prefetch0(&tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent));
+  rte_prefetch0(&tunnels_.report(packet.slot));
+}
+
+// Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.
+void Pipeline::gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes) {
+  tunnel::SessionSet& sessions = tunnels_.at(packet.slot).sessions;
+  const uint64_t counter = reinterpret_cast<const EncryptedHeader*>(header)->counter.host();
+  if (!sessions.replay(SessionSet::kCurrent).would_accept(counter)) return;
+  gathered_.packets[gathered_.count] = &packet;
+  gathered_.jobs[gathered_.count++] = {.session = &sessions.at(SessionSet::kCurrent),
+                                       .packet = header,
+                                       .text_bytes = tunnel_bytes - tunnel::kEncryptedOverheadBytes,
+                                       .counter = counter};
+}
+
+// And as it goes on, packet by packet: one in front may have had the same counter.
+void Pipeline::open_gathered() {
+  const std::span jobs(gathered_.jobs.data(), std::exchange(gathered_.count, 0));
+  crypto_.open(jobs);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const CryptoJob& job = jobs[i];
+    ExpressPacket& packet = *gathered_.packets[i];
+    tunnel::ReplayWindow& replay =
+        tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent);
+    const bool is_repeated = !replay.would_accept(job.counter);
+    if (is_repeated || !job.authentic) {
+      packet.way = ExpressPacket::gone;
+      finish(is_repeated ? Fate::replayed : Fate::not_authentic, packet.mbuf);
+      continue;
+    }
+    replay.accept(job.counter);
+    packet.way = ExpressPacket::outbound;
+    packet.opened = true;
+    packet.ip = job.packet + sizeof(EncryptedHeader);
+    packet.total_bytes = static_cast<uint16_t>(job.text_bytes);
+    TunnelReport& report = tunnels_.report(packet.slot);
+    report.heard_ns.store(now_ns_, std::memory_order_relaxed);
+    if (packet.ip[0] >> 4 == 4) report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
+  }
+}
+
+// As send_into_tunnel() does it, of a packet that will be in the transmit queue by the time it is
+// sealed. False if that may not be, or the packet has no room.
+bool Pipeline::gather_to_seal(const ExpressPacket& packet) {
+  const TunnelLine& line = *packet.line;
+  const rte_mbuf* mbuf = packet.mbuf;
+  const auto* begin = static_cast<const uint8_t*>(mbuf->buf_addr);
+  const auto padded =
+      static_cast<unsigned>(tunnel::padded_bytes(packet.total_bytes, line.mtu_bytes));
+  uint8_t* const header = packet.ip - sizeof(EncryptedHeader);
+  uint8_t* const end = packet.ip + packet.total_bytes;
+  tunnel::SessionSet& sessions = tunnels_.at(packet.slot).sessions;
+  uint64_t& counter = sessions.send_counter(SessionSet::kCurrent);
+  if (header - begin < kPayload + links_[settings_.uplink].header_bytes ||
+      begin + mbuf->buf_len - packet.ip < padded + tunnel::kTagBytes ||
+      counter >= tunnel::kRejectAfterMessages) {
+    return false;
+  }
+  std::memset(end, 0, padded - packet.total_bytes);
+  gathered_.jobs[gathered_.count++] = {.session = &sessions.at(SessionSet::kCurrent),
+                                       .packet = header,
+                                       .text_bytes = padded,
+                                       .counter = counter++};
+  TunnelReport& report = tunnels_.report(packet.slot);
+  report.sent_ns.store(now_ns_, std::memory_order_relaxed);
+  report.sent_packet_ns.store(now_ns_, std::memory_order_relaxed);
+  return true;
+}
+
+// The packets stand in the transmit queue already, whole but for this. Nothing else may happen
+// between: a session must be where it was, and a packet that the stages send must not be sealed.
+void Pipeline::seal_gathered() {
+  const std::span jobs(gathered_.jobs.data(), std::exchange(gathered_.count, 0));
+  crypto_.seal(jobs);
+  if (settings_.ports[settings_.uplink].checksum_udp_by_port) return;
+  for (const CryptoJob& job : jobs) write_outer_udp_checksum(job.packet - kPayload);
+}
+
+// Of an outer header that is complete otherwise, in software.
+void Pipeline::write_outer_udp_checksum(uint8_t* ip) {
+  const auto& header = *reinterpret_cast<const Ipv4Header*>(ip);
+  const Be16 sum = transport_checksum(header.source, header.destination, kIpUdp,
+                                      {ip + kIpBytes, load_host16(ip + kUdpBytes)});
+  store(ip + kUdpChecksum, udp_checksum_to_send(sum).raw());
+}
+
+}  // namespace adit::gateway
