@@ -70,6 +70,7 @@ TEST_F(NoParity, R4787_4_IsNobodysBusinessUnlessConfigured) {
 class LowPorts : public Lab, public testing::WithParamInterface<Kind> {
  protected:
   LowPorts() : Lab({.nat = {.low_ports = 512, .first_low_port = 512}}) {}
+  std::vector<Row> hairpin();
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, LowPorts, testing::Values(Kind::udp, Kind::tcp), kind_name);
 
@@ -108,13 +109,15 @@ TEST_P(LowPorts, R4787_3a_R6888_8_ReleasedLowPortRestsForItsOwnEndpoint) {
   EXPECT_EQ(map(kind, at(kInner, 500)), external);
 }
 
-TEST_P(LowPorts, R4787_9_R4787_3a_HairpinReachesALowPort) {
+std::vector<Row> LowPorts::hairpin() {
   const Kind kind = GetParam();
   const Endpoint of_one = map(kind, at(inner(1), 500), kService, 1);
   const Endpoint of_two = map(kind, at(inner(2), 500), kService, 2);
-  play({"from one to the other", 0, inside(request(kind, at(inner(1), 500), of_two), 1),
-        {inside(request(kind, of_one, at(inner(2), 500), kForwarded), 2)}});
+  return {{"from one to the other", 0, inside(request(kind, at(inner(1), 500), of_two), 1),
+           {inside(request(kind, of_one, at(inner(2), 500), kForwarded), 2)}}};
 }
+TEST_P(LowPorts, R4787_3a_R4787_9_HairpinReachesALowPort) { play(from_anybody(hairpin())); }
+TEST_P(LowPorts, R4787_9a_R5382_8a_HairpinComesFromALowPort) { play(hairpin()); }
 
 class FewLowPorts : public Lab {
  protected:

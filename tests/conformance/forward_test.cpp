@@ -26,6 +26,7 @@ class Forwarding : public Lab {
     open.prefix_count = 1;
     open.prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
   }
+  std::vector<Row> hairpin();
 
  private:
   static RigOptions with_forwards(RigOptions options) {
@@ -81,7 +82,7 @@ TEST_F(Forwarding, Ours_g_AForwardDoesNotEnd) {
          {internet(reply(Kind::udp, kGameOutside, kElsewhere, kForwarded))}}});
 }
 
-TEST_F(Forwarding, Ours_g_IcmpErrorsAndHairpinsFindIt) {
+TEST_F(Forwarding, Ours_g_IcmpErrorsFindIt) {
   far(1);
   far(2);
   const Bytes sent = request(Kind::udp, kGameOutside, kService, kForwarded);
@@ -95,12 +96,18 @@ TEST_F(Forwarding, Ours_g_IcmpErrorsAndHairpinsFindIt) {
          {internet(icmp_packet(kGateway, kServer, 3, 3, 0,
                                request(Kind::udp, kService, kGameOutside, kForwarded),
                                kForwarded))}}});
-  const Endpoint external = map(Kind::udp, kApplication);
-  play({{"another client", 1, inside(request(Kind::udp, kApplication, kGameOutside)),
-         {inside(request(Kind::udp, external, kGame, kForwarded), 2)}},
-        {"its answer", 1, inside(reply(Kind::udp, kGame, external), 2),
-         {inside(reply(Kind::udp, kGameOutside, kApplication, kForwarded))}}});
 }
+
+std::vector<Row> Forwarding::hairpin() {
+  far(2);
+  const Endpoint external = map(Kind::udp, kApplication);
+  return {{"another client", 1, inside(request(Kind::udp, kApplication, kGameOutside)),
+           {inside(request(Kind::udp, external, kGame, kForwarded), 2)}},
+          {"its answer", 1, inside(reply(Kind::udp, kGame, external), 2),
+           {inside(reply(Kind::udp, kGameOutside, kApplication, kForwarded))}}};
+}
+TEST_F(Forwarding, Ours_g_OtherClientsReachIt) { play(from_anybody(hairpin())); }
+TEST_F(Forwarding, R4787_9a_HairpinsComeFromTheForwardAndFromTheMapping) { play(hairpin()); }
 
 TEST_F(Forwarding, Ours_g_WithoutItsTunnelItLeadsNowhere) {
   const auto expect_nothing = [&](uint64_t at_s) {

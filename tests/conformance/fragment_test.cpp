@@ -75,7 +75,7 @@ class HairpinnedFragmentRows : public FragmentRows {};
 INSTANTIATE_TEST_SUITE_P(Kinds, HairpinnedFragmentRows, testing::Values(Kind::udp, Kind::tcp),
                          kind_name);
 
-TEST_P(HairpinnedFragmentRows, R4787_9_R4787_9a_TurnRoundInAnyOrder) {
+TEST_P(HairpinnedFragmentRows, R4787_9a_R5382_8a_TurnRoundInAnyOrder) {
   const Endpoint second = at(inner(2), 7);
   const Endpoint first_external = map(GetParam(), kApplication);
   const Endpoint second_external = map(GetParam(), second, kService, 2);

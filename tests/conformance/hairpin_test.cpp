@@ -18,18 +18,75 @@ class HairpinRows : public Lab {
   // Where both have already spoken to somebody outside.
   Endpoint first_external() { return map(Kind::udp, kApplication); }
   Endpoint second_external() { return map(Kind::udp, second_, kService, 2); }
+
+  std::vector<Row> there_and_back();
+  std::vector<Row> within_one_tunnel();
+  std::vector<Row> without_checksum();
+  std::vector<Row> connection();
 };
 
-TEST_F(HairpinRows, R4787_9_R4787_9a_ComesFromTheSendersExternalEndpointBothWays) {
+// Each is played twice: does it arrive (REQ-9), and does it come from the right endpoint (REQ-9a)?
+std::vector<Row> HairpinRows::there_and_back() {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
-  play({{"there", 1, inside(udp_packet(kApplication, second, kHello)),
-         {inside(udp_packet(first, second_, kHello, kForwarded), 2)}},
-        {"and back", 1, inside(udp_packet(second_, first, kHello), 2),
-         {inside(udp_packet(second, kApplication, kHello, kForwarded))}}});
+  return {{"there", 1, inside(udp_packet(kApplication, second, kHello)),
+           {inside(udp_packet(first, second_, kHello, kForwarded), 2)}},
+          {"and back", 1, inside(udp_packet(second_, first, kHello), 2),
+           {inside(udp_packet(second, kApplication, kHello, kForwarded))}}};
 }
 
-TEST_F(HairpinRows, R4787_9_FirstPacketOfASenderMakesItsMapping) {
+std::vector<Row> HairpinRows::within_one_tunnel() {
+  const Endpoint first = first_external();
+  const Endpoint neighbour = at(kInner, 4000);
+  const Endpoint neighbours_external = map(Kind::udp, neighbour);
+  return {{"to another port of its own", 1, inside(udp_packet(neighbour, first, kHello)),
+           {inside(udp_packet(neighbours_external, kApplication, kHello, kForwarded))}},
+          {"to itself", 1, inside(udp_packet(kApplication, first, kHello)),
+           {inside(udp_packet(first, kApplication, kHello, kForwarded))}}};
+}
+
+std::vector<Row> HairpinRows::without_checksum() {
+  const Endpoint first = first_external();
+  const Endpoint second = second_external();
+  const auto absent = adit::test::UdpChecksum::absent;
+  return {{"there", 1, inside(udp_packet(kApplication, second, kHello, {}, absent)),
+           {inside(udp_packet(first, second_, kHello, kForwarded, absent), 2)}}};
+}
+
+std::vector<Row> HairpinRows::connection() {
+  const Endpoint second = map(Kind::tcp, second_, kService, 2);
+  const Endpoint first = map(Kind::tcp, kApplication);
+  return {{"SYN", 1, inside(tcp_packet(kApplication, second, {}, {.flags = kTcpSyn})),
+           {inside(tcp_packet(first, second_, {}, {.flags = kTcpSyn}, kForwarded), 2)}},
+          {"SYN+ACK", 1, inside(tcp_packet(second_, first, {}, {.flags = kSynAck}), 2),
+           {inside(tcp_packet(second, kApplication, {}, {.flags = kSynAck}, kForwarded))}},
+          {"text", 1, inside(tcp_packet(kApplication, second, kHello)),
+           {inside(tcp_packet(first, second_, kHello, {}, kForwarded), 2)}}};
+}
+
+TEST_F(HairpinRows, R4787_9_ArrivesBothWays) { play(from_anybody(there_and_back())); }
+TEST_F(HairpinRows, R4787_9a_ComesFromTheSendersExternalEndpointBothWays) {
+  play(there_and_back());
+}
+
+TEST_F(HairpinRows, R4787_9_ArrivesWithinOneTunnelAndAtTheSenderItself) {
+  play(from_anybody(within_one_tunnel()));
+}
+TEST_F(HairpinRows, R4787_9a_ComesFromTheExternalEndpointWithinOneTunnel) {
+  play(within_one_tunnel());
+}
+
+TEST_F(HairpinRows, R4787_9_AbsentUdpChecksumStaysAbsent) {
+  play(from_anybody(without_checksum()));
+}
+TEST_F(HairpinRows, R4787_9a_ComesFromTheExternalEndpointWithoutChecksum) {
+  play(without_checksum());
+}
+
+TEST_F(HairpinRows, R5382_8_ConnectionFromOneToAnother) { play(from_anybody(connection())); }
+TEST_F(HairpinRows, R5382_8a_SegmentsComeFromTheSendersExternalEndpoint) { play(connection()); }
+
+TEST_F(HairpinRows, R4787_9a_FirstPacketComesFromTheMappingThatItMakes) {
   const Endpoint second = second_external();
   far(1);
   give_in(inside(udp_packet(kApplication, second, kHello)));
@@ -38,42 +95,14 @@ TEST_F(HairpinRows, R4787_9_FirstPacketOfASenderMakesItsMapping) {
   EXPECT_EQ(out, std::vector{inside(udp_packet(first, second_, kHello, kForwarded), 2)});
 }
 
-TEST_F(HairpinRows, R4787_9_WithinOneTunnelAndToTheSenderItself) {
-  const Endpoint first = first_external();
-  const Endpoint neighbour = at(kInner, 4000);
-  const Endpoint neighbours_external = map(Kind::udp, neighbour);
-  play({{"to another port of its own", 1, inside(udp_packet(neighbour, first, kHello)),
-         {inside(udp_packet(neighbours_external, kApplication, kHello, kForwarded))}},
-        {"to itself", 1, inside(udp_packet(kApplication, first, kHello)),
-         {inside(udp_packet(first, kApplication, kHello, kForwarded))}}});
-}
-
-TEST_F(HairpinRows, R4787_9_AbsentUdpChecksumStaysAbsent) {
-  const Endpoint first = first_external();
-  const Endpoint second = second_external();
-  const auto absent = adit::test::UdpChecksum::absent;
-  play({"there", 1, inside(udp_packet(kApplication, second, kHello, {}, absent)),
-        {inside(udp_packet(first, second_, kHello, kForwarded, absent), 2)}});
-}
-
-TEST_F(HairpinRows, R5382_8_R5382_8a_ConnectionFromOneToAnother) {
-  const Endpoint second = map(Kind::tcp, second_, kService, 2);
-  const Endpoint first = map(Kind::tcp, kApplication);
-  play({{"SYN", 1, inside(tcp_packet(kApplication, second, {}, {.flags = kTcpSyn})),
-         {inside(tcp_packet(first, second_, {}, {.flags = kTcpSyn}, kForwarded), 2)}},
-        {"SYN+ACK", 1, inside(tcp_packet(second_, first, {}, {.flags = kSynAck}), 2),
-         {inside(tcp_packet(second, kApplication, {}, {.flags = kSynAck}, kForwarded))}},
-        {"text", 1, inside(tcp_packet(kApplication, second, kHello)),
-         {inside(tcp_packet(first, second_, kHello, {}, kForwarded), 2)}}});
-}
-
 // REQ-7a: to the quoted packet's source, which is the sender; from the address that it wrote to.
 TEST_F(HairpinRows, R5508_7_R7857_12_ErrorAboutAHairpinnedPacketReachesItsSender) {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
   const Bytes delivered = udp_packet(first, second_, kHello, kForwarded);
   const Bytes as_sent = udp_packet(kApplication, second, kHello, kForwarded);
-  play({{"a packet", 1, inside(udp_packet(kApplication, second, kHello)), {inside(delivered, 2)}},
+  play({{"a packet", 1, inside(udp_packet(kApplication, second, kHello)), {inside(delivered, 2)},
+         Fate::next, Source::ignored},
         {"refused", 1, inside(icmp_packet(second_.address, first.address, 3, 3, 0, delivered), 2),
          {inside(icmp_packet(kGateway, kInner, 3, 3, 0, as_sent, kForwarded))}}});
 }

@@ -6,6 +6,10 @@
 //
 //   TEST_F(Udp, R4787_6_R4787_6a_TrafficEitherWayRefreshes)
 //
+// Breaking one rule in the gateway turns that rule's lines red and no others: a test that only needs
+// some other rule on its way asks of it no more than it needs. A test that is about every line at
+// once begins with Every_ instead, and proves none.
+//
 // scripts/conformance.py joins names and lines; what a line lacks is said there, in the checklist.
 //
 // With ADIT_AGAINST=netfilter in its environment the rows go to Linux netfilter instead. A test
@@ -24,6 +28,10 @@
 
 namespace adit::gateway::test {
 
+// Whether it matters from whom the packets come that come out. Of hairpinned ones that is RFC 4787
+// REQ-9a's and RFC 5382 REQ-8a's affair: tests of other lines do not ask.
+enum class Source : bool { compared, ignored };
+
 // One packet in, and all that comes out because of it.
 struct Row {
   const char* description;
@@ -31,7 +39,11 @@ struct Row {
   Hop in;
   std::vector<Hop> out;
   Fate drop = Fate::next;  // why it was dropped; Fate::next: it was not
+  Source source = Source::compared;
 };
+std::vector<Row> from_anybody(std::vector<Row> rows);
+// Gives `hop` the source that `wanted` has, its checksums following: a wrong one stays wrong.
+void take_source(const Hop& wanted, Hop& hop);
 
 enum class Kind : uint8_t { udp, tcp, icmp };
 inline constexpr Kind kKinds[] = {Kind::udp, Kind::tcp, Kind::icmp};

@@ -34,7 +34,7 @@ std::string shortest(const Episode& episode) {
   return text.str();
 }
 
-TEST(Model, R4787_11_RandomPacketsAgreeWithAPlainMap) {
+TEST(Model, Every_RandomPacketsAgreeWithAPlainMap) {
   const uint64_t seed = from_environment(
       "ADIT_SEED",
       static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()));

@@ -37,6 +37,8 @@ class OwnAddresses : public Lab {
     EXPECT_EQ(portless_->live(), 0u);
     EXPECT_EQ(fragments_->datagrams(), 0u);
   }
+  std::vector<Row> from_other_clients();
+  void expect_unreachable_without_tunnel(const Endpoint& from, uint32_t slot);
 
  private:
   static RigOptions with_addresses(RigOptions options) {
@@ -146,32 +148,40 @@ TEST_F(OwnAddresses, Ours_g_RoutedAddressesAreNotTranslated) {
   EXPECT_EQ(map(Kind::udp, at(inner(3), 1025), kService, 3).address, kGateway);
 }
 
-TEST_F(OwnAddresses, Ours_g_OtherClientsReachThemFromTheirExternalEndpoints) {
+std::vector<Row> OwnAddresses::from_other_clients() {
   for (uint32_t slot = 1; slot <= 4; ++slot) far(slot);
+  std::vector<Row> rows;
   for (const Kind kind : kKinds) {
     const Endpoint external = map(kind, kApplication);
-    play({{"to one to one", 1, inside(request(kind, kApplication, at(kOneToOne, 9))),
-           {inside(request(kind, external, at(kHost.address, 9), kForwarded), 2)}},
-          {"its answer", 1, inside(reply(kind, at(kHost.address, 9), external), 2),
-           {inside(reply(kind, at(kOneToOne, 9), kApplication, kForwarded))}},
-          {"to routed", 1, inside(request(kind, kApplication, kRoutedEnd)),
-           {inside(request(kind, external, kRoutedEnd, kForwarded), 3)}},
-          {"its answer", 1, inside(reply(kind, kRoutedEnd, external), 3),
-           {inside(reply(kind, kRoutedEnd, kApplication, kForwarded))}},
-          {"between two", 1, inside(request(kind, kHost, at(kOtherOneToOne, 9)), 2),
-           {inside(request(kind, kOutside, at(inner(4), 9), kForwarded), 4)}},
-          {"and another kind", 1, inside(request(kind, kRoutedEnd, kOutside), 3),
-           {inside(request(kind, kRoutedEnd, kHost, kForwarded), 2)}},
-          {"to itself", 1, inside(request(kind, kHost, at(kOneToOne, 9)), 2),
-           {inside(request(kind, kOutside, at(kHost.address, 9), kForwarded), 2)}}});
+    const Row of_kind[] = {
+        {"to one to one", 1, inside(request(kind, kApplication, at(kOneToOne, 9))),
+         {inside(request(kind, external, at(kHost.address, 9), kForwarded), 2)}},
+        {"its answer", 1, inside(reply(kind, at(kHost.address, 9), external), 2),
+         {inside(reply(kind, at(kOneToOne, 9), kApplication, kForwarded))}},
+        {"to routed", 1, inside(request(kind, kApplication, kRoutedEnd)),
+         {inside(request(kind, external, kRoutedEnd, kForwarded), 3)}},
+        {"its answer", 1, inside(reply(kind, kRoutedEnd, external), 3),
+         {inside(reply(kind, kRoutedEnd, kApplication, kForwarded))}},
+        {"between two", 1, inside(request(kind, kHost, at(kOtherOneToOne, 9)), 2),
+         {inside(request(kind, kOutside, at(inner(4), 9), kForwarded), 4)}},
+        {"and another kind", 1, inside(request(kind, kRoutedEnd, kOutside), 3),
+         {inside(request(kind, kRoutedEnd, kHost, kForwarded), 2)}},
+        {"to itself", 1, inside(request(kind, kHost, at(kOneToOne, 9)), 2),
+         {inside(request(kind, kOutside, at(kHost.address, 9), kForwarded), 2)}}};
+    rows.insert(rows.end(), std::begin(of_kind), std::end(of_kind));
   }
   const auto gre = [](Ipv4Address from, Ipv4Address to, uint8_t ttl) {
     return ipv4_packet(from, to, kIpGre, kHello, {.ttl = ttl});
   };
-  play({{"without ports", 1, inside(gre(kInner, kOneToOne, 64)),
-         {inside(gre(kGateway, kHost.address, 63), 2)}},
-        {"its answer", 1, inside(gre(kHost.address, kGateway, 64), 2),
-         {inside(gre(kOneToOne, kInner, 63))}}});
+  rows.push_back({"without ports", 1, inside(gre(kInner, kOneToOne, 64)),
+                  {inside(gre(kGateway, kHost.address, 63), 2)}});
+  rows.push_back({"its answer", 1, inside(gre(kHost.address, kGateway, 64), 2),
+                  {inside(gre(kOneToOne, kInner, 63))}});
+  return rows;
+}
+TEST_F(OwnAddresses, Ours_g_OtherClientsReachThem) { play(from_anybody(from_other_clients())); }
+TEST_F(OwnAddresses, R4787_9a_R5382_8a_OtherClientsComeFromTheirExternalEndpoints) {
+  play(from_other_clients());
 }
 
 TEST_F(OwnAddresses, Ours_g_IcmpErrorsFollowHairpinnedPacketsBack) {
@@ -211,28 +221,36 @@ TEST_F(OwnAddresses, Ours_g_NobodyElseMayHaveThem) {
          Fate::tunnel_to_itself}});
 }
 
-TEST_F(OwnAddresses, Ours_g_WithoutItsTunnelTheHostIsUnreachable) {
-  far(1);
+// `from`, an endpoint of the tunnel `slot`, is told, and so is somebody outside.
+void OwnAddresses::expect_unreachable_without_tunnel(const Endpoint& from, uint32_t slot) {
+  far(slot);
   for (const Endpoint& to : {kOutside, kRoutedEnd}) {
     const auto from_outside = request(Kind::udp, kElsewhere, to);
-    const auto from_inside = request(Kind::udp, kApplication, to);
+    const auto from_inside = request(Kind::udp, from, to);
     for (const bool opened : {false, true}) {
       if (opened) {
-        for (const uint32_t slot : {2, 3}) {
-          far(slot);
-          close(slot);
+        for (const uint32_t owner : {2, 3}) {
+          far(owner);
+          close(owner);
         }
       }
       play({{"from outside", 1, internet(from_outside),
              {internet(icmp_packet(kGateway, kElsewhere.address, 3, 1, 0, from_outside,
                                    kErrorHeader))},
              Fate::no_tunnel},
-            {"from inside", 1, inside(from_inside),
-             {inside(icmp_packet(kGateway, kInner, 3, 1, 0,
-                                 request(Kind::udp, kApplication, to, kForwarded), kErrorHeader))},
+            {"from inside", 1, inside(from_inside, slot),
+             {inside(icmp_packet(kGateway, from.address, 3, 1, 0,
+                                 request(Kind::udp, from, to, kForwarded), kErrorHeader),
+                     slot)},
              Fate::no_tunnel}});
     }
   }
+}
+TEST_F(OwnAddresses, Ours_g_WithoutItsTunnelTheHostIsUnreachable) {
+  expect_unreachable_without_tunnel(at(inner(4), 9), 4);
+}
+TEST_F(OwnAddresses, R4787_9a_UnreachableFindsTheExternalEndpointItComesFrom) {
+  expect_unreachable_without_tunnel(kApplication, 1);
 }
 
 TEST_F(OwnAddresses, Ours_g_TtlAndSizeAreARouters) {

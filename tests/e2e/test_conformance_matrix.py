@@ -57,6 +57,13 @@ def test_tests_that_prove_nothing_or_what_is_not_there_are_complained_of():
     assert len(complaints) == 2
 
 
+def test_about_every_line_proves_none_and_may_not_fail():
+    status, complaints = statuses({"A.Every_X": True})
+    assert set(status.values()) == {"open", "n/a"} and complaints == []
+    status, complaints = statuses({"A.Every_X": False})
+    assert "fail" not in status.values() and len(complaints) == 1
+
+
 def test_run_fails_for_what_fails_lacks_a_test_or_is_open():
     lines = conformance.parse_checklist(CHECKLIST)
     rows, _ = conformance.matrix(lines, {"A.R4787_9a_X": False, "A.R7857_2_1_X": True})

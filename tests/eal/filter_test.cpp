@@ -140,7 +140,7 @@ TEST_F(FilterAddressAndPort, Rfc5508QueriesHaveNoRemotePortAndPass) {
   EXPECT_TRUE(passes(icmp_query(kServer, kGateway, 0, echo.port.host(), 1, kHello)));
 }
 
-TEST_F(FilterAddressAndPort, R4787_9_HairpinnedPacketsAreFilteredByTheirExternalSource) {
+TEST_F(FilterAddressAndPort, R4787_9a_HairpinnedPacketsAreFilteredByTheirExternalSource) {
   FarEnd one = open_tunnel(1, Protection::plain);
   FarEnd two = open_tunnel(2, Protection::plain);
   const Endpoint first = external_of(one, udp_packet(kApplication, kService, kHello));

@@ -32,7 +32,7 @@ class Hairpin : public Rig {
   }
 };
 
-TEST_F(Hairpin, R4787_9_R4787_9a_UdpComesFromTheSendersExternalEndpointBothWays) {
+TEST_F(Hairpin, R4787_9a_UdpComesFromTheSendersExternalEndpointBothWays) {
   const Endpoint first = first_external();
   const Endpoint second = second_external();
   receive_from(one_, one_.seal(udp_packet(kApplication, second, kHello)));
@@ -43,7 +43,7 @@ TEST_F(Hairpin, R4787_9_R4787_9a_UdpComesFromTheSendersExternalEndpointBothWays)
   EXPECT_EQ(counters_.hairpinned, 2u);
 }
 
-TEST_F(Hairpin, R5382_8_R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
+TEST_F(Hairpin, R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
   const Endpoint second = external_of(two_, tcp_packet(kSecond, kService, {}, kSyn));
   receive(0, tcp_packet(kService, second, {}, {.flags = kTcpRst | kTcpAck}));
   two_.open(sent_to_tunnel(two_.outer));
@@ -68,7 +68,7 @@ TEST_F(Hairpin, R5382_8_R5382_8a_TcpConnectsAndIsTrackedAtBothEnds) {
   EXPECT_TRUE(nat_->find_inbound(second.address, nat::Protocol::tcp, second.port, later_s));
 }
 
-TEST_F(Hairpin, R4787_13_TooBigForTheReceiverIsAnsweredToTheInnerSender) {
+TEST_F(Hairpin, TooBigForTheReceiverIsAnsweredToTheInnerSender) {
   first_external();
   const Endpoint second = second_external();
   tunnels_->at(2).mtu_bytes = 1000;

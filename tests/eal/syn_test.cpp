@@ -147,7 +147,7 @@ TEST_F(Syn, Rfc1812SourceThatIsNoSingleHostIsNotAnswered) {
   EXPECT_TRUE(held_syns_->empty());
 }
 
-TEST_F(Syn, R5382_4_R5382_8_FromInsideToAClosedExternalEndpointIsAnsweredInside) {
+TEST_F(Syn, FromInsideToAClosedExternalEndpointIsAnsweredInside) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive_from(far, far.seal(tcp_packet(kApplication, kClosed, {}, kSyn)));
   expect_only_drop(Fate::unsolicited_syn);
