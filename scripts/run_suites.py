@@ -168,11 +168,33 @@ def run_conformance(suite, against):
         suite.failures += complaints
 
 
+def outcome(test):
+    return "differs" if test.get("failures") else \
+        "pass" if has_passed(test) else test.get("not_applicable", "skipped")
+
+
+def check_that_netfilter_rows_can_fail(suite):
+    """The plainest rows, to a kernel that does not translate and to one that lets nothing out."""
+    plain = "*/Mapping.R4787_1_*:Icmp.R5508_1_*:*/Sequences.R5382_2_*/opened"
+    for statement in ("accept", "drop"):
+        done = gtest_report(suite, BUILD / "tests/conformance/conformance",
+                            [f"--gtest_filter={plain}"],
+                            {"ADIT_AGAINST": "netfilter", "ADIT_MASQUERADE": statement},
+                            subprocess.DEVNULL)
+        outcomes = {name: outcome(test) for name, test in done[1].items()} if done else {}
+        if not outcomes:
+            suite.fail(f"netfilter: no row was sent to a kernel with {statement} for masquerade")
+        for name, seen in outcomes.items():
+            if seen != "differs":
+                suite.fail(f"netfilter: {name} does not notice {statement} for masquerade: {seen}")
+
+
 def netfilter_outcomes(suite):
     """Sends the rows to the kernel's translator: pass, differs, or why a test does not apply."""
     if os.geteuid() != 0:
         suite.fail("netfilter: only root may make its network namespace")
         return None
+    check_that_netfilter_rows_can_fail(suite)
     log = BUILD / "conformance-netfilter.log"
     print(f"netfilter: what differs, byte for byte, goes to {log}", flush=True)
     with open(log, "wb") as output:
@@ -180,9 +202,7 @@ def netfilter_outcomes(suite):
                             ["--gtest_filter=-Model.*"], {"ADIT_AGAINST": "netfilter"}, output)
     if done is None:
         return None
-    return {name: "differs" if test.get("failures") else
-            "pass" if has_passed(test) else test.get("not_applicable", "skipped")
-            for name, test in done[1].items()}
+    return {name: outcome(test) for name, test in done[1].items()}
 
 
 def run_instructions(suite, _):

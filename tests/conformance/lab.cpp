@@ -234,6 +234,9 @@ Endpoint Lab::left_from(const Hop& in) {
   EXPECT_EQ(parse_ipv4(out[0].packet, HeaderChecksum::verify, parsed), ParseError::none);
   Ipv4Header ip;
   std::memcpy(&ip, out[0].packet.data(), sizeof ip);
+  Ipv4Header ip_in;
+  std::memcpy(&ip_in, in.packet.data(), sizeof ip_in);
+  EXPECT_NE(ip.source, ip_in.source) << "it left untranslated";
   last_out_ = out[0];
   return {ip.source, parsed.source_port};
 }

@@ -26,7 +26,8 @@ constexpr int kQuietMs = 5;
 // answered, what connection tracking finds invalid goes nowhere, and the MSS is clamped. Segments
 // of the tests have the same sequence numbers all along, which is none of a translator's business.
 // The tunnels' MTU is the inside's. Answers of the kernel's own are not limited: a test may ask for
-// more of them in a millisecond than there would be in a second.
+// more of them in a millisecond than there would be in a second. ADIT_MASQUERADE is another nft
+// statement in masquerade's place: with a wrong one rows must differ.
 constexpr const char* kSetUp = R"(
 set -e
 ip address add 192.168.1.1/24 dev inside
@@ -43,7 +44,7 @@ nft -f - <<END
 table ip nat {
   chain postrouting {
     type nat hook postrouting priority srcnat;
-    oifname outside masquerade
+    oifname outside ${ADIT_MASQUERADE:-masquerade}
   }
 }
 table ip filter {
