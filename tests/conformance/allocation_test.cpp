@@ -122,41 +122,56 @@ TEST_P(LowPorts, R4787_9a_R5382_8a_HairpinComesFromALowPort) { play(hairpin()); 
 class FewLowPorts : public Lab {
  protected:
   FewLowPorts() : Lab({.nat = {.low_ports = 16, .first_low_port = 1008}}) {}
+
+  Row refused(uint64_t at_s, const Endpoint& internal, uint32_t slot, Fate reason);
+  void fill();
+
+  std::map<uint32_t, Endpoint> external_;  // of each subscriber's port 500
 };
 
-TEST_F(FewLowPorts, R4787_3a_R4787_11_R5508_8_FullRangeIsRefusedByItsOwnName) {
-  std::map<uint32_t, Endpoint> external;
-  const auto refused = [&](const Endpoint& internal, uint32_t slot, Fate reason) -> Row {
-    const Bytes quote = request(Kind::udp, internal, kService, kForwarded);
-    return {"refused", 1, inside(request(Kind::udp, internal, kService), slot),
-            {inside(icmp_packet(kRouter, inner(slot), 3, 13, 0, quote, kErrorHeader), slot)},
-            reason};
-  };
+Row FewLowPorts::refused(uint64_t at_s, const Endpoint& internal, uint32_t slot, Fate reason) {
+  const Bytes quote = request(Kind::udp, internal, kService, kForwarded);
+  return {"refused", at_s, inside(request(Kind::udp, internal, kService), slot),
+          {inside(icmp_packet(kRouter, inner(slot), 3, 13, 0, quote, kErrorHeader), slot)},
+          reason};
+}
+
+// An eighth is as much as one may have: two each of eight subscribers.
+void FewLowPorts::fill() {
   far(9);
   for (uint32_t slot = 1; slot <= 8; ++slot) {
-    external[slot] = map(Kind::udp, at(inner(slot), 500), kService, slot);
+    external_[slot] = map(Kind::udp, at(inner(slot), 500), kService, slot);
     map(Kind::udp, at(inner(slot), 501), kService, slot);
-    // An eighth is as much as one may have.
-    play(refused(at(inner(slot), 502), slot, Fate::port_limit));
   }
-  play(refused(at(inner(9), 500), 9, Fate::low_ports_full));
+}
+
+TEST_F(FewLowPorts, R4787_3a_R4787_11_R5508_8_FullRangeIsRefusedByItsOwnName) {
+  fill();
+  for (uint32_t slot = 1; slot <= 8; ++slot) {
+    play(refused(1, at(inner(slot), 502), slot, Fate::port_limit));
+  }
+  play(refused(1, at(inner(9), 500), 9, Fate::low_ports_full));
   EXPECT_FALSE(is_low(map(Kind::udp, at(inner(9), 1500), kService, 9)));
   EXPECT_TRUE(is_low(map(Kind::tcp, at(inner(9), 500), kService, 9)));
   for (uint32_t slot = 1; slot <= 8; ++slot) {
-    EXPECT_EQ(map(Kind::udp, at(inner(slot), 500), kElsewhere, slot), external[slot]);
+    EXPECT_EQ(map(Kind::udp, at(inner(slot), 500), kElsewhere, slot), external_[slot]);
   }
-  // The tunnel that ends takes its mappings along; the ports rest before another has them.
+}
+
+// The tunnel that ends takes its mappings along; the ports rest before another has them.
+TEST_F(FewLowPorts, R6888_8_LowPortsOfAClosedTunnelRestToo) {
+  fill();
+  set_time(2);
   close(3);
-  play({"nobody's", 2, internet(reply(Kind::udp, kService, external[3])), {}, Fate::no_mapping});
+  play({"nobody's", 2, internet(reply(Kind::udp, kService, external_[3])), {}, Fate::no_mapping});
   set_time(121);
   for (uint32_t slot = 1; slot <= 8; ++slot) {
     if (slot == 3) continue;
     map(Kind::udp, at(inner(slot), 500), kService, slot);
     map(Kind::udp, at(inner(slot), 501), kService, slot);
   }
-  play({"at rest", 121, refused(at(inner(9), 500), 9, Fate::low_ports_full).in,
-        refused(at(inner(9), 500), 9, Fate::low_ports_full).out, Fate::low_ports_full});
-  set_time(122);
+  play(refused(122, at(inner(9), 500), 9, Fate::low_ports_full));
+  set_time(123);
   EXPECT_TRUE(is_low(map(Kind::udp, at(inner(9), 500), kService, 9)));
 }
 
