@@ -16,6 +16,7 @@ import report
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
+HEAD_LINES = 3  # of the program's output, before the rows
 HUGEPAGES_WANTED = 128  # of 2 MiB, for packet buffers
 # Flows of the CSIT project's NAT tests, 64,512 a pool address.
 SCALES = [1_000, 64_512, 258_048, 1_032_192, 4_128_768, 16_515_072]
@@ -81,7 +82,7 @@ def run_case(program, arguments, is_first):
         with subprocess.Popen([program, *arguments, "--json", rows], stdout=subprocess.PIPE,
                               text=True) as process:
             for number, line in enumerate(process.stdout):
-                if is_first or number >= 2:
+                if is_first or number >= HEAD_LINES:
                     print(line, end="", flush=True)
         if process.returncode != 0:
             sys.exit(process.returncode)

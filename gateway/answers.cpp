@@ -68,8 +68,9 @@ bool Pipeline::may_tell(bool is_inside) {
 // RFC 1812 §4.3.2.8: ICMP errors are rate-limited, by the tunnel concerned, if any, and by worker.
 bool Pipeline::take_icmp_token(Tunnel* tunnel) {
   const IcmpErrorSettings& limits = settings_.icmp_errors;
-  if ((tunnel == nullptr || take_one(tunnel->icmp_errors_left, tunnel->icmp_errors_at_s, now_s_,
-                                     limits.per_tunnel_per_second)) &&
+  if ((tunnel == nullptr ||
+       take_one(tunnel->open->icmp_errors_left, tunnel->open->icmp_errors_at_s, now_s_,
+                limits.per_tunnel_per_second)) &&
       take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, limits.per_second)) {
     return true;
   }
@@ -158,8 +159,9 @@ void Pipeline::send_heartbeat(Tunnel& tunnel) {
 // heartbeat, which can.
 void Pipeline::hint_new_address(Packet& packet) {
   Tunnel& tunnel = *packet.tunnel;
-  if (tunnel.remote_hint_ns != 0 && now_ns_ - tunnel.remote_hint_ns < tunnel::kSecondNs) return;
-  tunnel.remote_hint_ns = now_ns_;
+  uint64_t& last_hint_ns = tunnel.open->remote_hint_ns;
+  if (last_hint_ns != 0 && now_ns_ - last_hint_ns < tunnel::kSecondNs) return;
+  last_hint_ns = now_ns_;
   const Endpoint kept = tunnel.remote;
   tunnel.remote = packet.from;
   // It is no sign of life to the real client, whose heartbeats must go on.

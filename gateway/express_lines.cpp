@@ -46,7 +46,7 @@ void Pipeline::prepare_express() {
 // The tunnel has changed, or the blocks of its subscriber.
 void Pipeline::refresh_line(const Tunnel& tunnel) {
   TunnelLine& line = tunnels_.line(tunnel.slot);
-  const tunnel::Session& session = tunnel.sessions.at(SessionSet::kCurrent);
+  const tunnel::Session& session = tunnel.open->sessions.at(SessionSet::kCurrent);
   line.index = 0;
   if (!tunnel.active || !session.exists() || tunnel.remote.is_zero()) return;
   // The stages answer pings to the router; here it is one of the addresses that do not go out.
@@ -83,11 +83,11 @@ void Pipeline::refresh_line(const Tunnel& tunnel) {
 
 void Pipeline::report_traffic(uint32_t slot) {
   TunnelLine& line = tunnels_.line(slot);
-  TunnelReport& report = tunnels_.report(slot);
-  bump(report.rx_packets, std::exchange(line.rx_packets, 0));
-  bump(report.rx_bytes, std::exchange(line.rx_bytes, 0));
-  bump(report.tx_packets, std::exchange(line.tx_packets, 0));
-  bump(report.tx_bytes, std::exchange(line.tx_bytes, 0));
+  TunnelTraffic& traffic = tunnels_.open(slot).traffic;
+  bump(traffic.rx_packets, std::exchange(line.rx_packets, 0));
+  bump(traffic.rx_bytes, std::exchange(line.rx_bytes, 0));
+  bump(traffic.tx_packets, std::exchange(line.tx_packets, 0));
+  bump(traffic.tx_bytes, std::exchange(line.tx_bytes, 0));
 }
 
 }  // namespace adit::gateway

@@ -39,7 +39,7 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
     crypto_.prefetch(Crypto::receive, packet.slot, packet.total_bytes);
     const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);
     const tunnel::ReplayWindow& replay =
-        tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent);
+        tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent);
     rte_prefetch0(&replay);
     rte_prefetch0(replay.place(header->counter.host()));
     rte_prefetch0(&tunnels_.report(packet.slot));
@@ -49,13 +49,13 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
   ask_for_text(packet);
   crypto_.prefetch(Crypto::send, packet.slot, packet.total_bytes);
-  rte_prefetch0(&tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent));
+  rte_prefetch0(&tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent));
   rte_prefetch0(&tunnels_.report(packet.slot));
 }
 
 // Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.
 void Pipeline::gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes) {
-  tunnel::SessionSet& sessions = tunnels_.at(packet.slot).sessions;
+  tunnel::SessionSet& sessions = tunnels_.open(packet.slot).sessions;
   const uint64_t counter = reinterpret_cast<const EncryptedHeader*>(header)->counter.host();
   if (!sessions.replay(SessionSet::kCurrent).would_accept(counter)) return;
   gathered_.packets[gathered_.count] = &packet;
@@ -73,7 +73,7 @@ void Pipeline::open_gathered() {
     const CryptoJob& job = jobs[i];
     ExpressPacket& packet = *gathered_.packets[i];
     tunnel::ReplayWindow& replay =
-        tunnels_.at(packet.slot).sessions.replay(SessionSet::kCurrent);
+        tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent);
     const bool is_repeated = !replay.would_accept(job.counter);
     if (is_repeated || !job.authentic) {
       packet.way = ExpressPacket::gone;
@@ -101,7 +101,7 @@ bool Pipeline::gather_to_seal(const ExpressPacket& packet) {
       static_cast<unsigned>(tunnel::padded_bytes(packet.total_bytes, line.mtu_bytes));
   uint8_t* const header = packet.ip - sizeof(EncryptedHeader);
   uint8_t* const end = packet.ip + packet.total_bytes;
-  tunnel::SessionSet& sessions = tunnels_.at(packet.slot).sessions;
+  tunnel::SessionSet& sessions = tunnels_.open(packet.slot).sessions;
   uint64_t& counter = sessions.send_counter(SessionSet::kCurrent);
   if (header - begin < kPayload + links_[settings_.uplink].header_bytes ||
       begin + mbuf->buf_len - packet.ip < padded + tunnel::kTagBytes ||

@@ -24,7 +24,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
     case ToWorker::install_session:
       return install_session(message);
     case ToWorker::drop_sessions:
-      tunnel.sessions.clear();
+      tunnel.open->sessions.clear();
       return refresh_line(tunnel);
     case ToWorker::heartbeat:
       return send_heartbeat(tunnel);
@@ -51,6 +51,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
 void Pipeline::open_tunnel(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
   close_tunnel(message);  // in case the message that closed it was lost
+  tunnels_.clear(message.slot);
   tunnel.active = true;
   tunnel.slot = message.slot;
   tunnel.owner = message.subscriber;
@@ -61,7 +62,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.router = message.router;
   tunnel.reaches_tunnels = message.tunnel_to_tunnel;
   tunnel.prefix_count = message.prefix_count;
-  tunnel.prefixes = message.prefixes;
+  tunnel.open->prefixes = message.prefixes;
   tunnel.routed_count = message.routed_count;
   tunnel.external_address = message.external_address;
   set_address(tunnel, message.address);
@@ -102,8 +103,7 @@ void Pipeline::close_tunnel(const ToWorker& message) {
     }
     outer_routes_->vacate({tunnel.external_address, 32}, tunnel.slot);
   }
-  tunnel = Tunnel{};  // the keys too
-  tunnels_.line(message.slot) = TunnelLine{};
+  tunnels_.clear(message.slot);  // the keys too
 }
 
 void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
@@ -120,7 +120,7 @@ void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
 void Pipeline::install_session(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
   if (tunnel.active) {
-    tunnel.sessions.install(message.session);
+    tunnel.open->sessions.install(message.session);
     refresh_line(tunnel);
   }
   finish(send_outer_udp(message.packet, message.remote), message.packet);
@@ -169,8 +169,8 @@ void Pipeline::tell_limit(Tunnel& tunnel, Fate limit) {
   if (settings_.limit_window_s == 0) return;
   const auto place = std::ranges::find(kToldLimits, limit);
   if (place == kToldLimits.end()) return;
-  Tunnel::LimitNotice& notice =
-      tunnel.limit_notices[static_cast<size_t>(place - kToldLimits.begin())];
+  OpenTunnel::LimitNotice& notice =
+      tunnel.open->limit_notices[static_cast<size_t>(place - kToldLimits.begin())];
   ++notice.untold;
   if (notice.told_at_s != 0 && now_s_ - notice.told_at_s < settings_.limit_window_s) return;
   ToControl item;

@@ -51,7 +51,7 @@ Fate Pipeline::find_tunnel(Packet& packet) {
 // confirmed the session and so moved it.
 Fate Pipeline::find_session(Packet& packet) {
   const auto& header = *reinterpret_cast<const PlainHeader*>(packet.bytes());
-  const tunnel::SessionSet& sessions = packet.tunnel->sessions;
+  const tunnel::SessionSet& sessions = packet.tunnel->open->sessions;
   packet.place = sessions.find(header.receiver_index.host());
   if (packet.place == SessionSet::kNone) return Fate::unknown_index;
   if (sessions.at(packet.place).expired(now_ns_)) return Fate::session_expired;
@@ -64,8 +64,8 @@ Fate Pipeline::open_encrypted(Packet& packet) {
   if (packet.plain) return Fate::next;
   if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
   Tunnel& tunnel = *packet.tunnel;
-  const tunnel::Session& session = tunnel.sessions.at(packet.place);
-  tunnel::ReplayWindow& replay = tunnel.sessions.replay(packet.place);
+  const tunnel::Session& session = tunnel.open->sessions.at(packet.place);
+  tunnel::ReplayWindow& replay = tunnel.open->sessions.replay(packet.place);
   const std::span<uint8_t> bytes = packet.span();
   const auto& header = *reinterpret_cast<const EncryptedHeader*>(bytes.data());
   const uint64_t counter = header.counter.host();
@@ -77,11 +77,9 @@ Fate Pipeline::open_encrypted(Packet& packet) {
 
   TunnelReport& report = tunnels_.report(tunnel.slot);
   if (packet.place == SessionSet::kNext) {
-    const uint32_t index = session.local_index;
-    tunnel.sessions.confirm(packet.place);
+    tunnel.open->sessions.confirm(packet.place);
     packet.place = SessionSet::kCurrent;
     ++counters_.sessions_confirmed;
-    report.confirmed_index.store(index, std::memory_order_relaxed);
     refresh_line(tunnel);
   }
   if (packet.from != tunnel.remote && is_highest && packet.place == SessionSet::kCurrent) {
@@ -109,7 +107,7 @@ Fate Pipeline::open_encrypted(Packet& packet) {
 Fate Pipeline::open_plain(Packet& packet) {
   if (!packet.plain) return Fate::next;
   if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
-  const tunnel::Session& session = packet.tunnel->sessions.at(packet.place);
+  const tunnel::Session& session = packet.tunnel->open->sessions.at(packet.place);
   if (session.protection != Protection::plain) return Fate::wrong_protection;
   const auto& header = *reinterpret_cast<const PlainHeader*>(packet.bytes());
   if (std::memcmp(header.session_tag, session.receive_tag.data(), sizeof header.session_tag) != 0) {
@@ -158,9 +156,9 @@ Fate Pipeline::read_inner(Packet& packet) {
       return Fate::inner_bad_transport;
   }
   packet.trim();
-  TunnelReport& report = tunnels_.report(packet.tunnel->slot);
-  bump(report.rx_packets, 1);
-  bump(report.rx_bytes, packet.parsed.total_bytes);
+  TunnelTraffic& traffic = packet.tunnel->open->traffic;
+  bump(traffic.rx_packets, 1);
+  bump(traffic.rx_bytes, packet.parsed.total_bytes);
   ++counters_.outbound_packets;
   counters_.outbound_bytes += packet.parsed.total_bytes;
   return Fate::next;

@@ -91,7 +91,7 @@ void Pipeline::sweep_tunnels() {
     TunnelLine& line = tunnels_.line(slot);
     if ((line.rx_packets | line.tx_packets) != 0) report_traffic(slot);
     if (line.index == 0 || now_s_ <= line.expires_s) continue;
-    tunnels_.at(slot).sessions.expire(now_ns_);
+    tunnels_.open(slot).sessions.expire(now_ns_);
     refresh_line(tunnels_.at(slot));
   }
 }

@@ -37,7 +37,7 @@ Fate Pipeline::send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal) {
     std::memcpy(header->session_tag, session->send_tag.data(), sizeof header->session_tag);
     header->receiver_index = Le32::from_host(session->remote_index);
   } else {
-    uint64_t& counter = tunnel.sessions.send_counter(SessionSet::kCurrent);
+    uint64_t& counter = tunnel.open->sessions.send_counter(SessionSet::kCurrent);
     if (counter >= tunnel::kRejectAfterMessages) return Fate::send_counter_exhausted;
     const auto padded =
         static_cast<uint16_t>(tunnel::padded_bytes(text_bytes, tunnel.mtu_bytes));
@@ -56,8 +56,8 @@ Fate Pipeline::send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal) {
     }
   }
   if (text_bytes >= sizeof(Ipv4Header)) {
-    bump(report.tx_packets, 1);
-    bump(report.tx_bytes, text_bytes);
+    bump(tunnel.open->traffic.tx_packets, 1);
+    bump(tunnel.open->traffic.tx_bytes, text_bytes);
   }
   return send_outer_udp(mbuf, tunnel.remote);
 }

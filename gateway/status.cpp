@@ -84,7 +84,9 @@ double seconds_since(uint64_t then_ns, uint64_t now_ns) {
              : static_cast<double>((now_ns - then_ns) / 1'000'000) / 1e3;
 }
 
-Json tunnel_json(const Subscriber& subscriber, const TunnelReport& report, uint64_t now_ns) {
+Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint64_t now_ns) {
+  const TunnelReport& report = tunnels.report(subscriber.slot);
+  const TunnelTraffic& traffic = tunnels.open(subscriber.slot).traffic;
   const bool is_its_own = report.epoch.load(std::memory_order_acquire) == subscriber.epoch;
   const auto read = [&](const auto& field) {
     return is_its_own ? field.load(std::memory_order_relaxed) : 0;
@@ -98,13 +100,13 @@ Json tunnel_json(const Subscriber& subscriber, const TunnelReport& report, uint6
           {"remote", remote.is_zero() ? "" : remote.to_string()},
           {"address", subscriber.address.is_zero() ? "" : subscriber.address.to_string()},
           {"protection", tunnel::protection_name(subscriber.protection)},
-          {"confirmed", read(report.confirmed_index) != 0},
+          {"confirmed", packed != 0},
           {"open_s", seconds_since(subscriber.opened_ns, now_ns)},
           {"heard_ago_s", seconds_since(read(report.heard_ns), now_ns)},
-          {"rx_packets", read(report.rx_packets)},
-          {"rx_bytes", read(report.rx_bytes)},
-          {"tx_packets", read(report.tx_packets)},
-          {"tx_bytes", read(report.tx_bytes)}};
+          {"rx_packets", read(traffic.rx_packets)},
+          {"rx_bytes", read(traffic.rx_bytes)},
+          {"tx_packets", read(traffic.tx_packets)},
+          {"tx_bytes", read(traffic.tx_bytes)}};
 }
 
 }  // namespace
@@ -121,7 +123,7 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   Json tunnels = Json::array();
   for (const Subscriber& subscriber : control.subscribers()) {
     if (subscriber.slot == 0) continue;
-    tunnels.push_back(tunnel_json(subscriber, sources.tunnels->report(subscriber.slot), now_ns));
+    tunnels.push_back(tunnel_json(subscriber, *sources.tunnels, now_ns));
   }
   Json neighbours = Json::array();
   for (const auto& [key, entry] : control.arp().entries()) {

@@ -2,22 +2,21 @@
 
 #include <bit>
 #include <cassert>
+#include <memory>
 
 namespace adit::gateway {
 
 void TunnelReport::begin(uint32_t new_epoch) {
-  for (auto* field : {&heard_ns, &heard_packet_ns, &sent_ns, &sent_packet_ns, &remote, &rx_packets,
-                      &rx_bytes, &tx_packets, &tx_bytes}) {
+  for (auto* field : {&heard_ns, &heard_packet_ns, &sent_ns, &sent_packet_ns, &remote}) {
     field->store(0, std::memory_order_relaxed);
   }
-  confirmed_index.store(0, std::memory_order_relaxed);
   epoch.store(new_epoch, std::memory_order_release);
 }
 
 bool Tunnel::owns(Ipv4Address source) const {
   if (source == inner_address) return !source.is_zero();
   for (unsigned i = 0; i < prefix_count; ++i) {
-    if (prefixes[i].contains(source)) return true;
+    if (open->prefixes[i].contains(source)) return true;
   }
   return false;
 }
@@ -30,12 +29,21 @@ bool Tunnel::is_routed(Ipv4Address source) const {
 }
 
 TunnelTable::TunnelTable(unsigned slots)
-    : mask_(slots - 1),
-      line_memory_(slots * sizeof(TunnelLine)),
-      lines_(new (line_memory_.data()) TunnelLine[slots], slots),
-      tunnels_(slots),
-      reports_(slots) {
+    : mask_(slots - 1), lines_(slots), tunnels_(slots), reports_(slots), open_(slots) {
   assert(std::has_single_bit(slots));
+  std::uninitialized_default_construct_n(lines_.data(), slots);
+  std::uninitialized_default_construct_n(tunnels_.data(), slots);
+  std::uninitialized_default_construct_n(reports_.data(), slots);
+  for (uint32_t slot = 0; slot < slots; ++slot) tunnels_[slot].open = &open_[slot];
+}
+
+void TunnelTable::clear(uint32_t slot) {
+  Tunnel& tunnel = at(slot);
+  OpenTunnel* const open = tunnel.open;
+  tunnel = Tunnel{};
+  tunnel.open = open;
+  std::construct_at(open);
+  line(slot) = TunnelLine{};
 }
 
 unsigned TunnelTable::slot_bits() const {

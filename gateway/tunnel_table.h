@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "gateway/counters.h"
 #include "gateway/huge_memory.h"
@@ -38,21 +37,43 @@ struct alignas(64) TunnelReport {
   std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
   std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent
   std::atomic<uint64_t> sent_packet_ns{0};   // the last of them that carried an inner packet
-  std::atomic<uint64_t> remote{0};           // Endpoint: address << 16 | port, host order
-  std::atomic<uint64_t> rx_packets{0};       // inner packets from the client
-  std::atomic<uint64_t> rx_bytes{0};         // inner bytes
-  std::atomic<uint64_t> tx_packets{0};
-  std::atomic<uint64_t> tx_bytes{0};
-  std::atomic<uint32_t> confirmed_index{0};  // local index of the current session
+  // Endpoint: address << 16 | port, host order; zero until a session is confirmed.
+  std::atomic<uint64_t> remote{0};
 
   // Worker: a new tunnel uses the slot.
   void begin(uint32_t new_epoch);
 };
+static_assert(sizeof(TunnelReport) == 64);
 
-// Adds to a report's counter: a plain load and store, since there is one writer.
+// The same of what a tunnel has carried, as far as it has been added up (Pipeline::sweep_tunnels).
+struct TunnelTraffic {
+  std::atomic<uint64_t> rx_packets{0};  // inner packets from the client
+  std::atomic<uint64_t> rx_bytes{0};    // inner bytes
+  std::atomic<uint64_t> tx_packets{0};
+  std::atomic<uint64_t> tx_bytes{0};
+};
+
+// Adds to such a counter: a plain load and store, since there is one writer.
 inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
+
+// What a tunnel has only while it is open: its keys, and what is rarely looked at. Each slot has a
+// place for it, in memory that is the machine's until the slot is first used; all zero is an
+// OpenTunnel without sessions.
+struct OpenTunnel {
+  tunnel::SessionSet sessions;
+  TunnelTraffic traffic;
+  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // behind the client
+  struct LimitNotice {
+    uint32_t told_at_s = 0;  // 0: never
+    uint32_t untold = 0;     // packets refused since
+  };
+  std::array<LimitNotice, kToldLimits.size()> limit_notices{};  // by place in kToldLimits
+  uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
+  uint32_t icmp_errors_at_s = 0;
+  uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
+};
 
 struct alignas(64) Tunnel {
   bool active = false;
@@ -65,39 +86,31 @@ struct alignas(64) Tunnel {
   uint32_t slot = 0;
   uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel
   Endpoint remote;                // where its packets come from; zero until a session is confirmed
+  uint16_t forward_count = 0;     // of its static forwards; 0: it has none
   Ipv4Address inner_address;      // zero until leased
   Ipv4Address external_address;   // its alone, one to one with inner_address; zero: none
   Ipv4Address router;             // our own address inside, which speaks for us in ICMP errors
   uint32_t owner = kNoSubscriber;  // position in the configuration
   uint32_t opened_at_s = 0;
-  uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
-  uint32_t icmp_errors_at_s = 0;
   uint32_t first_forward = 0;     // where its static forwards stand in Forwards
-  uint16_t forward_count = 0;     // 0: it has none
-  uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
-  std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};  // behind the client
-  struct LimitNotice {
-    uint32_t told_at_s = 0;  // 0: never
-    uint32_t untold = 0;     // packets refused since
-  };
-  std::array<LimitNotice, kToldLimits.size()> limit_notices{};  // by place in kToldLimits
+  OpenTunnel* open = nullptr;     // its slot's place for that: never null in the table
   nat::Subscriber subscriber;
-  tunnel::SessionSet sessions;
 
   bool owns(Ipv4Address source) const;
   bool is_routed(Ipv4Address source) const;
   std::span<const Ipv4Prefix> inner_prefixes() const {
-    return {prefixes.data(), size_t{prefix_count} - routed_count};
+    return {open->prefixes.data(), size_t{prefix_count} - routed_count};
   }
   std::span<const Ipv4Prefix> routed_prefixes() const {
-    return {prefixes.data() + prefix_count - routed_count, routed_count};
+    return {open->prefixes.data() + prefix_count - routed_count, routed_count};
   }
   // The session to send on, or nullptr.
   const tunnel::Session* sending(uint64_t now_ns) const {
-    const tunnel::Session& current = sessions.at(tunnel::SessionSet::kCurrent);
+    const tunnel::Session& current = open->sessions.at(tunnel::SessionSet::kCurrent);
     return current.exists() && !current.expired(now_ns) ? &current : nullptr;
   }
 };
+static_assert(sizeof(Tunnel) == 128);
 
 // The one line of a tunnel that an ordinary packet touches: copies of what the Tunnel says, in the
 // form in which packets are compared with it, made by Pipeline::refresh_line() whenever a message
@@ -118,7 +131,7 @@ struct alignas(64) TunnelLine {
   uint8_t unused = 0;
   uint32_t send_word = 0;     // first four bytes of what we send: type 5 and tag
   Le32 remote_index;
-  // Traffic since it was last added to the TunnelReport.
+  // Traffic since it was last added to the TunnelTraffic.
   uint32_t rx_packets = 0;
   uint32_t rx_bytes = 0;
   uint32_t tx_packets = 0;
@@ -140,13 +153,31 @@ class TunnelTable {
   TunnelLine& line(uint32_t slot) { return lines_[slot & mask_]; }
   TunnelReport& report(uint32_t slot) { return reports_[slot & mask_]; }
   const TunnelReport& report(uint32_t slot) const { return reports_[slot & mask_]; }
+  // at(slot).open without a look at the Tunnel.
+  OpenTunnel& open(uint32_t slot) { return open_[slot & mask_]; }
+  const OpenTunnel& open(uint32_t slot) const { return open_[slot & mask_]; }
+
+  // Makes a slot as new; its sessions, and so the keys, are forgotten.
+  void clear(uint32_t slot);
 
  private:
+  template <typename Of>
+  struct Array {  // of one for each slot
+    explicit Array(unsigned slots) : memory(slots * sizeof(Of)) {}
+    Of* data() const { return reinterpret_cast<Of*>(memory.data()); }
+    Of& operator[](uint32_t slot) const { return data()[slot]; }
+    HugeMemory memory;
+  };
   uint32_t mask_;
-  HugeMemory line_memory_;
-  std::span<TunnelLine> lines_;
-  std::vector<Tunnel> tunnels_;
-  std::vector<TunnelReport> reports_;
+  Array<TunnelLine> lines_;
+  Array<Tunnel> tunnels_;
+  Array<TunnelReport> reports_;
+  Array<OpenTunnel> open_;
 };
+
+// What a tunnel that may be takes of memory, whether it is open or not. What it takes besides while
+// it is open: an OpenTunnel, and its expanded keys.
+inline constexpr size_t kTunnelBytes = sizeof(TunnelLine) + sizeof(Tunnel) + sizeof(TunnelReport);
+static_assert(kTunnelBytes <= 256);
 
 }  // namespace adit::gateway

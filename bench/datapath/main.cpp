@@ -108,10 +108,11 @@ class Measurement {
       world_.draw_flows();
       world_.fill(direction, sizes);
       cycles.push_back(a_packet(world_.run(direction)));
-      if (!yardstick_) continue;
+      if (!yardstick_ && !is_encrypted()) continue;
       world_.draw_flows();
       world_.fill(direction, sizes);
-      bare.push_back(a_packet(yardstick_->run(direction)));
+      bare.push_back(a_packet(yardstick_ ? yardstick_->run(direction)
+                                         : run_cipher(world_, direction)));
     }
     const Summary summary = summarize(cycles);
     const bool outbound = direction == Direction::outbound;
@@ -151,6 +152,8 @@ class Measurement {
   static void start_passes() {}
   void add_passes(nlohmann::json&) const {}
 #endif
+
+  bool is_encrypted() const { return world_.options().protection != Protection::plain; }
 
   static double a_packet(uint64_t cycles) {
     return static_cast<double>(cycles) / World::kPackets;
@@ -223,6 +226,11 @@ nlohmann::json run(const Options& options) {
   nlohmann::json rows = nlohmann::json::array();
   fmt::print("{}, TSC {:.2f} GHz; {} packets a round, {} rounds; cycles a packet\n", cpu_name(),
              tsc_hz() / 1e9, World::kPackets, options.rounds);
+  constexpr uint32_t kMappings = nat::kProtocols << 16;  // of a pool address
+  fmt::print("memory: {} bytes a possible tunnel, {} more an open one, {} more its expanded keys; "
+             "{:.1f} bytes a possible mapping\n",
+             gateway::kTunnelBytes, sizeof(gateway::OpenTunnel), gateway::Crypto::memory_bytes(1),
+             static_cast<double>(nat::Table::memory_bytes(1)) / kMappings);
   fmt::print("{:<9} {:<18} {:>5} {:>10} {:>8} {:>7} {:>7} {:>7} {:>7} {:>9} {:>6}  {}\n",
              "direction", "protection", "bytes", "flows", "tunnels", "min", "median", "max", "Mpps",
              "bare work", "ratio", "goal");

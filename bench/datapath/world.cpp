@@ -115,7 +115,7 @@ Flow World::flow(uint32_t number) const {
 }
 
 const tunnel::Session& World::session(uint32_t slot) const {
-  return tunnels_->at(slot).sessions.at(tunnel::SessionSet::kCurrent);
+  return tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent);
 }
 
 World::World(const WorldOptions& options)
@@ -236,7 +236,7 @@ void World::open_tunnels() {
 
 // A heartbeat, as the client sends it.
 void World::confirm(uint32_t slot) {
-  const tunnel::Session session = tunnels_->at(slot).sessions.at(tunnel::SessionSet::kNext);
+  const tunnel::Session session = tunnels_->open(slot).sessions.at(tunnel::SessionSet::kNext);
   rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
   const unsigned udp_bytes = sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
   const unsigned ip_bytes = sizeof(Ipv4Header) + udp_bytes;
@@ -247,7 +247,7 @@ void World::confirm(uint32_t slot) {
             client_counters_[slot]++);
   write_udp(udp, client(slot), kTunnelEndpoint, udp_bytes);
   pipeline_->run(kUplinkPort, {&mbuf, 1}, now_ns_);
-  if (!tunnels_->at(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
+  if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
   }
 }

@@ -85,10 +85,8 @@ class World {
 
   const nat::Nat& translator() const { return *nat_; }
   gateway::Pipeline& pipeline() { return *pipeline_; }
+  gateway::Crypto& crypto() { return *crypto_; }
   const gateway::Counters& counters() const { return counters_; }
-  // Of the mapping table, and of what the packet path keeps for tunnels.
-  size_t mapping_table_bytes() const { return table_memory_.bytes(); }
-  size_t tunnel_bytes() const { return sizeof(gateway::Tunnel); }
   gateway::TunnelTable& tunnel_table() { return *tunnels_; }
 
  private:

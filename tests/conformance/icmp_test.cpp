@@ -164,7 +164,7 @@ TEST_F(Icmp, R5508_5c_RouterInsideSpeaksWithTheGatewaysAddress) {
   far(1);
   Tunnel& tunnel = tunnels_->at(1);
   tunnel.prefix_count = 1;
-  tunnel.prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
+  tunnel.open->prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
   const Endpoint external = map(Kind::udp, host);
   const uint64_t mappings = nat_->counts().mappings_created;
   play({"host unreachable", 1,

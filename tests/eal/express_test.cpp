@@ -228,11 +228,13 @@ class Player : public Rig {
 #undef X
     for (uint32_t slot = 1; slot <= kTunnels; ++slot) {
       TunnelReport& report = tunnels_->report(slot);
+      const TunnelTraffic& traffic = tunnels_->open(slot).traffic;
       const TunnelLine& line = tunnels_->line(slot);
       record_.reports.insert(record_.reports.end(),
-                             {report.rx_packets + line.rx_packets, report.rx_bytes + line.rx_bytes,
-                              report.tx_packets + line.tx_packets, report.tx_bytes + line.tx_bytes,
-                              report.heard_ns, report.heard_packet_ns, report.sent_ns,
+                             {traffic.rx_packets + line.rx_packets,
+                              traffic.rx_bytes + line.rx_bytes,
+                              traffic.tx_packets + line.tx_packets,
+                              traffic.tx_bytes + line.tx_bytes, report.heard_ns, report.heard_packet_ns, report.sent_ns,
                               report.remote});
     }
     TearDown();
