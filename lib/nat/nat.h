@@ -336,7 +336,6 @@ class Nat {
   static bool is_bound(const Subscriber& subscriber);
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   void enlist_block(uint32_t unit, uint16_t ports);
-  void prefetch_mappings(uint32_t unit) const;
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void leave_blocks(Subscriber& subscriber, uint32_t now_s);
   void return_block(uint32_t unit);
