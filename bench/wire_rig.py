@@ -90,7 +90,7 @@ class Ports:
 class Gateway:
     """adit-gateway, with as many subscribers as the swarm has clients."""
 
-    def __init__(self, lab, namespace, ports, cores, clients, protection):
+    def __init__(self, lab, namespace, ports, cores, clients, protection, tunnel=None):
         self.lab = lab
         self.key = make_key(lab, "gateway")
         self.socket = lab.directory / "gateway.sock"
@@ -110,7 +110,8 @@ class Gateway:
             "uplink": "up",
             "public": "out",
             "tunnel": {"port": 8000, "private_key_file": str(self.key.private_file),
-                       "protections": [protection], "max_tunnels": clients + 64},
+                       "protections": [protection], "max_tunnels": clients + 64} |
+            (tunnel or {}),
             "pools": [{"name": "inner", "network": "10.0.0.0/12", "router": "10.0.0.1"}],
             "nat": {"external": [f"51.0.0.1-51.0.0.{addresses}"],
                     "blocks": {"first_ports": FIRST_BLOCK_PORTS}},
@@ -132,9 +133,14 @@ class Gateway:
         return [ADITCTL, "--socket", self.socket, "--json", "status"]
 
     def worker(self):
-        """The worker's counters: events, and drops under their names."""
-        worker = json.loads(self.lab.host(*self._ask()).stdout)["worker"]
-        return worker["events"] | worker["drops"]
+        """The worker's counters of events."""
+        return self._worker()["events"]
+
+    def drops(self):
+        return self._worker()["drops"]
+
+    def _worker(self):
+        return json.loads(self.lab.host(*self._ask()).stdout)["worker"]
 
     def swarm_arguments(self, protection):
         return ["--gateway-key", self.key.public, "--protection", protection,

@@ -6,6 +6,7 @@
 //   swarm --clients-port net_memif0,... --servers-port net_memif1,... --gateway-key KEY
 //         --rate 1.5 --seconds 10                     one trial; the exit status is 1 if a byte was
 //                                                     wrong
+//   swarm ... --write-pcap DIRECTORY                  a packet of each flow, for other generators
 //   swarm ... --commands                              a trial for each line of standard input, as
 //                                                     trial.h has them; one line of JSON answers it
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #include <stdexcept>
 
 #include "bench/report.h"
+#include "bench/swarm/pcap.h"
 #include "bench/swarm/swarm.h"
 #include "gateway/eal.h"
 #include "lib/tunnel/crypto.h"
@@ -38,6 +40,7 @@ struct Options {
   std::string servers_port;
   std::string gateway_key;
   std::string write_subscribers;
+  std::string write_pcap;
   std::string json_file;
   uint32_t core = 0;
   uint32_t memory_mb = 256;
@@ -53,11 +56,13 @@ constexpr const char* kMemoryDrivers[] = {"net_memif", "net_virtio_user", "net_v
                                           "net_null"};
 constexpr const char* kKernelDrivers[] = {"net_af_packet", "net_af_xdp", "net_tap"};
 
-bool is_own_namespace() {
-  struct stat ours {};
-  struct stat first {};
-  return stat("/proc/self/ns/net", &ours) == 0 && stat("/proc/1/ns/net", &first) == 0 &&
-         ours.st_ino != first.st_ino;
+// A machine's or a container's network namespace has routes; one made for this has none.
+bool leads_nowhere() {
+  std::ifstream routes("/proc/self/net/route");
+  std::string line;
+  unsigned lines = 0;
+  while (std::getline(routes, line)) ++lines;
+  return lines == 1;  // the heading
 }
 
 void check_device(const std::string& device) {
@@ -66,7 +71,7 @@ void check_device(const std::string& device) {
   if (!std::ranges::any_of(kKernelDrivers, is_driver)) {
     throw std::runtime_error(device + ": swarm sends to virtual ports only");
   }
-  if (!is_own_namespace()) {
+  if (!leads_nowhere()) {
     throw std::runtime_error(device +
                              ": only inside a network namespace of its own (ip netns exec)");
   }
@@ -141,6 +146,23 @@ void take_commands(Swarm& swarm) {
   }
 }
 
+// A packet of each flow and direction, for another generator to send again and again. What is
+// sealed cannot be: the gateway takes each packet once.
+void write_pcap(Swarm& swarm, const Options& options) {
+  if (options.swarm.protection != tunnel::Protection::plain) {
+    throw std::runtime_error("--write-pcap: only with plain protection");
+  }
+  swarm.set_sizes(options.trial["inner_bytes"].get<std::vector<uint16_t>>());
+  for (const Direction direction : {kOutbound, kInbound}) {
+    PcapFile file(fmt::format("{}/{}.pcap", options.write_pcap, direction_name(direction)));
+    for (uint32_t flow = 0; flow < swarm.flows(); ++flow) {
+      uint8_t frame[2048];
+      file.add(frame, swarm.write(direction, flow, 0, frame));
+    }
+    file.close();
+  }
+}
+
 int run_one(Swarm& swarm, const Options& options) {
   const TrialResult result = swarm.run(TrialOptions::from_json(options.trial));
   nlohmann::json summary = result.to_json();
@@ -188,6 +210,10 @@ int run(Options& options) {
   }
   Swarm swarm(options.swarm, clients, servers ? *servers : clients, pool.get(), say);
   swarm.bring_up(options.up_within_s);
+  if (!options.write_pcap.empty()) {
+    write_pcap(swarm, options);
+    return 0;
+  }
   if (!options.commands) return run_one(swarm, options);
   fmt::print("ready\n");
   std::fflush(stdout);
@@ -247,6 +273,8 @@ int main(int argc, char** argv) {
   app.add_option("--inner-bytes", inner_bytes, "Of the flows' packets, in turn")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option("--write-pcap", options.write_pcap,
+                 "Write a packet of each flow to outbound.pcap and inbound.pcap there, and stop");
   app.add_flag("--commands", options.commands, "Trials by standard input");
   app.add_option("--json", options.json_file, "The summary, to a file");
   app.add_option("--core", options.core, "Which we run on")->capture_default_str();

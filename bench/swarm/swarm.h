@@ -56,6 +56,10 @@ class Swarm {
   // std::runtime_error that says what was missing after so long.
   void bring_up(double timeout_s);
   TrialResult run(const TrialOptions& options);
+  // Of the flows' inner packets, in turn.
+  void set_sizes(const std::vector<uint16_t>& inner_bytes);
+  // The flow's next packet; returns its bytes. `frame` has room for any.
+  unsigned write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t* frame);
   // One round of what must go on between trials; sleeps a little.
   void rest();
 
@@ -100,8 +104,6 @@ class Swarm {
 
   // transmit.cpp
   void send(Direction direction, std::span<const uint32_t> flows);
-  unsigned write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t* frame);
-  void set_sizes(const std::vector<uint16_t>& inner_bytes);
   void report_progress(double seconds) const;
 
   // receive.cpp
@@ -137,7 +139,7 @@ class Swarm {
   uint64_t asked_ns_ = 0;
 
   std::vector<Flow> flows_;
-  std::vector<uint16_t> sizes_ = {64};  // of the flows' inner packets, in turn
+  std::vector<uint16_t> sizes_ = {64};
   std::array<std::vector<Frame>, kDirections> send_frames_;
   std::array<std::vector<Frame>, kDirections> expected_frames_;
   std::array<std::vector<uint32_t>, kDirections> next_sequence_;

@@ -48,7 +48,6 @@ void Swarm::send(Direction direction, std::span<const uint32_t> flows) {
   if (sent < count) rte_pktmbuf_free_bulk(packets + sent, count - sent);
 }
 
-// The flow's next packet; returns its bytes.
 unsigned Swarm::write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t* frame) {
   const Frame& from = send_frames_[direction][flow];
   const Stamp stamp{flow, next_sequence_[direction][flow]++, tsc};
