@@ -74,6 +74,34 @@ TEST_F(BigPool, R4787_2_R6888_2_R7857_4_SubscriberHasOneAddressInAllProtocols) {
   EXPECT_GT(used.size(), 1u) << "one address is no choice";
 }
 
+// 64 ports an address, of which a subscriber's first two blocks take 48; the third would want all 64.
+class TwoSmallAddresses : public Lab {
+ protected:
+  TwoSmallAddresses()
+      : Lab({.nat = {.pool = {kGateway, Ipv4Address::from_octets(30, 1, 1, 77)},
+                     .first_port = 2048,
+                     .last_port = 2111,
+                     .first_block_ports = 16}}) {}
+};
+
+TEST_F(TwoSmallAddresses, R4787_2_R6888_2_SubscriberStaysWhenItsAddressIsFull) {
+  std::set<uint32_t> used;
+  unsigned mapped = 0;
+  for (unsigned port = 3000; port < 3100; ++port) {
+    give_in(inside(request(Kind::udp, at(kInner, port), kService)));
+    const std::vector<Hop> out = come_out();
+    ASSERT_EQ(out.size(), 1u);
+    if (out[0].place != kInternet) continue;  // refused, and told so
+    const Bytes& packet = out[0].packet;
+    used.insert(uint32_t{packet[12]} << 24 | packet[13] << 16 | packet[14] << 8 | packet[15]);
+    ++mapped;
+  }
+  EXPECT_EQ(used.size(), 1u) << "the other address had room";
+  EXPECT_LE(mapped, 48u);
+  EXPECT_GT(mapped, 40u);
+  EXPECT_EQ(drops(Fate::port_limit), 100u - mapped);
+}
+
 TEST_F(Lab, R7857_5_OneInternalPortHasAMappingOfEachProtocol) {
   std::map<Kind, Endpoint> external;
   for (const Kind kind : kKinds) external[kind] = map(kind, kApplication);
