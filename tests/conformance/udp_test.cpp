@@ -90,8 +90,7 @@ TEST_F(TwoSmallAddresses, R4787_2_R6888_2_SubscriberStaysWhenItsAddressIsFull) {
   for (unsigned port = 3000; port < 3100; ++port) {
     give_in(inside(request(Kind::udp, at(kInner, port), kService)));
     const std::vector<Hop> out = come_out();
-    ASSERT_EQ(out.size(), 1u);
-    if (out[0].place != kInternet) continue;  // refused, and told so
+    if (out.empty() || out[0].place != kInternet) continue;  // refused, and told so now and then
     const Bytes& packet = out[0].packet;
     used.insert(uint32_t{packet[12]} << 24 | packet[13] << 16 | packet[14] << 8 | packet[15]);
     ++mapped;
