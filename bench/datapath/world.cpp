@@ -261,10 +261,6 @@ void World::draw_flows() {
   }
 }
 
-void World::next_flows(uint32_t first) {
-  for (uint32_t i = 0; i < kPackets; ++i) drawn_[i] = (first + i) % options_.flows;
-}
-
 // As a driver hands a packet out.
 uint8_t* World::reset(rte_mbuf* mbuf, unsigned bytes) const {
   rte_pktmbuf_reset(mbuf);
@@ -349,9 +345,15 @@ uint64_t World::run(Direction direction) {
 
 uint64_t World::make_mappings() {
   constexpr uint16_t kInnerBytes = 64;
+  std::vector<uint32_t> order;
+  for (uint32_t of_tunnel = 0; of_tunnel < options_.flows_per_tunnel; ++of_tunnel) {
+    for (uint32_t n = of_tunnel; n < options_.flows; n += options_.flows_per_tunnel) {
+      order.push_back(n);
+    }
+  }
   uint64_t cycles = 0;
   for (uint32_t first = 0; first < options_.flows; first += kPackets) {
-    next_flows(first);
+    for (uint32_t i = 0; i < kPackets; ++i) drawn_[i] = order[(first + i) % options_.flows];
     fill(Direction::outbound, {&kInnerBytes, 1});
     cycles += run(Direction::outbound);
     for (unsigned i = 0; i < kPackets; ++i) {

@@ -57,9 +57,7 @@ class World {
   static Endpoint remote();       // whom every flow talks to
   Endpoint client(uint32_t slot) const;  // a tunnel's outer endpoint
 
-  // Draws kPackets flows at random, or takes the next ones in order.
-  void draw_flows();
-  void next_flows(uint32_t first);
+  void draw_flows();  // kPackets of them, at random
   std::span<const uint32_t> drawn() const { return drawn_; }
   // Fills the buffers with one packet of each drawn flow. `inner_bytes` has one size, or several
   // that take turns.
@@ -71,7 +69,8 @@ class World {
   std::span<rte_mbuf* const> sent() const { return sent_; }
   std::span<rte_mbuf* const> buffers() const { return buffers_; }
 
-  // Makes the mappings of all flows. Returns the cycles that it took.
+  // Makes the mappings of all flows, one of each tunnel, then another of each. Returns the cycles
+  // that it took.
   uint64_t make_mappings();
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
