@@ -35,6 +35,8 @@ std::string journal_path(const std::string& control_socket) {
          ".undo";
 }
 
+const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
+
 tunnel::Identity identity_of(const Config& config) {
   return tunnel::make_identity(tunnel::PrivateKey{config.private_key});
 }
@@ -75,6 +77,7 @@ bool Client::open() {
   if (!network_.open(journal_path(config_.control_socket), refusal)) return refuse();
   if (!tun_.open(config_.device, refusal)) return refuse();
   network_.set_device(tun_.name(), tun_.interface_index());
+  coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());
   if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
 
   sigset_t wanted;
@@ -106,6 +109,9 @@ bool Client::run() {
   started_ns_ = now_ns();
   log_.info("device %s, UDP port %u, public key %s", tun_.name().c_str(), udp_.local_port(),
             tunnel::to_base64(identity_.public_key.bytes).c_str());
+  log_.info("large packets: device TCP %s, UDP %s; socket UDP_SEGMENT %s, UDP_GRO %s",
+            yes_or_no(tun_.has_tcp_offload()), yes_or_no(tun_.has_udp_offload()),
+            yes_or_no(udp_.sends_segments()), yes_or_no(udp_.receives_segments()));
   begin_attempt(started_ns_);
   while (!stopping_ && !device_gone_) {
     arm_timer();
@@ -128,6 +134,7 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return on_udp_readable(now_ns);
     case kTagTimer: {
       uint64_t expirations;
+      armed_ns_ = 0;  // it has gone off, and is to be set anew whatever the deadline
       // Read only to make it quiet; run_timers() looks at every deadline anyway.
       if (read(timer_.get(), &expirations, sizeof expirations) < 0) return;
       return;
@@ -190,9 +197,12 @@ uint64_t Client::silence_ends_ns() const {
   return peer_->last_heard_ns() + std::max(kHeartbeatsMissedMax * heartbeat_ns_, kSilentNsMin);
 }
 
+// Most turns change no deadline.
 void Client::arm_timer() {
   itimerspec when{};
   const uint64_t next_ns = next_deadline_ns();
+  if (next_ns == armed_ns_) return;
+  armed_ns_ = next_ns;
   if (next_ns != kNever) {
     when.it_value.tv_sec = static_cast<time_t>(next_ns / kSecondNs);
     // Zero would disarm the timer; a deadline of 0 is merely long past.

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "client-lite/backoff.h"
+#include "client-lite/coalescer.h"
 #include "client-lite/config.h"
 #include "client-lite/control_socket.h"
 #include "client-lite/host_network.h"
@@ -31,6 +32,7 @@
 #include "client-lite/packet_queue.h"
 #include "client-lite/resolver.h"
 #include "client-lite/round_trip.h"
+#include "client-lite/segmenter.h"
 #include "client-lite/state_files.h"
 #include "client-lite/status.h"
 #include "client-lite/tun.h"
@@ -57,6 +59,13 @@ class Client {
  private:
   enum class Phase : uint8_t { waiting, resolving, handshaking, addressing, up };
   enum Tag : uint64_t { kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl };
+  // Datagrams that are to be sent with one call, in outbound_.
+  struct Outbound {
+    bool usable = false;      // there is a session to send in
+    bool any_sealed = false;  // one is type 4 and carries a packet
+    unsigned count = 0;
+    std::array<std::span<const uint8_t>, kSendBatch> datagrams;
+  };
 
   // client.cpp: the loop.
   bool watch(int fd, Tag tag);
@@ -88,11 +97,14 @@ class Client {
 
   // client_packets.cpp: packets.
   void on_tun_readable(uint64_t now_ns);
-  void send_batch(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
-                  uint64_t now_ns);
+  bool put_out(const Admitted& packet, Outbound& batch, uint64_t now_ns);
+  void send_batch(Outbound& batch, uint64_t now_ns);
+  void send_datagrams(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
+                      uint64_t now_ns);
   void flush_waiting(uint64_t now_ns);
   void on_udp_readable(uint64_t now_ns);
   void on_received(const Received& received, std::span<const uint8_t> datagram, uint64_t now_ns);
+  void write_to_device();
   void count_reject(tunnel::HandshakeReject reason);
   void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
   void send_heartbeat(uint64_t now_ns);
@@ -133,6 +145,7 @@ class Client {
   std::string last_error_;
 
   uint64_t started_ns_ = 0;
+  uint64_t armed_ns_ = 0;           // what the timer is set to
   uint64_t retry_ns_ = 0;           // when waiting: the next attempt
   uint64_t attempt_ends_ns_ = 0;    // then an attempt that has not come up is given up
   uint64_t heartbeat_ns_ = 0;       // the interval
@@ -141,8 +154,10 @@ class Client {
   uint64_t last_answer_ns_ = 0;     // rule 12: when a heartbeat was last answered
 
   PacketQueue waiting_;
-  std::array<PacketBuffer, kBatch> outbound_;
-  std::array<PacketBuffer, kBatch> inbound_;
+  Segmenter segmenter_;
+  Coalescer coalescer_;
+  std::array<PacketBuffer, kSendBatch> outbound_;
+  std::array<ArrivalBuffer, kReceiveBatch> inbound_;
   PacketBuffer control_buffer_;
 };
 

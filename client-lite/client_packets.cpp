@@ -19,39 +19,74 @@ constexpr uint64_t kAnswerIntervalNs = kSecondNs;
 
 }  // namespace
 
+// Until a batch was full or nothing waits. A large packet may be more than a batch.
 void Client::on_tun_readable(uint64_t now_ns) {
-  std::array<std::span<const uint8_t>, kBatch> datagrams;
-  unsigned count = 0;
-  bool any_sealed = false;
-  const bool usable = path_.usable(now_ns);
-  for (PacketBuffer& buffer : outbound_) {
-    size_t bytes = 0;
-    const Tun::Outcome outcome = tun_.read(buffer.inner(), bytes);
+  Outbound batch;
+  batch.usable = path_.usable(now_ns);
+  bool full = false;
+  for (unsigned reads = 0; reads < kSendBatch && !full; ++reads) {
+    Tun::Reading reading;
+    const Tun::Outcome outcome = tun_.read(outbound_[batch.count].inner(), reading);
     if (outcome == Tun::Outcome::gone) {
       log_.error("device %s was taken away", tun_.name().c_str());
       device_gone_ = true;
     }
     if (outcome != Tun::Outcome::packet) break;
-    const std::optional<Admitted> packet = path_.admit(buffer.inner().first(bytes));
+    std::optional<Admitted> packet = path_.admit(reading.packet);
     if (!packet) continue;
-    if (!usable) {
-      if (!waiting_.push(buffer, *packet)) ++counters_.tx_no_session;
+    const Offload& offload = reading.offload;
+    if (offload.kind == Offload::whole) {
+      if (packet->bytes <= kInnerBytesMax &&
+          (!offload.checksum_missing || fill_checksum(reading.packet, offload))) {
+        full = put_out(*packet, batch, now_ns);
+        continue;
+      }
+    } else if (segmenter_.begin(reading.packet, packet->parsed, offload) &&
+               segmenter_.packet_bytes_max() <= kInnerBytesMax) {
+      while (const size_t bytes = segmenter_.next(outbound_[batch.count].inner())) {
+        packet->bytes = static_cast<uint16_t>(bytes);
+        full = put_out(*packet, batch, now_ns) || full;
+      }
       continue;
     }
-    const PacketPath::Wrapped wrapped = path_.wrap(buffer, *packet);
-    if (wrapped.datagram.empty()) continue;
-    any_sealed = any_sealed || wrapped.sealed;
-    datagrams[count++] = wrapped.datagram;
+    ++counters_.tx_malformed;
   }
-  if (count > 0) send_batch(std::span(datagrams).first(count), any_sealed, now_ns);
-  if (!usable && !waiting_.empty() && peer_) peer_->on_packet_waiting(now_ns);
+  send_batch(batch, now_ns);
+  if (!batch.usable && !waiting_.empty() && peer_) peer_->on_packet_waiting(now_ns);
+}
+
+// Wraps what stands in the batch's next buffer. True if this filled the batch, which then is sent.
+bool Client::put_out(const Admitted& packet, Outbound& batch, uint64_t now_ns) {
+  PacketBuffer& buffer = outbound_[batch.count];
+  if (!batch.usable) {
+    if (!waiting_.push(buffer, packet)) ++counters_.tx_no_session;
+    return false;
+  }
+  const PacketPath::Wrapped wrapped = path_.wrap(buffer, packet);
+  if (wrapped.datagram.empty()) return false;
+  batch.any_sealed = batch.any_sealed || wrapped.sealed;
+  batch.datagrams[batch.count++] = wrapped.datagram;
+  if (batch.count < kSendBatch) return false;
+  send_batch(batch, now_ns);
+  return true;
+}
+
+void Client::send_batch(Outbound& batch, uint64_t now_ns) {
+  if (batch.count == 0) return;
+  send_datagrams(std::span(batch.datagrams).first(batch.count), batch.any_sealed, now_ns);
+  batch.count = 0;
+  batch.any_sealed = false;
 }
 
 // `any_sealed`: at least one is type 4 and carries a packet.
-void Client::send_batch(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
-                        uint64_t now_ns) {
+void Client::send_datagrams(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
+                            uint64_t now_ns) {
+  const bool sent_segments = udp_.sends_segments();
   const unsigned taken = udp_.send(datagrams, gateway_);
   counters_.tx_send_error += datagrams.size() - taken;
+  if (sent_segments && !udp_.sends_segments()) {
+    log_.info("the kernel refuses UDP_SEGMENT on this path: datagrams go one by one from now on");
+  }
   if (!peer_) return;
   if (any_sealed) peer_->on_sent(now_ns, true);
   if (path_.is_plain()) {
@@ -65,17 +100,35 @@ void Client::flush_waiting(uint64_t now_ns) {
   while (!waiting_.empty() && path_.usable(now_ns)) {
     PacketQueue::Waiting& waiting = waiting_.pop();
     const PacketPath::Wrapped wrapped = path_.wrap(waiting.buffer, waiting.packet);
-    if (!wrapped.datagram.empty()) send_batch({&wrapped.datagram, 1}, wrapped.sealed, now_ns);
+    if (!wrapped.datagram.empty()) send_datagrams({&wrapped.datagram, 1}, wrapped.sealed, now_ns);
   }
 }
 
 void Client::on_udp_readable(uint64_t now_ns) {
-  std::array<Arrival, kBatch> arrivals;
+  std::array<Arrival, kReceiveBatch> arrivals;
   const unsigned count = udp_.receive(inbound_, arrivals);
   for (unsigned i = 0; i < count; ++i) {
-    const Received received = path_.receive(arrivals[i].bytes, arrivals[i].source, now_ns);
-    on_received(received, arrivals[i].bytes, now_ns);
+    std::span<uint8_t> left = arrivals[i].bytes;
+    do {
+      const auto datagram = left.first(std::min(left.size(), arrivals[i].datagram_bytes));
+      on_received(path_.receive(datagram, arrivals[i].source, now_ns), datagram, now_ns);
+      left = left.subspan(datagram.size());
+    } while (!left.empty());
   }
+  write_to_device();
+}
+
+// Everything received so far, put together where it can be.
+void Client::write_to_device() {
+  coalescer_.flush([this](const Offload& offload, std::span<const iovec> parts, unsigned packets,
+                          size_t bytes) {
+    if (tun_.write(offload, parts)) {
+      counters_.rx_packets += packets;
+      counters_.rx_bytes += bytes;
+    } else {
+      counters_.rx_device_error += packets;
+    }
+  });
 }
 
 void Client::on_received(const Received& received, std::span<const uint8_t> datagram,
@@ -99,12 +152,8 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
       return count_reject(reject);
     }
     case Received::packet:
-      if (!tun_.write(received.inner)) {
-        ++counters_.rx_device_error;
-        return;
-      }
-      ++counters_.rx_packets;
-      counters_.rx_bytes += received.inner.size();
+      coalescer_.add(received.inner, received.parsed);
+      if (coalescer_.full()) write_to_device();
       return;
     case Received::dhcp:
       if (const auto datagram_in = dhcp::unwrap(received.inner)) {

@@ -76,7 +76,7 @@ std::optional<Admitted> PacketPath::admit(std::span<const uint8_t> inner) {
     ++counters_.tx_malformed;
     return std::nullopt;
   }
-  return Admitted{parsed.total_bytes, is_dhcp(parsed)};
+  return Admitted{parsed.total_bytes, is_dhcp(parsed), parsed};
 }
 
 PacketPath::Wrapped PacketPath::wrap(PacketBuffer& buffer, const Admitted& packet) {
@@ -189,7 +189,7 @@ Received PacketPath::receive_sealed(std::span<uint8_t> datagram, uint64_t now_ns
   sessions_.replay(place).accept(counter);
   sessions_.confirm(place);
 
-  const auto inner = std::span<const uint8_t>(datagram).subspan(sizeof(EncryptedHeader), *opened);
+  const std::span<uint8_t> inner = datagram.subspan(sizeof(EncryptedHeader), *opened);
   Received received;
   received.heard = true;
   if (inner.empty()) {
@@ -231,17 +231,17 @@ Received PacketPath::receive_plain(std::span<uint8_t> datagram, uint64_t now_ns)
     ++counters_.rx_bad_tag;
     return {};
   }
-  return deliver(std::span<const uint8_t>(datagram).subspan(sizeof(PlainHeader)), false);
+  return deliver(datagram.subspan(sizeof(PlainHeader)), false);
 }
 
-Received PacketPath::deliver(std::span<const uint8_t> inner, bool sealed) {
-  ParsedIpv4 parsed;
+Received PacketPath::deliver(std::span<uint8_t> inner, bool sealed) {
+  Received received;
+  ParsedIpv4& parsed = received.parsed;
   if (parse_ipv4(inner, HeaderChecksum::verify, parsed) != ParseError::none ||
       parsed.total_bytes > kInnerBytesMax) {
     ++counters_.rx_inner_malformed;
     return {};
   }
-  Received received;
   received.inner = inner.first(parsed.total_bytes);
   if (is_dhcp(parsed)) {
     if (!sealed) {

@@ -42,6 +42,7 @@ struct PacketBuffer {
 struct Admitted {
   uint16_t bytes = 0;        // the inner packet's own length
   bool always_sealed = false;  // DHCP: type 4 in a plain session too (rule 5)
+  ParsedIpv4 parsed = {};
 };
 
 // What a datagram from the gateway was.
@@ -58,7 +59,8 @@ struct Received {
   };
   Kind kind = dropped;
   bool heard = false;  // an authentic type 4: the gateway lives (rule 9)
-  std::span<const uint8_t> inner;
+  std::span<uint8_t> inner;
+  ParsedIpv4 parsed;  // of `inner`, where it is a packet
   uint64_t stamp = 0;
 };
 
@@ -122,7 +124,7 @@ class PacketPath {
   Wrapped seal(PacketBuffer& buffer, size_t inner_bytes);
   Received receive_sealed(std::span<uint8_t> datagram, uint64_t now_ns);
   Received receive_plain(std::span<uint8_t> datagram, uint64_t now_ns);
-  Received deliver(std::span<const uint8_t> inner, bool sealed);
+  Received deliver(std::span<uint8_t> inner, bool sealed);
   bool is_ours(Ipv4Address destination) const;
 
   Counters& counters_;

@@ -6,11 +6,65 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 namespace adit::client {
 namespace {
+
+// struct virtio_net_hdr: <linux/virtio_net.h> is no C++, and may be older than the kernel. Integers
+// are the machine's own.
+struct VirtioHeader {
+  uint8_t flags;
+  uint8_t segment_type;
+  uint16_t headers_bytes;
+  uint16_t segment_bytes;
+  uint16_t checksum_start;
+  uint16_t checksum_offset;
+};
+static_assert(sizeof(VirtioHeader) == 10);
+constexpr uint8_t kVirtioNeedsChecksum = 1;
+constexpr uint8_t kVirtioTcp4 = 1;
+constexpr uint8_t kVirtioUdp = 5;
+constexpr uint8_t kVirtioEcn = 0x80;
+// TUN_F_USO4 and TUN_F_USO6, of Linux 6.2 and later. The kernel takes the two together only.
+constexpr unsigned kUdpOffloadFlags = 0x20 | 0x40;
+
+Offload offload_of(const VirtioHeader& header) {
+  Offload offload;
+  switch (header.segment_type & ~kVirtioEcn) {
+    case kVirtioTcp4:
+      offload.kind = Offload::tcp;
+      break;
+    case kVirtioUdp:
+      offload.kind = Offload::udp;
+      break;
+    default:
+      break;
+  }
+  offload.segment_bytes = header.segment_bytes;
+  offload.checksum_missing = (header.flags & kVirtioNeedsChecksum) != 0;
+  offload.checksum_start = header.checksum_start;
+  offload.checksum_offset = header.checksum_offset;
+  return offload;
+}
+
+VirtioHeader header_of(const Offload& offload, size_t first_part_bytes) {
+  VirtioHeader header{};
+  if (offload.checksum_missing) {
+    header.flags = kVirtioNeedsChecksum;
+    header.checksum_start = offload.checksum_start;
+    header.checksum_offset = offload.checksum_offset;
+  }
+  if (offload.kind != Offload::whole) {
+    header.segment_type = offload.kind == Offload::tcp ? kVirtioTcp4 : kVirtioUdp;
+    header.segment_bytes = offload.segment_bytes;
+    // The first part is the first packet: headers and a payload of segment_bytes.
+    header.headers_bytes = static_cast<uint16_t>(first_part_bytes - offload.segment_bytes);
+  }
+  return header;
+}
 
 // Without this the kernel gives the device a link-local IPv6 address and sends router
 // solicitations and multicast reports that the tunnel cannot carry. On a kernel without IPv6
@@ -30,7 +84,9 @@ bool Tun::open(const std::string& name, std::string& refusal) {
     return false;
   }
   ifreq request{};
-  request.ifr_flags = IFF_TUN | IFF_NO_PI;
+  unsigned features = 0;
+  has_header_ = ioctl(device_.get(), TUNGETFEATURES, &features) == 0 && (features & IFF_VNET_HDR);
+  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (has_header_ ? IFF_VNET_HDR : 0));
   name.copy(request.ifr_name, sizeof request.ifr_name - 1);
   if (ioctl(device_.get(), TUNSETIFF, &request) != 0) {
     const int error = errno;
@@ -49,14 +105,37 @@ bool Tun::open(const std::string& name, std::string& refusal) {
   name_ = request.ifr_name;
   interface_index_ = if_nametoindex(name_.c_str());
   disable_ipv6(name_);
+  probe_offloads();
   return true;
 }
 
-Tun::Outcome Tun::read(std::span<uint8_t> room, size_t& bytes) {
+void Tun::probe_offloads() {
+  has_tcp_offload_ = has_udp_offload_ = false;
+  if (!has_header_) return;
+  constexpr unsigned kTcpFlags = TUN_F_CSUM | TUN_F_TSO4;
+  has_udp_offload_ = ioctl(device_.get(), TUNSETOFFLOAD, kTcpFlags | kUdpOffloadFlags) == 0;
+  has_tcp_offload_ = has_udp_offload_ || ioctl(device_.get(), TUNSETOFFLOAD, kTcpFlags) == 0;
+}
+
+Tun::Outcome Tun::read(std::span<uint8_t> room, Reading& reading) {
+  VirtioHeader header{};
+  // An ordinary packet thereby is where it is wanted at once.
+  const size_t room_bytes = std::min(room.size(), large_room_.size());
+  const std::array<iovec, 3> parts{
+      iovec{&header, sizeof header}, iovec{room.data(), room_bytes},
+      iovec{large_room_.data() + room_bytes, large_room_.size() - room_bytes}};
+  const size_t header_bytes = has_header_ ? sizeof header : 0;
   for (;;) {
-    const ssize_t got = ::read(device_.get(), room.data(), room.size());
-    if (got > 0) {
-      bytes = static_cast<size_t>(got);
+    const ssize_t got = has_header_ ? ::readv(device_.get(), parts.data(), parts.size())
+                                    : ::read(device_.get(), room.data(), room_bytes);
+    if (got > static_cast<ssize_t>(header_bytes)) {
+      const size_t bytes = static_cast<size_t>(got) - header_bytes;
+      reading.offload = offload_of(header);
+      reading.packet = room.first(std::min(bytes, room_bytes));
+      if (bytes > room_bytes || reading.offload.kind != Offload::whole) {
+        std::memcpy(large_room_.data(), room.data(), reading.packet.size());
+        reading.packet = std::span(large_room_).first(bytes);
+      }
       return Outcome::packet;
     }
     if (got < 0 && errno == EINTR) continue;
@@ -66,12 +145,19 @@ Tun::Outcome Tun::read(std::span<uint8_t> room, size_t& bytes) {
   }
 }
 
-bool Tun::write(std::span<const uint8_t> packet) {
+bool Tun::write(const Offload& offload, std::span<const iovec> parts) {
+  VirtioHeader header = header_of(offload, parts[0].iov_len);
+  std::array<iovec, 1 + kPartsMax> all;
+  size_t count = 0;
+  size_t bytes = 0;
+  if (has_header_) all[count++] = {&header, sizeof header};
+  for (const iovec& part : parts) all[count++] = part;
+  for (size_t i = 0; i < count; ++i) bytes += all[i].iov_len;
   ssize_t written;
   do {
-    written = ::write(device_.get(), packet.data(), packet.size());
+    written = ::writev(device_.get(), all.data(), static_cast<int>(count));
   } while (written < 0 && errno == EINTR);
-  return written == static_cast<ssize_t>(packet.size());
+  return written == static_cast<ssize_t>(bytes);
 }
 
 }  // namespace adit::client

@@ -1,6 +1,6 @@
 #include "client-lite/udp_socket.h"
 
-#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -16,6 +16,10 @@ constexpr int kSocketBufferBytes = 4 << 20;
 // How long a full send buffer is waited for before packets are given up: longer would keep
 // arrivals waiting, shorter would drop what the link is about to take.
 constexpr int kSendWaitMs = 2;
+// What one message may hold: the kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller one,
+// and the largest payload of UDP.
+constexpr unsigned kSegmentsMax = 64;
+constexpr size_t kMessageBytesMax = 65535 - 20 - 8;
 
 // FORCE goes beyond net.core.*mem_max and needs CAP_NET_ADMIN; without it the limit holds.
 void set_buffer(int fd, int force_option, int option) {
@@ -33,7 +37,28 @@ sockaddr_in socket_address(const Endpoint& endpoint) {
   return address;
 }
 
+// What the kernel answers where it cannot cut a message: the device computes no checksums (EIO), the
+// route's MTU is below a segment's length, so that it would have to fragment (EINVAL, EMSGSIZE).
+bool refuses_segments(int error) {
+  return error == EIO || error == EINVAL || error == EMSGSIZE;
+}
+
+// A control message of one integer.
+template <typename T>
+struct Control {
+  alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(T))> bytes{};
+};
+
 }  // namespace
+
+// Datagrams as sendmmsg() wants them.
+struct UdpSocket::Messages {
+  unsigned count = 0;
+  std::array<mmsghdr, kSendBatch> headers;
+  std::array<uint8_t, kSendBatch> datagrams;  // in each message
+  std::array<iovec, kSendBatch> parts;
+  std::array<Control<uint16_t>, kSendBatch> controls;
+};
 
 bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string& refusal) {
   socket_ = FileDescriptor(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -57,6 +82,11 @@ bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string&
     refusal = "UDP port " + std::to_string(port) + ": " + std::strerror(errno);
     return false;
   }
+  const int each_by_itself = 0;
+  const int on = 1;
+  sends_segments_ =
+      setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &each_by_itself, sizeof each_by_itself) == 0;
+  receives_segments_ = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on) == 0;
   return true;
 }
 
@@ -67,60 +97,115 @@ uint16_t UdpSocket::local_port() const {
   return Be16::from_raw(address.sin_port).host();
 }
 
-unsigned UdpSocket::receive(std::span<PacketBuffer, kBatch> buffers,
-                            std::span<Arrival, kBatch> arrivals) {
-  std::array<mmsghdr, kBatch> messages{};
-  std::array<iovec, kBatch> rooms;
-  std::array<sockaddr_in, kBatch> sources;
-  for (unsigned i = 0; i < kBatch; ++i) {
+unsigned UdpSocket::receive(std::span<ArrivalBuffer, kReceiveBatch> buffers,
+                            std::span<Arrival, kReceiveBatch> arrivals) {
+  std::array<mmsghdr, kReceiveBatch> messages{};
+  std::array<iovec, kReceiveBatch> rooms;
+  std::array<sockaddr_in, kReceiveBatch> sources;
+  std::array<Control<int>, kReceiveBatch> controls;
+  for (unsigned i = 0; i < kReceiveBatch; ++i) {
     rooms[i] = {buffers[i].bytes.data(), buffers[i].bytes.size()};
     messages[i].msg_hdr.msg_iov = &rooms[i];
     messages[i].msg_hdr.msg_iovlen = 1;
     messages[i].msg_hdr.msg_name = &sources[i];
     messages[i].msg_hdr.msg_namelen = sizeof sources[i];
+    if (!receives_segments_) continue;
+    messages[i].msg_hdr.msg_control = controls[i].bytes.data();
+    messages[i].msg_hdr.msg_controllen = controls[i].bytes.size();
   }
   int count;
   do {
-    count = recvmmsg(socket_.get(), messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+    count = recvmmsg(socket_.get(), messages.data(), kReceiveBatch, MSG_DONTWAIT, nullptr);
     // Anything but EAGAIN is a report about an earlier packet, and reading it clears it.
   } while (count < 0 && errno != EAGAIN && errno != EBADF && errno != ENOTSOCK);
   for (int i = 0; i < count; ++i) {
-    const bool whole = (messages[i].msg_hdr.msg_flags & MSG_TRUNC) == 0;
+    msghdr& header = messages[i].msg_hdr;
+    const bool whole = (header.msg_flags & MSG_TRUNC) == 0;
     arrivals[i].bytes = std::span(buffers[i].bytes).first(whole ? messages[i].msg_len : 0);
+    arrivals[i].datagram_bytes = arrivals[i].bytes.size();
     arrivals[i].source = {{Be32::from_raw(sources[i].sin_addr.s_addr)},
                           Be16::from_raw(sources[i].sin_port)};
+    const cmsghdr* control = receives_segments_ ? CMSG_FIRSTHDR(&header) : nullptr;
+    if (control != nullptr && control->cmsg_level == IPPROTO_UDP &&
+        control->cmsg_type == UDP_GRO) {
+      int bytes;
+      std::memcpy(&bytes, CMSG_DATA(control), sizeof bytes);
+      if (bytes > 0) arrivals[i].datagram_bytes = static_cast<size_t>(bytes);
+    }
   }
   return count < 0 ? 0 : static_cast<unsigned>(count);
+}
+
+// Puts datagrams one after another into one message as long as they are equally long, and a shorter
+// one behind them; without UDP_SEGMENT each into its own.
+void UdpSocket::gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
+                       Messages& out) const {
+  out.count = 0;
+  for (size_t at = 0; at < datagrams.size();) {
+    const size_t first_bytes = datagrams[at].size();
+    const size_t begin = at;
+    size_t bytes = 0;
+    bool ends = false;
+    do {
+      const std::span<const uint8_t> datagram = datagrams[at];
+      out.parts[at] = {const_cast<uint8_t*>(datagram.data()), datagram.size()};
+      bytes += datagram.size();
+      ends = datagram.size() < first_bytes || !sends_segments_;
+      ++at;
+    } while (!ends && at < datagrams.size() && at - begin < kSegmentsMax &&
+             datagrams[at].size() <= first_bytes && datagrams[at].size() > 0 &&
+             bytes + datagrams[at].size() <= kMessageBytesMax);
+    mmsghdr& message = out.headers[out.count];
+    message = {};
+    message.msg_hdr.msg_iov = &out.parts[begin];
+    message.msg_hdr.msg_iovlen = at - begin;
+    message.msg_hdr.msg_name = &address;
+    message.msg_hdr.msg_namelen = sizeof address;
+    if (at - begin > 1) {
+      Control<uint16_t>& room = out.controls[out.count];
+      message.msg_hdr.msg_control = room.bytes.data();
+      message.msg_hdr.msg_controllen = room.bytes.size();
+      cmsghdr* control = CMSG_FIRSTHDR(&message.msg_hdr);
+      control->cmsg_level = IPPROTO_UDP;
+      control->cmsg_type = UDP_SEGMENT;
+      control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+      const auto segment_bytes = static_cast<uint16_t>(first_bytes);
+      std::memcpy(CMSG_DATA(control), &segment_bytes, sizeof segment_bytes);
+    }
+    out.datagrams[out.count++] = static_cast<uint8_t>(at - begin);
+  }
 }
 
 unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
                          const Endpoint& destination) {
   sockaddr_in address = socket_address(destination);
-  std::array<mmsghdr, kBatch> messages{};
-  std::array<iovec, kBatch> parts;
-  const auto count = static_cast<unsigned>(std::min<size_t>(datagrams.size(), kBatch));
-  for (unsigned i = 0; i < count; ++i) {
-    parts[i] = {const_cast<uint8_t*>(datagrams[i].data()), datagrams[i].size()};
-    messages[i].msg_hdr.msg_iov = &parts[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
-    messages[i].msg_hdr.msg_name = &address;
-    messages[i].msg_hdr.msg_namelen = sizeof address;
-  }
+  Messages messages;
+  datagrams = datagrams.first(std::min<size_t>(datagrams.size(), kSendBatch));
+  gather(datagrams, address, messages);
   unsigned taken = 0;
   bool waited = false;
-  for (unsigned at = 0; at < count;) {
-    const int sent = sendmmsg(socket_.get(), messages.data() + at, count - at, 0);
+  for (unsigned at = 0, first = 0; at < messages.count;) {  // `first` datagram of message `at`
+    const int sent = sendmmsg(socket_.get(), &messages.headers[at], messages.count - at, 0);
     if (sent > 0) {
-      taken += static_cast<unsigned>(sent);
-      at += static_cast<unsigned>(sent);
+      for (const unsigned end = at + static_cast<unsigned>(sent); at < end; ++at) {
+        taken += messages.datagrams[at];
+        first += messages.datagrams[at];
+      }
     } else if (errno == EAGAIN && !waited) {
       waited = true;
       pollfd room{socket_.get(), POLLOUT, 0};
       poll(&room, 1, kSendWaitMs);
     } else if (errno == EAGAIN) {
       break;
+    } else if (messages.datagrams[at] > 1 && refuses_segments(errno)) {
+      sends_segments_ = false;
+      datagrams = datagrams.subspan(first);
+      gather(datagrams, address, messages);
+      at = first = 0;
     } else if (errno != EINTR) {
-      ++at;  // no route, no memory, refused by a filter: this datagram is lost, the next may not be
+      // No route, no memory, refused by a filter: this is lost, the next may not be.
+      first += messages.datagrams[at];
+      ++at;
     }
   }
   return taken;

@@ -1,8 +1,12 @@
 // The one outer socket. It is not connected: a gateway is told by its source address, so that an
 // ICMP error or a change of gateway never takes the socket, and its NAT binding, away.
 //
-// Packets move in batches: one system call for up to kBatch of them.
+// Packets move in batches: one system call for many. Where the kernel can, equally long datagrams one
+// after another travel through it as one (UDP_SEGMENT, UDP_GRO), on the wire they are the same. What it
+// refuses once is not asked of it again.
 #pragma once
+
+#include <netinet/in.h>
 
 #include <array>
 #include <cstdint>
@@ -11,16 +15,23 @@
 #include <string>
 
 #include "client-lite/file_descriptor.h"
-#include "client-lite/packet_path.h"
 #include "lib/net/address.h"
 
 namespace adit::client {
 
-inline constexpr unsigned kBatch = 32;
+inline constexpr unsigned kSendBatch = 64;     // datagrams
+inline constexpr unsigned kReceiveBatch = 32;  // arrivals
 
-// A datagram as it came. Empty if it was too long for its buffer.
+// Room for what arrives at once: a datagram, or many equally long ones from the same source.
+struct ArrivalBuffer {
+  // Not a multiple of the page: otherwise the same few sets of the cache hold all that matters.
+  static constexpr size_t kBytes = 65536 + 37 * 64;
+  alignas(64) std::array<uint8_t, kBytes> bytes;
+};
+
 struct Arrival {
-  std::span<uint8_t> bytes;
+  std::span<uint8_t> bytes;  // empty if it was too long for its buffer
+  size_t datagram_bytes = 0;  // of each datagram in it, but the last
   Endpoint source;
 };
 
@@ -32,14 +43,25 @@ class UdpSocket {
   int fd() const { return socket_.get(); }
   uint16_t local_port() const;
 
+  // What the kernel can do, as far as is known.
+  bool sends_segments() const { return sends_segments_; }
+  bool receives_segments() const { return receives_segments_; }
+
   // Fills `arrivals` from `buffers`, one each; returns how many came, 0 when none waits.
-  unsigned receive(std::span<PacketBuffer, kBatch> buffers, std::span<Arrival, kBatch> arrivals);
-  // Sends up to kBatch datagrams; returns how many the kernel took. The rest are lost, as any
+  unsigned receive(std::span<ArrivalBuffer, kReceiveBatch> buffers,
+                   std::span<Arrival, kReceiveBatch> arrivals);
+  // Sends up to kSendBatch datagrams; returns how many the kernel took. The rest are lost, as any
   // datagram may be.
   unsigned send(std::span<const std::span<const uint8_t>> datagrams, const Endpoint& destination);
 
  private:
+  struct Messages;
+  void gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
+              Messages& out) const;
+
   FileDescriptor socket_;
+  bool sends_segments_ = false;
+  bool receives_segments_ = false;
 };
 
 }  // namespace adit::client

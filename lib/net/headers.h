@@ -103,6 +103,9 @@ enum TcpFlag : uint8_t {
   kTcpRst = 0x04,
   kTcpPsh = 0x08,
   kTcpAck = 0x10,
+  kTcpUrg = 0x20,
+  kTcpEce = 0x40,  // RFC 3168
+  kTcpCwr = 0x80,
 };
 
 // RFC 792: the eight bytes every ICMP message begins with.
