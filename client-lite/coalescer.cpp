@@ -44,10 +44,11 @@ uint32_t ports_of(std::span<const uint8_t> packet) {
   return ports;
 }
 
-unsigned slot_of(std::span<const uint8_t> packet, unsigned slots) {
+// The product's high bits, which every bit of the flow has a part in.
+unsigned slot_of(std::span<const uint8_t> packet) {
   const uint64_t flow = load(addresses_of(packet)) ^ uint64_t{ports_of(packet)} << 16 ^
                         ip_of(packet).protocol;
-  return static_cast<unsigned>((flow * 0x9e3779b97f4a7c15) >> 32) % slots;
+  return static_cast<unsigned>((flow * 0x9e3779b97f4a7c15) >> (64 - Coalescer::kSlotBits));
 }
 
 bool is_same_flow(std::span<const uint8_t> a, std::span<const uint8_t> b) {
@@ -63,7 +64,7 @@ void Coalescer::add(std::span<uint8_t> packet, const ParsedIpv4& parsed) {
   next_[index] = kNone;
   const bool has_ports = (parsed.protocol == kIpTcp || parsed.protocol == kIpUdp) &&
                          parsed.header_bytes == kIpv4Bytes && !parsed.is_fragment;
-  uint8_t* slot = has_ports ? &slots_[slot_of(packet, kSlots)] : nullptr;
+  uint8_t* slot = has_ports ? &slots_[slot_of(packet)] : nullptr;
   const bool can = has_ports && can_begin(packet, parsed);
   if (can && *slot != kNone) {
     Run& run = runs_[*slot];

@@ -27,6 +27,7 @@ namespace adit::client {
 class Coalescer {
  public:
   static constexpr unsigned kPacketsMax = 128;
+  static constexpr unsigned kSlotBits = 6;
 
   // Which kinds the device takes in large packets.
   void set_kinds(bool tcp, bool udp) {
@@ -56,7 +57,7 @@ class Coalescer {
 
  private:
   static constexpr uint8_t kNone = 0xff;
-  static constexpr unsigned kSlots = 64;  // a power of two
+  static constexpr unsigned kSlots = 1u << kSlotBits;
 
   // Packets that become one.
   struct Run {

@@ -1,0 +1,111 @@
+// The socket on the loopback device, with the kernel's own UDP_SEGMENT and UDP_GRO.
+#include "client-lite/udp_socket.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace adit::client {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+constexpr auto kLoopback = Ipv4Address::from_octets(127, 0, 0, 1);
+
+class UdpSocketTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string refusal;
+    ASSERT_TRUE(sender.open(0, std::nullopt, refusal)) << refusal;
+    ASSERT_TRUE(receiver.open(0, std::nullopt, refusal)) << refusal;
+    to = {kLoopback, Be16::from_host(receiver.local_port())};
+  }
+
+  unsigned send(const std::vector<Bytes>& datagrams) {
+    const std::vector<std::span<const uint8_t>> spans(datagrams.begin(), datagrams.end());
+    return sender.send(spans, to);
+  }
+  // Everything that comes within a moment, datagram by datagram.
+  std::vector<Bytes> receive() {
+    std::vector<Bytes> out;
+    std::array<Arrival, kReceiveBatch> arrivals;
+    pollfd wait{receiver.fd(), POLLIN, 0};
+    while (poll(&wait, 1, 50) > 0) {
+      const unsigned count = receiver.receive(*buffers, arrivals);
+      messages += count;
+      for (unsigned i = 0; i < count; ++i) {
+        EXPECT_EQ(arrivals[i].source.port.host(), sender.local_port());
+        std::span<uint8_t> left = arrivals[i].bytes;
+        do {
+          const auto datagram = left.first(std::min(left.size(), arrivals[i].datagram_bytes));
+          out.emplace_back(datagram.begin(), datagram.end());
+          left = left.subspan(datagram.size());
+        } while (!left.empty());
+      }
+    }
+    return out;
+  }
+
+  UdpSocket sender;
+  UdpSocket receiver;
+  Endpoint to;
+  unsigned messages = 0;
+  std::unique_ptr<std::array<ArrivalBuffer, kReceiveBatch>> buffers{
+      new std::array<ArrivalBuffer, kReceiveBatch>};
+};
+
+std::vector<Bytes> datagrams_of(const std::vector<size_t>& sizes) {
+  std::vector<Bytes> out;
+  for (const size_t size : sizes) out.emplace_back(size, static_cast<uint8_t>(out.size()));
+  return out;
+}
+
+TEST_F(UdpSocketTest, CarriesEveryDatagramWholeAndInOrder) {
+  std::vector<size_t> sizes;
+  for (size_t i = 0; i < kSendBatch; ++i) sizes.push_back(i % 7 == 0 ? 40 + i : 1472);
+  std::vector<std::vector<size_t>> cases = {
+      {100},
+      {100, 100, 100},
+      {100, 100, 50, 50, 50, 7},
+      {100, 101, 102, 101, 1},
+      {0, 0, 5},
+      std::vector<size_t>(kSendBatch, 1472),  // more than a UDP message holds
+      std::vector<size_t>(kSendBatch, 64),
+      sizes,
+  };
+  for (const std::vector<size_t>& list : cases) {
+    const std::vector<Bytes> datagrams = datagrams_of(list);
+    EXPECT_EQ(send(datagrams), datagrams.size());
+    EXPECT_EQ(receive(), datagrams);
+  }
+}
+
+TEST_F(UdpSocketTest, EquallyLongDatagramsTravelAsOne) {
+  if (!sender.sends_segments() || !receiver.receives_segments()) {
+    GTEST_SKIP() << "this kernel has no UDP_SEGMENT or no UDP_GRO";
+  }
+  const std::vector<Bytes> datagrams = datagrams_of({500, 500, 500, 500, 499});
+  EXPECT_EQ(send(datagrams), 5u);
+  EXPECT_EQ(receive(), datagrams);
+  EXPECT_EQ(messages, 1u);
+}
+
+TEST_F(UdpSocketTest, SendsOneByOneForGoodOnceTheKernelRefusesSegments) {
+  if (!sender.sends_segments()) GTEST_SKIP() << "this kernel has no UDP_SEGMENT";
+  // The kernel cuts no message of a socket that leaves the UDP checksum out (EIO).
+  const int on = 1;
+  ASSERT_EQ(setsockopt(sender.fd(), SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
+  const std::vector<Bytes> datagrams = datagrams_of({90, 80, 80, 80, 100, 100});
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_FALSE(sender.sends_segments());
+  EXPECT_EQ(receive(), datagrams);
+  messages = 0;
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_EQ(receive(), datagrams);
+  EXPECT_EQ(messages, datagrams.size());
+}
+
+}  // namespace
+}  // namespace adit::client
