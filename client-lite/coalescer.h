@@ -1,9 +1,9 @@
 // Puts consecutive TCP segments of one flow together into one large packet, and likewise equally
-// long UDP datagrams, so that the kernel takes in many with one system call and looks at one header.
-// Only where cutting the large packet again gives the same packets, byte for byte (IPv4 ids aside
-// where they mean nothing, RFC 6864): same flow, tos, ttl, DF, acknowledgement, window and options;
-// consecutive sequence numbers and ids; flags ACK and PSH alone; checksums right. Whatever differs in
-// anything is passed on as it came, a wrong checksum included.
+// long UDP datagrams, so that the kernel takes in many with one system call and looks at one
+// header. Only where cutting the large packet again gives the same packets, byte for byte (IPv4
+// ids aside where they mean nothing, RFC 6864): same flow, tos, ttl, DF, acknowledgement, window
+// and options; consecutive sequence numbers and ids; flags ACK and PSH alone; checksums right.
+// Whatever differs in anything is passed on as it came, a wrong checksum included.
 //
 // Order is kept within a flow, and of every packet that belongs to none (ICMP, fragments) towards
 // all. Nothing is held longer than until flush().

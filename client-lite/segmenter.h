@@ -1,6 +1,6 @@
-// Cuts a large TCP or UDP packet that the kernel left uncut into the packets that it stands for, as a
-// network card does: headers copied, lengths, IPv4 ids, sequence numbers and checksums made right.
-// Bytes in, bytes out.
+// Cuts a large TCP or UDP packet that the kernel left uncut into the packets that it stands for,
+// as a network card does: headers copied, lengths, IPv4 ids, sequence numbers and checksums made
+// right. Bytes in, bytes out.
 //
 // Owner: Client. Nothing here allocates.
 #pragma once

@@ -1,6 +1,6 @@
-// The virtual network card: a TUN device of Linux, one inner packet a read or write; with offloads a
-// large one, which stands for many. The device lasts as long as this object; the kernel takes its
-// addresses and routes away with it.
+// The virtual network card: a TUN device of Linux, one inner packet a read or write; with
+// offloads a large one, which stands for many. The device lasts as long as this object; the
+// kernel takes its addresses and routes away with it.
 //
 // Owner: main, which hands it to Client.
 #pragma once

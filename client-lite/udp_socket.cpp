@@ -16,8 +16,8 @@ constexpr int kSocketBufferBytes = 4 << 20;
 // How long a full send buffer is waited for before packets are given up: longer would keep
 // arrivals waiting, shorter would drop what the link is about to take.
 constexpr int kSendWaitMs = 2;
-// What one message may hold: the kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller one,
-// and the largest payload of UDP.
+// What one message may hold: the kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller
+// one, and the largest payload of UDP.
 constexpr unsigned kSegmentsMax = 64;
 constexpr size_t kMessageBytesMax = 65535 - 20 - 8;
 
@@ -37,8 +37,9 @@ sockaddr_in socket_address(const Endpoint& endpoint) {
   return address;
 }
 
-// What the kernel answers where it cannot cut a message: the device computes no checksums (EIO), the
-// route's MTU is below a segment's length, so that it would have to fragment (EINVAL, EMSGSIZE).
+// What the kernel answers where it cannot cut a message: the device computes no checksums (EIO),
+// the route's MTU is below a segment's length, so that it would have to fragment (EINVAL,
+// EMSGSIZE).
 bool refuses_segments(int error) {
   return error == EIO || error == EINVAL || error == EMSGSIZE;
 }

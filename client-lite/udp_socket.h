@@ -1,9 +1,9 @@
 // The one outer socket. It is not connected: a gateway is told by its source address, so that an
 // ICMP error or a change of gateway never takes the socket, and its NAT binding, away.
 //
-// Packets move in batches: one system call for many. Where the kernel can, equally long datagrams one
-// after another travel through it as one (UDP_SEGMENT, UDP_GRO), on the wire they are the same. What it
-// refuses once is not asked of it again.
+// Packets move in batches: one system call for many. Where the kernel can, equally long datagrams
+// one after another travel through it as one (UDP_SEGMENT, UDP_GRO), on the wire they are the
+// same. What it refuses once is not asked of it again.
 #pragma once
 
 #include <netinet/in.h>
