@@ -64,7 +64,7 @@ def measure():
         a_round = {name: few.result() for name, (few, _) in two.items()}
         more = {name: many.result() - few.result() for name, (few, many) in two.items()}
         counts = {name: more[name] / PACKETS for name in PACKETS_OF}
-        # The first run of all makes the mappings, the second checks the bytes, then come the rounds.
+        # The first run of all makes the mappings, the second checks the bytes; then the rounds.
         counts["packet that makes a mapping"] = (a_round["made"] - 2 * more["made"]) / PACKETS
         counts["mapping that ends"] = expired.result() / PACKETS
     return {name: round(value, 1) for name, value in counts.items()}

@@ -1,8 +1,8 @@
 // The express way: what the stages do, for packets that are ordinary in every respect. Whole, no
 // options, UDP or TCP, of a tunnel whose session is current and which is where it was, with a
-// mapping that is in use, or that takes no more than a free port: nearly every packet. The tests that it has to pass are folded
-// into few branches, and a burst is gone over in four passes, so that each line of memory has
-// been asked for a pass before it is needed:
+// mapping that is in use, or that takes no more than a free port: nearly every packet. The tests
+// that it has to pass are folded into few branches, and a burst is gone over in four passes, so
+// that each line of memory has been asked for a pass before it is needed:
 //
 //   board   outer or public headers              asks for the tunnel's line or the mapping
 //   open    session, decryption, inner headers   asks for the mapping or the tunnel's line

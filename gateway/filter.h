@@ -60,7 +60,7 @@ class Filter {
  private:
   struct Key {
     uint64_t external = 0;  // packed, and the protocol above it
-    uint64_t remote = 0;    // packed; port 0 where the mode does not look at it. Above it the profile
+    uint64_t remote = 0;    // packed, port 0 where the mode does not look; the profile above
     friend bool operator==(const Key&, const Key&) = default;
   };
   struct Session {

@@ -1,5 +1,5 @@
-// Offsets in an IPv4 header without options and in what follows it, for the express way, which reads
-// packets by words and not by headers.
+// Offsets in an IPv4 header without options and in what follows it, for the express way, which
+// reads packets by words and not by headers.
 #pragma once
 
 #include "lib/net/headers.h"

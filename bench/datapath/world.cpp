@@ -144,7 +144,7 @@ World::World(const WorldOptions& options)
                     .new_mappings_burst = 1'000'000};
   profile.filtering.fill(options.filtering);
   table_memory_ = gateway::HugeMemory(nat::Nat::memory_bytes(nat_settings_));
-  std::ranges::fill(table_memory_.span(), std::byte{});  // no page is touched for the first time later
+  std::ranges::fill(table_memory_.span(), std::byte{});  // touches its pages once
   nat_ = std::make_unique<nat::Nat>(nat_settings_, table_memory_.span(),
                                     [state = uint64_t{1}]() mutable { return mix(++state); });
   tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1));

@@ -10,8 +10,8 @@
 // searched before a mapping is made, so mapping is endpoint-independent (RFC 4787 REQ-1).
 //
 // Where a subscriber's ports keep their parity, the home port has it, and only every other port is
-// looked at. With deterministic allocation a subscriber has one block, always the same, in the place
-// that its ordinal gives it (deterministic.h): nothing else is different.
+// looked at. With deterministic allocation a subscriber has one block, always the same, in the
+// place that its ordinal gives it (deterministic.h): nothing else is different.
 //
 // Low ports (RFC 4787 REQ-3a) are one more block an address, which its subscribers share: Nat keeps
 // beside it whose each mapping is.

@@ -153,8 +153,8 @@ uint64_t Nat::granted_entries() const {
 }
 
 unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
-  // Whole and inlined: a function that only prefetches has no effect that the compiler knows of, and
-  // is left out.
+  // Whole and inlined: a function that only prefetches has no effect that the compiler knows of,
+  // and is left out.
   const auto ask_for = [&](uint32_t unit) __attribute__((always_inline)) {
     for (unsigned p = 0; p < kProtocols; ++p) {
       const Mapping* const mappings = table_.unit_mappings(unit, static_cast<Protocol>(p));

@@ -6,8 +6,8 @@
 //
 //   TEST_F(Udp, R4787_6_R4787_6a_TrafficEitherWayRefreshes)
 //
-// Breaking one rule in the gateway turns that rule's lines red and no others: a test that only needs
-// some other rule on its way asks of it no more than it needs. A test that is about every line at
+// Breaking one rule in the gateway turns that rule's lines red and no others: a test that only
+// needs some other rule on its way asks of it no more than it needs. A test that is about every line at
 // once begins with Every_ instead, and proves none.
 //
 // scripts/conformance.py joins names and lines; what a line lacks is said there, in the checklist.

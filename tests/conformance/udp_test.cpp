@@ -74,7 +74,7 @@ TEST_F(BigPool, R4787_2_R6888_2_R7857_4_SubscriberHasOneAddressInAllProtocols) {
   EXPECT_GT(used.size(), 1u) << "one address is no choice";
 }
 
-// 64 ports an address, of which a subscriber's first two blocks take 48; the third would want all 64.
+// 64 ports an address, of which a subscriber's first two blocks take 48; a third would want all 64.
 class TwoSmallAddresses : public Lab {
  protected:
   TwoSmallAddresses()

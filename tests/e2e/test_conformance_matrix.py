@@ -73,7 +73,8 @@ def test_run_fails_for_what_fails_lacks_a_test_or_is_open():
 
 
 def against(outcomes):
-    column, complaints = conformance.netfilter_column(conformance.parse_checklist(AGAINST), outcomes)
+    lines = conformance.parse_checklist(AGAINST)
+    column, complaints = conformance.netfilter_column(lines, outcomes)
     return {line_id: tuple(other) for line_id, other in column.items()}, complaints
 
 

@@ -234,8 +234,8 @@ class Player : public Rig {
                              {traffic.rx_packets + line.rx_packets,
                               traffic.rx_bytes + line.rx_bytes,
                               traffic.tx_packets + line.tx_packets,
-                              traffic.tx_bytes + line.tx_bytes, report.heard_ns, report.heard_packet_ns, report.sent_ns,
-                              report.remote});
+                              traffic.tx_bytes + line.tx_bytes, report.heard_ns,
+                              report.heard_packet_ns, report.sent_ns, report.remote});
     }
     TearDown();
   }

@@ -134,7 +134,8 @@ TEST_F(GatewayConfig, ReadsSubscribersWithTheirOverrides) {
 
 TEST_F(GatewayConfig, ReadsReservedPortsInTheirForms) {
   const auto config = load_text(std::string(kSmallest) +
-                                "nat: {reserved: [5060, 'udp:4500', '30.1.1.10:tcp:22', 'udp:6000-6009']}\n");
+                                "nat: {reserved: [5060, 'udp:4500', '30.1.1.10:tcp:22', "
+                                "'udp:6000-6009']}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   const auto own = Ipv4Address::from_octets(30, 1, 1, 10);
   const auto other = Ipv4Address::from_octets(30, 1, 1, 11);
