@@ -75,10 +75,11 @@ bool Client::open() {
     }
   }
   if (!network_.open(journal_path(config_.control_socket), refusal)) return refuse();
-  if (!tun_.open(config_.device, refusal)) return refuse();
+  if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
   network_.set_device(tun_.name(), tun_.interface_index());
   coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());
   if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
+  if (!config_.offloads) udp_.forgo_segments();
 
   sigset_t wanted;
   sigemptyset(&wanted);

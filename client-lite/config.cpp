@@ -86,6 +86,7 @@ void read_tunnel(Section& root, Config& config) {
   root.read("heartbeat", config.heartbeat_ns, config::duration_ns(kSecond_ns, 3600 * kSecond_ns));
   root.read("listen_port", config.listen_port, config::integer<uint16_t>(0, 65535));
   root.read("fwmark", config.fwmark, config::integer<uint32_t>(1, 0xffffffff));
+  root.read("offloads", config.offloads, config::boolean());
 }
 
 void read_service(Section& root, Config& config) {

@@ -55,6 +55,7 @@ struct Config {
   std::optional<uint64_t> heartbeat_ns;  // absent = what the gateway says, or 25 s
   uint16_t listen_port = 0;              // UDP source port; 0 = the kernel chooses
   std::optional<uint32_t> fwmark;        // set on the tunnel's own packets
+  bool offloads = true;                  // large packets to and from the kernel, where it can
   std::string state_directory = "/var/lib/adit";
   std::string control_socket;  // default "/run/adit/<device>.sock", already filled in
   config::LogLevel log_level = config::LogLevel::kInfo;

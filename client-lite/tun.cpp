@@ -77,7 +77,7 @@ void disable_ipv6(const std::string& name) {
 
 }  // namespace
 
-bool Tun::open(const std::string& name, std::string& refusal) {
+bool Tun::open(const std::string& name, bool offloads, std::string& refusal) {
   device_ = FileDescriptor(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!device_.is_open()) {
     refusal = std::string("/dev/net/tun: ") + std::strerror(errno);
@@ -85,7 +85,8 @@ bool Tun::open(const std::string& name, std::string& refusal) {
   }
   ifreq request{};
   unsigned features = 0;
-  has_header_ = ioctl(device_.get(), TUNGETFEATURES, &features) == 0 && (features & IFF_VNET_HDR);
+  has_header_ = offloads && ioctl(device_.get(), TUNGETFEATURES, &features) == 0 &&
+                (features & IFF_VNET_HDR) != 0;
   request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (has_header_ ? IFF_VNET_HDR : 0));
   name.copy(request.ifr_name, sizeof request.ifr_name - 1);
   if (ioctl(device_.get(), TUNSETIFF, &request) != 0) {

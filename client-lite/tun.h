@@ -19,8 +19,9 @@ namespace adit::client {
 
 class Tun {
  public:
-  // False: `refusal` says why, in a sentence.
-  bool open(const std::string& name, std::string& refusal);
+  // `offloads` false: the kernel is not even asked for large packets. False: `refusal` says why, in
+  // a sentence.
+  bool open(const std::string& name, bool offloads, std::string& refusal);
 
   int fd() const { return device_.get(); }
   uint32_t interface_index() const { return interface_index_; }

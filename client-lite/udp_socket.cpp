@@ -91,6 +91,12 @@ bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string&
   return true;
 }
 
+void UdpSocket::forgo_segments() {
+  const int off = 0;
+  setsockopt(socket_.get(), IPPROTO_UDP, UDP_GRO, &off, sizeof off);
+  sends_segments_ = receives_segments_ = false;
+}
+
 uint16_t UdpSocket::local_port() const {
   sockaddr_in address{};
   socklen_t bytes = sizeof address;

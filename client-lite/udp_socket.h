@@ -40,6 +40,9 @@ class UdpSocket {
   // `port` 0: the kernel chooses. False: `refusal` says why.
   bool open(uint16_t port, std::optional<uint32_t> fwmark, std::string& refusal);
 
+  // From now on each datagram goes to and comes from the kernel by itself.
+  void forgo_segments();
+
   int fd() const { return socket_.get(); }
   uint16_t local_port() const;
 

@@ -92,6 +92,22 @@ TEST_F(UdpSocketTest, EquallyLongDatagramsTravelAsOne) {
   EXPECT_EQ(messages, 1u);
 }
 
+TEST_F(UdpSocketTest, ASenderWithoutSegmentsSendsEachDatagramByItself) {
+  sender.forgo_segments();
+  const std::vector<Bytes> datagrams = datagrams_of(std::vector<size_t>(10, 900));
+  EXPECT_EQ(send(datagrams), 10u);
+  EXPECT_EQ(receive(), datagrams);
+  EXPECT_EQ(messages, 10u);
+}
+
+TEST_F(UdpSocketTest, AReceiverWithoutSegmentsGetsEachDatagramByItself) {
+  receiver.forgo_segments();
+  const std::vector<Bytes> datagrams = datagrams_of(std::vector<size_t>(10, 900));
+  EXPECT_EQ(send(datagrams), 10u);
+  EXPECT_EQ(receive(), datagrams);
+  EXPECT_EQ(messages, 10u);
+}
+
 TEST_F(UdpSocketTest, SendsOneByOneForGoodOnceTheKernelRefusesSegments) {
   if (!sender.sends_segments()) GTEST_SKIP() << "this kernel has no UDP_SEGMENT";
   // The kernel cuts no message of a socket that leaves the UDP checksum out (EIO).

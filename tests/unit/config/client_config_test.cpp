@@ -69,6 +69,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
       "heartbeat: 10s\n"
       "listen_port: 5000\n"
       "fwmark: 0x51\n"
+      "offloads: no\n"
       "state_directory: /tmp/state\n"
       "log: {level: debug}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
@@ -85,6 +86,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
   EXPECT_EQ(config->heartbeat_ns, 10'000'000'000u);
   EXPECT_EQ(config->listen_port, 5000);
   EXPECT_EQ(config->fwmark, 0x51u);
+  EXPECT_FALSE(config->offloads);
   EXPECT_EQ(config->state_directory, "/tmp/state");
   EXPECT_EQ(config->control_socket, "/run/adit/tun7.sock");
   EXPECT_EQ(config->log_level, config::LogLevel::kDebug);
