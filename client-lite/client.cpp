@@ -151,6 +151,10 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return control_.on_readable([this](const std::string& request) -> std::string {
         if (request == "status") return to_text(make_status());
         if (request == "status json") return to_json(make_status());
+        if (request == "end") {
+          stopping_ = true;
+          return "ending\n";
+        }
         return "unknown request\n";
       });
   }

@@ -1,8 +1,9 @@
-// The Unix socket that `adit-client status` asks. A request is one line, the answer is everything
+// The Unix socket that `adit-client status` and `down` ask. A request is one line, the answer is everything
 // until the end of the stream:
 //
 //     status        the text for people
 //     status json   the JSON object
+//     end           "ending"; the socket's file is gone when all is undone
 //
 // The socket has a path, so it is reached from any network namespace; only its owner may connect.
 // A few connections at a time, each for one request: whoever stays silent is put out by the next.

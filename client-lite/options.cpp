@@ -62,16 +62,30 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
   add_run_options(app, options);
   app.add_subcommand("run", "Bring the tunnel up (the default)")->fallthrough();
   app.add_subcommand("up", "The same as run")->fallthrough();
-  CLI::App* status = app.add_subcommand("status", "Show the running client")->fallthrough();
-  status->add_flag("--json", options.json, "As one JSON object");
-  CLI::App* genkey = app.add_subcommand("genkey", "Print a new private key");
-  CLI::App* genpsk = app.add_subcommand("genpsk", "Print a new preshared key");
-  CLI::App* pubkey = app.add_subcommand("pubkey", "Private key in, public key out");
+  std::vector<std::pair<CLI::App*, Command>> small;
+  const auto add = [&](const char* name, Command command, const char* description) {
+    small.emplace_back(app.add_subcommand(name, description), command);
+    return small.back().first;
+  };
+  add("status", Command::status, "Show the running client")
+      ->fallthrough()
+      ->add_flag("--json", options.json, "As one JSON object");
+  add("down", Command::down, "End the running client; returns when all is undone")->fallthrough();
+  add("genkey", Command::genkey, "Print a new private key");
+  add("genpsk", Command::genpsk, "Print a new preshared key");
+  add("pubkey", Command::pubkey, "Private key in, public key out");
+  CLI::App* import = add("import", Command::import, "Make a configuration of a wg-quick file");
+  import->add_option("FILE", options.import_file, "The file; its name becomes the device's")
+      ->required();
+  import->add_option("--to", options.import_directory, "Where NAME.yaml and the key files go")
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
-    const bool small = app.got_subcommand(status) || app.got_subcommand(genkey) ||
-                       app.got_subcommand(genpsk) || app.got_subcommand(pubkey);
-    if (!small && options.config_file.empty() && options.gateway.empty()) {
+    for (const auto& [subcommand, command] : small) {
+      if (app.got_subcommand(subcommand)) options.command = command;
+    }
+    if (options.command == Command::run && options.config_file.empty() &&
+        options.gateway.empty()) {
       throw CLI::RequiredError("--config or --gateway");
     }
     if (!options.config_file.empty() && !options.gateway.empty()) {
@@ -82,10 +96,6 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
     exit_status = app.exit(error) == 0 ? 0 : 2;
     return std::nullopt;
   }
-  if (app.got_subcommand(status)) options.command = Command::status;
-  if (app.got_subcommand(genkey)) options.command = Command::genkey;
-  if (app.got_subcommand(genpsk)) options.command = Command::genpsk;
-  if (app.got_subcommand(pubkey)) options.command = Command::pubkey;
   return options;
 }
 

@@ -11,7 +11,7 @@
 
 namespace adit::client {
 
-enum class Command : uint8_t { run, status, genkey, genpsk, pubkey };
+enum class Command : uint8_t { run, status, down, genkey, genpsk, pubkey, import };
 
 struct Options {
   Command command = Command::run;
@@ -29,7 +29,10 @@ struct Options {
   uint16_t mtu_bytes = 0;  // 0: absent
   std::string log_level;
   bool check = false;
-  // Of `run` and `status`.
+  // Of `import`.
+  std::string import_file;
+  std::string import_directory = ".";
+  // Of `run`, `status` and `down`.
   std::string device = "adit0";
   std::string control_socket;
   bool json = false;

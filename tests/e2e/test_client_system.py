@@ -73,23 +73,23 @@ def test_what_sigkill_left_is_undone_at_the_next_start(world):
     assert routes(world.pc) == before
 
 
-def recording_tool(world, name):
+def recording_tool(world, name, then=""):
     """A stand-in for `name` that writes down how it is called; its directory and its log."""
     log = world.lab.directory / f"{name}.log"
     tools = world.lab.directory / "bin"
     tools.mkdir()
     tool = tools / name
-    tool.write_text(f'#!/bin/sh\n{{ echo "$@"; [ "$1" != -a ] || cat; }} >>{log}\n')
+    tool.write_text(f'#!/bin/sh\n{{ echo "$@"; [ "$1" != -a ] || cat; }} >>{log}\n{then}\n')
     tool.chmod(0o755)
     return tools, log
 
 
-def start_client_with_dns(world, tools):
+def start_client_with_dns(world, tools, **more):
     def with_dns(config):
         config["pools"][0]["dns"] = ["9.9.9.9"]
 
     gateway = start_gateway(world, change=with_dns)
-    return start_client(gateway, world.pc, change=lambda config: config.update(dns="auto"),
+    return start_client(gateway, world.pc, change=lambda config: config.update(dns="auto", **more),
                         path_first=tools)
 
 

@@ -1,0 +1,246 @@
+#include "client-lite/wg_import.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "client-lite/config.h"
+#include "lib/config/formats.h"
+
+namespace adit::client {
+namespace {
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r";
+  const size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+std::vector<std::string_view> items_of(std::string_view list) {
+  std::vector<std::string_view> items;
+  while (!list.empty()) {
+    const size_t comma = list.find(',');
+    if (const auto item = trimmed(list.substr(0, comma)); !item.empty()) items.push_back(item);
+    list = comma == std::string_view::npos ? std::string_view{} : list.substr(comma + 1);
+  }
+  return items;
+}
+
+// Both kinds of prefix may have host bits, and may be a bare address.
+std::optional<Ipv4Interface> parse_interface(std::string_view text) {
+  if (text.find('/') != std::string_view::npos) return Ipv4Interface::parse(text);
+  const auto address = Ipv4Address::parse(text);
+  if (!address) return std::nullopt;
+  return Ipv4Interface{*address, 32};
+}
+
+class Reader {
+ public:
+  Reader(const std::string& file, std::vector<config::Error>& errors)
+      : file_(file), errors_(errors) {}
+
+  void read(std::string_view text) {
+    for (line_ = 1; !text.empty(); ++line_) {
+      const size_t end = text.find('\n');
+      read_line(text.substr(0, end));
+      text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+    }
+    line_ = std::max(line_ - 1, 1);
+    require(private_key_.has_value(), "Interface.PrivateKey");
+    require(address_.has_value(), "Interface.Address");
+    require(public_key_.has_value(), "Peer.PublicKey");
+    require(!endpoint_.empty(), "Peer.Endpoint");
+  }
+
+  WgImport result(const std::string& name) const {
+    WgImport out;
+    out.private_key = *private_key_;
+    out.preshared_key = preshared_key_;
+    out.left_out = left_out_;
+    out.yaml = "# From " + file_ +
+               ". The gateway is taken for a stock WireGuard server. For an adit-gateway leave\n"
+               "# out stock_wireguard, address and protections: the client then asks for its address."
+               "\ngateways:\n  - endpoint: " + endpoint_ +
+               "\n    public_key: " + config::encode_key(*public_key_) +
+               "\n    stock_wireguard: true\nprivate_key_file: " + name + ".key\n";
+    if (preshared_key_) out.yaml += "preshared_key_file: " + name + ".psk\n";
+    out.yaml += "device: " + name + "\naddress: " + address_->to_string() + "\nroutes: [";
+    for (size_t i = 0; i < routes_.size(); ++i) out.yaml += (i == 0 ? "" : ", ") + routes_[i];
+    out.yaml += "]\nprotections: [chacha20-poly1305]\n" + more_;
+    return out;
+  }
+
+ private:
+  void fail(const std::string& message) { errors_.push_back(remark(message)); }
+  void leave_out(const std::string& message) { left_out_.push_back(remark(message)); }
+  config::Error remark(const std::string& message) const {
+    return {file_, line_, 1, path_.empty() ? "(file)" : path_, message};
+  }
+  void require(bool is_there, const std::string& path) {
+    const bool was_wrong = std::any_of(
+        errors_.begin(), errors_.end(),
+        [&](const config::Error& error) { return lower(error.path) == lower(path); });
+    if (is_there || was_wrong) return;
+    path_ = path;
+    fail("required key is missing");
+  }
+
+  void read_line(std::string_view line) {
+    path_.clear();
+    line = trimmed(line.substr(0, line.find('#')));
+    if (line.empty()) return;
+    if (line.front() == '[') return begin_section(line);
+    const size_t equals = line.find('=');
+    if (equals == std::string_view::npos) return fail("expected KEY = VALUE or [SECTION]");
+    const std::string_view key = trimmed(line.substr(0, equals));
+    const std::string_view value = trimmed(line.substr(equals + 1));
+    path_ = key;
+    if (section_ == Section::none) return fail("stands before any section");
+    if (section_ == Section::unknown) return;  // reported with its heading
+    path_.insert(0, section_ == Section::interface ? "Interface." : "Peer.");
+    const bool known = section_ == Section::interface ? read_interface(lower(key), value)
+                                                      : read_peer(lower(key), value);
+    if (!known) fail("unknown key");
+  }
+
+  void begin_section(std::string_view line) {
+    const std::string word = lower(line);
+    section_ = word == "[interface]" ? Section::interface
+               : word == "[peer]"    ? Section::peer
+                                     : Section::unknown;
+    if (section_ == Section::unknown) fail("unknown section " + std::string(line));
+    if (section_ == Section::peer && ++peers_ == 2) {
+      fail("a second peer: a client has one gateway at a time; import a file for each");
+    }
+  }
+
+  template <typename T, typename Out>
+  void take(std::string_view value, const config::Format<T>& format, Out& out) {
+    if (const auto parsed = format.parse(value)) {
+      out = *parsed;
+    } else {
+      fail("expected " + format.expected);  // a value may be a secret: it is not repeated
+    }
+  }
+  template <typename T>
+  void take_number(std::string_view value, const char* key, T min, T max) {
+    T number{};
+    const size_t before = errors_.size();
+    take(value, config::integer<T>(min, max), number);
+    if (errors_.size() == before) more_ += key + (": " + std::to_string(number)) + "\n";
+  }
+
+  bool read_interface(const std::string& key, std::string_view value) {
+    if (key == "privatekey") {
+      take(value, config::key(), private_key_);
+    } else if (key == "address") {
+      read_addresses(value);
+    } else if (key == "mtu") {
+      take_number<uint16_t>(value, "mtu", 576, 9000);
+    } else if (key == "listenport") {
+      take_number<uint16_t>(value, "listen_port", 0, 65535);
+    } else if (key == "fwmark") {
+      if (value != "off" && value != "0") take_number<uint32_t>(value, "fwmark", 1, UINT32_MAX);
+    } else if (key == "table") {
+      if (value != "auto") leave_out("left out: routes go to the main table");
+    } else if (key == "dns") {
+      leave_out("left out: tell this machine's resolver yourself");
+    } else if (key == "preup" || key == "postup" || key == "predown" || key == "postdown") {
+      leave_out("left out: the client runs no commands");
+    } else if (key == "saveconfig") {
+      leave_out("left out: the client never writes its configuration");
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  bool read_peer(const std::string& key, std::string_view value) {
+    if (key == "publickey") {
+      take(value, config::key(), public_key_);
+    } else if (key == "presharedkey") {
+      take(value, config::key(), preshared_key_);
+    } else if (key == "endpoint") {
+      if (parse_gateway(value) && value.find(':') != std::string_view::npos) {
+        endpoint_ = value;
+      } else {
+        fail("expected an IPv4 address or a DNS name, and a port");
+      }
+    } else if (key == "allowedips") {
+      read_allowed(value);
+    } else if (key == "persistentkeepalive") {
+      if (value != "off" && value != "0") take_number<uint16_t>(value, "heartbeat", 1, 3600);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  bool is_ipv6(std::string_view item) {
+    if (item.find(':') == std::string_view::npos) return false;
+    leave_out(std::string(item) + " left out: the tunnel carries IPv4");
+    return true;
+  }
+
+  void read_addresses(std::string_view value) {
+    for (const std::string_view item : items_of(value)) {
+      if (is_ipv6(item)) continue;
+      const auto address = parse_interface(item);
+      if (!address) {
+        fail("expected an IPv4 address such as 192.0.2.1/24");
+      } else if (address_) {
+        leave_out(std::string(item) + " left out: the device has one address");
+      } else {
+        address_ = address;
+      }
+    }
+  }
+
+  void read_allowed(std::string_view value) {
+    for (const std::string_view item : items_of(value)) {
+      if (is_ipv6(item)) continue;
+      const auto range = parse_interface(item);
+      if (!range) {
+        fail("expected IPv4 prefixes such as 192.0.2.0/24");
+      } else {
+        routes_.push_back(range->length_bits == 0 ? "default" : range->prefix().to_string());
+      }
+    }
+  }
+
+  enum class Section : uint8_t { none, interface, peer, unknown };
+
+  const std::string& file_;
+  std::vector<config::Error>& errors_;
+  std::vector<config::Error> left_out_;
+  int line_ = 1;
+  std::string path_;  // "Interface.MTU", of the line at hand
+  Section section_ = Section::none;
+  unsigned peers_ = 0;
+  std::optional<config::KeyBytes> private_key_;
+  std::optional<config::KeyBytes> public_key_;
+  std::optional<config::KeyBytes> preshared_key_;
+  std::optional<Ipv4Interface> address_;
+  std::string endpoint_;
+  std::vector<std::string> routes_;
+  std::string more_;  // lines of our own file
+};
+
+}  // namespace
+
+std::optional<WgImport> import_wg(std::string_view text, const std::string& file,
+                                  const std::string& name, std::vector<config::Error>& errors) {
+  const size_t before = errors.size();
+  Reader reader(file, errors);
+  reader.read(text);
+  if (errors.size() != before) return std::nullopt;
+  return reader.result(name);
+}
+
+}  // namespace adit::client

@@ -1,0 +1,122 @@
+// wg-quick files as configurations of ours.
+#include "client-lite/wg_import.h"
+
+#include <gtest/gtest.h>
+
+#include "client-lite/config.h"
+#include "tests/unit/config/temp_dir.h"
+
+namespace adit::client {
+namespace {
+
+using config::TempDir;
+
+std::string lines_of(const std::vector<config::Error>& errors) {
+  std::string out;
+  for (const config::Error& error : errors) out += error.to_string() + "\n";
+  return out;
+}
+
+std::string smallest() {
+  return "[Interface]\nPrivateKey = " + TempDir::key_text(1) +
+         "\nAddress = 10.0.0.2\n[Peer]\nPublicKey = " + TempDir::key_text(2) +
+         "\nEndpoint = vpn.example.net:51820\n";
+}
+
+TEST(WgImportTest, WhatItWritesLoadsAndSaysTheSame) {
+  const std::string text = "# a comment\r\n[Interface]\r\nPrivateKey=" + TempDir::key_text(1) +
+                           " # mine\nADDRESS = fd00::2/64, 10.0.0.2/24\nMTU = 1400\n"
+                           "ListenPort = 5000\nFwMark = 0x51\nTable = auto\n\n[peer]\n"
+                           "PublicKey = " + TempDir::key_text(2) +
+                           "\nPresharedKey = " + TempDir::key_text(3) +
+                           "\nAllowedIPs = 10.0.0.7/24, 40.1.1.10,::/0\nAllowedIPs = 0.0.0.0/0\n"
+                           "Endpoint = vpn.example.net:51820\nPersistentKeepalive = 25\n";
+  std::vector<config::Error> errors;
+  const auto import = import_wg(text, "wg7.conf", "wg7", errors);
+  ASSERT_TRUE(import) << lines_of(errors);
+  EXPECT_EQ(import->private_key[0], 1);
+  EXPECT_EQ(import->preshared_key->at(0), 3);
+  EXPECT_EQ(lines_of(import->left_out),
+            "wg7.conf:4:1: Interface.ADDRESS: fd00::2/64 left out: the tunnel carries IPv4\n"
+            "wg7.conf:13:1: Peer.AllowedIPs: ::/0 left out: the tunnel carries IPv4\n");
+
+  const TempDir dir;
+  dir.write_key("wg7.key", 1);
+  dir.write_key("wg7.psk", 3);
+  const auto config = load(dir.write("wg7.yaml", import->yaml), errors);
+  ASSERT_TRUE(config) << dir.lines(errors) << import->yaml;
+  EXPECT_EQ(config->gateways[0].host, "vpn.example.net");
+  EXPECT_EQ(config->gateways[0].port, 51820);
+  EXPECT_EQ(config->gateways[0].public_key[0], 2);
+  EXPECT_TRUE(config->gateways[0].stock_wireguard);
+  EXPECT_EQ(config->private_key[0], 1);
+  EXPECT_EQ(config->preshared_key->at(0), 3);
+  EXPECT_EQ(config->device, "wg7");
+  EXPECT_EQ(config->address->to_string(), "10.0.0.2/24");
+  EXPECT_EQ(config->mtu, 1400);
+  EXPECT_EQ(config->listen_port, 5000);
+  EXPECT_EQ(config->fwmark, 0x51u);
+  EXPECT_EQ(config->heartbeat_ns, 25'000'000'000u);
+  ASSERT_EQ(config->routes.size(), 3u);
+  EXPECT_EQ(config->routes[0].to_string(), "10.0.0.0/24");
+  EXPECT_EQ(config->routes[1].to_string(), "40.1.1.10/32");
+  EXPECT_EQ(config->routes[2], Ipv4Prefix{});
+}
+
+TEST(WgImportTest, TheSmallestFileIsEnough) {
+  std::vector<config::Error> errors;
+  const auto import = import_wg(smallest(), "a.conf", "a", errors);
+  ASSERT_TRUE(import) << lines_of(errors);
+  EXPECT_FALSE(import->preshared_key);
+  EXPECT_EQ(lines_of(import->left_out), "");
+  const TempDir dir;
+  dir.write_key("a.key", 1);
+  EXPECT_TRUE(load(dir.write("a.yaml", import->yaml), errors)) << dir.lines(errors);
+}
+
+TEST(WgImportTest, TellsEveryMistakeByItsLineAndNoSecret) {
+  std::vector<config::Error> errors;
+  const auto import = import_wg(
+      "Address = 10.0.0.2/24\n"
+      "[Interface]\n"
+      "PrivateKey = sesame\n"
+      "Adress = 10.0.0.2/24\n"
+      "MTU = 100\n"
+      "nonsense\n"
+      "[Pear]\n"
+      "PublicKey = x\n"
+      "[Peer]\n"
+      "Endpoint = [2001:db8::1]:51820\n"
+      "AllowedIPs = 10.0.0.0/33\n"
+      "[Peer]\n",
+      "bad.conf", "bad", errors);
+  EXPECT_FALSE(import);
+  EXPECT_EQ(lines_of(errors),
+            "bad.conf:1:1: Address: stands before any section\n"
+            "bad.conf:3:1: Interface.PrivateKey: expected a key of 44 base64 characters\n"
+            "bad.conf:4:1: Interface.Adress: unknown key\n"
+            "bad.conf:5:1: Interface.MTU: expected a whole number from 576 to 9000\n"
+            "bad.conf:6:1: (file): expected KEY = VALUE or [SECTION]\n"
+            "bad.conf:7:1: (file): unknown section [Pear]\n"
+            "bad.conf:10:1: Peer.Endpoint: expected an IPv4 address or a DNS name, and a port\n"
+            "bad.conf:11:1: Peer.AllowedIPs: expected IPv4 prefixes such as 192.0.2.0/24\n"
+            "bad.conf:12:1: (file): a second peer: a client has one gateway at a time; import a "
+            "file for each\n"
+            "bad.conf:12:1: Interface.Address: required key is missing\n"
+            "bad.conf:12:1: Peer.PublicKey: required key is missing\n");
+}
+
+TEST(WgImportTest, WhatTheClientDoesNotDoIsToldAndLeftOut) {
+  std::vector<config::Error> errors;
+  std::string text = smallest();
+  text.insert(text.find("[Peer]"),
+              "DNS = 9.9.9.9\nTable = off\nPostUp = rm -r /\nSaveConfig = true\n");
+  const auto import = import_wg(text, "a.conf", "a", errors);
+  ASSERT_TRUE(import) << lines_of(errors);
+  ASSERT_EQ(import->left_out.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(import->left_out[i].line, static_cast<int>(4 + i));
+  EXPECT_EQ(import->yaml.find("9.9.9.9"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace adit::client
