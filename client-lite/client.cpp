@@ -78,6 +78,8 @@ bool Client::open() {
   if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
   network_.set_device(tun_.name(), tun_.interface_index());
   coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());
+  if (config_.address) refusal = network_.conflict_of(*config_.address);
+  if (!refusal.empty()) return refuse();
   if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
   if (!config_.offloads) udp_.forgo_segments();
 

@@ -62,6 +62,10 @@ void Client::on_resolved(uint64_t now_ns) {
   // The way to it must not lead into the tunnel; then the first packet may go.
   network_.set_gateway(gateway_.address);
   path_.set_gateway(gateway_);
+  if (config_.address) {
+    const std::string conflict = network_.conflict_of(*config_.address);
+    if (!conflict.empty()) return give_up(conflict, now_ns);
+  }
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
   attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kHandshakePatienceNs : kNever;
@@ -184,6 +188,10 @@ void Client::configure(uint64_t now_ns) {
   const HostNetwork::Settings settings =
       leased ? leased_settings(*dhcp_.lease()) : fixed_settings();
   const bool changed = !settings_ || settings_->address != settings.address;
+  if (leased && changed) {
+    const std::string conflict = network_.conflict_of(settings.address);
+    if (!conflict.empty()) return give_up(conflict, now_ns);
+  }
   settings_ = settings;
   path_.set_address(settings.address.address);
   path_.set_mtu(settings.mtu_bytes);

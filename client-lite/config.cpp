@@ -115,6 +115,23 @@ void check_stock_gateways(Section& root, const Config& config) {
   }
 }
 
+// The tunnel's own packets cannot go into the tunnel. Of a gateway with a name nobody knows yet:
+// the client looks again at every attempt.
+void check_ways_to_gateways(Section& root, const Config& config) {
+  for (const GatewayConfig& gateway : config.gateways) {
+    const auto own = Ipv4Address::parse(gateway.host);
+    if (!own) continue;
+    if (config.address && root.good("address") && config.address->prefix().contains(*own)) {
+      root.fail("address", "the gateway's own address " + gateway.host + " lies in this network");
+    }
+    for (size_t i = 0; root.good("routes") && i < config.routes.size(); ++i) {
+      if (config.routes[i] == Ipv4Prefix{*own, 32}) {
+        root.fail_item("routes", i, "is the gateway's own address, which cannot be in the tunnel");
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
@@ -130,6 +147,7 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
     read_tunnel(root, config);
     read_service(root, config);
     check_stock_gateways(root, config);
+    check_ways_to_gateways(root, config);
     root.reject_unknown_keys();
   }
   report.sort();

@@ -104,6 +104,10 @@ void HostNetwork::undo_all() {
   journal_.clear();
 }
 
+std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
+  return client::conflict_of(address, gateway_, host_addresses(device_));
+}
+
 uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
   const std::optional<std::vector<Route>> table = netlink_.routes();
   if (!table) return 0;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "client-lite/conflicts.h"
 #include "client-lite/dns.h"
 #include "client-lite/log.h"
 #include "client-lite/netlink.h"
@@ -45,6 +46,8 @@ class HostNetwork {
   // The same, and the gateway's route too.
   void undo_all();
 
+  // Why this address must not go on the device now, as a sentence; empty: nothing speaks against it.
+  std::string conflict_of(const Ipv4Interface& address) const;
   // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
   // What went wrong last, empty when all that is wanted is in place.

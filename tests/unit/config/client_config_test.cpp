@@ -136,6 +136,13 @@ TEST_F(ClientConfig, ReportsEveryMistakeOfOneRun) {
       "c.yaml:13:14: log.level: expected one of debug, info, warning, error, got \"loud\"\n");
 }
 
+TEST_F(ClientConfig, RefusesWhatWouldLeadTheTunnelIntoItself) {
+  EXPECT_EQ(errors_of(smallest_ + "address: 30.1.1.77/24\nroutes: [40.1.1.0/24, 30.1.1.10/32]\n"),
+            "c.yaml:3:10: address: the gateway's own address 30.1.1.10 lies in this network\n"
+            "c.yaml:4:23: routes[1]: is the gateway's own address, which cannot be in the tunnel\n");
+  EXPECT_TRUE(load_text(smallest_ + "address: 30.1.2.77/24\nroutes: [30.1.1.0/24]\n"));
+}
+
 TEST(GatewayEndpoint, IsAnAddressOrANameAndPerhapsAPort) {
   EXPECT_EQ(parse_gateway("30.1.1.10:8000")->host, "30.1.1.10");
   EXPECT_EQ(parse_gateway("30.1.1.10")->port, 8000);

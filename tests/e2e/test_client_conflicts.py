@@ -1,0 +1,84 @@
+"""adit-client where something on its machine is in the way: it says so, and breaks nothing."""
+
+import pytest
+from conftest import start_client, start_gateway
+from lab import topology
+from lab.netns import wait_until
+from lab.programs import Client
+from test_client_system import devices, routes
+
+
+def refused(gateway, world, change, name="pc"):
+    """Starts a client that is expected to end at once; its log."""
+    client = Client(world.pc, gateway.keys, name, ["aes-256-gcm"], listen_port=0)
+    client.socket = world.lab.directory / "second.sock"
+    client.config["control_socket"] = str(client.socket)
+    change(client.config)
+    client.start()
+    assert client.process.wait(5) == 1
+    return client.process.log()
+
+
+def test_a_second_client_on_the_device_is_refused(world):
+    gateway = start_gateway(world)
+    first = start_client(gateway, world.pc)
+    before = routes(world.pc)
+    log = refused(gateway, world, lambda config: config.update(
+        control_socket=str(first.socket)))
+    assert "another adit-client runs on this device" in log
+    # With a control socket, and hence an undo journal, of its own it meets the device itself.
+    log = refused(gateway, world, lambda config: None)
+    assert "device adit0: another program has it" in log
+    assert routes(world.pc) == before
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+
+
+def test_a_device_that_is_no_tun_device_is_left_alone(world):
+    gateway = start_gateway(world)
+    before = devices(world.pc)
+    log = refused(gateway, world, lambda config: config.update(device="eth0"))
+    assert "device eth0: there is a device of that name that is no TUN device" in log
+    assert devices(world.pc) == before
+
+
+def test_a_fixed_address_in_a_network_of_the_host_is_refused(world):
+    gateway = start_gateway(world)
+    before = routes(world.pc), devices(world.pc)
+    log = refused(gateway, world, lambda config: config.update(address="10.1.1.77/24"))
+    assert "10.1.1.77/24 is in a network that eth0 is in already, with 10.1.1.10/24" in log
+    assert (routes(world.pc), devices(world.pc)) == before
+
+
+def test_a_leased_address_in_a_network_of_the_host_is_not_used_until_that_is_gone(world):
+    gateway = start_gateway(world)
+    world.pc.address("eth0", "192.168.1.7/24")
+    before = routes(world.pc)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    client.start()
+    reason = "192.168.1.10/24 is in a network that eth0 is in already, with 192.168.1.7/24"
+    wait_until(lambda: reason in (client.status().get("last_error") or ""), 5, "the reason")
+    assert client.status()["state"] != "up"
+    assert routes(world.pc) == before
+    world.pc.ip("address", "delete", "192.168.1.7/24", "dev", "eth0")
+    client.wait_until_up(20)
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+
+
+@pytest.mark.parametrize("network", ["30.1.1.0/24", "0.0.0.0/0"])
+def test_routes_that_cover_the_gateway_leave_its_own_way_outside(world, network):
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(
+        routes=[network]))
+    start_client(gateway, world.pc)
+    assert "dev eth0" in world.pc.run("ip", "route", "get", topology.GATEWAY).stdout
+    assert "dev adit0" in world.pc.run("ip", "route", "get", "30.1.1.99").stdout
+
+
+def test_a_route_of_the_host_is_not_replaced(world):
+    gateway = start_gateway(world)
+    world.pc.ip("route", "add", f"{topology.SERVER}/32", "via", "10.1.1.1")
+    before = [route for route in routes(world.pc) if topology.SERVER in route]
+    client = start_client(gateway, world.pc)
+    assert f"route {topology.SERVER}/32" in client.status()["last_error"]
+    assert "another route to it is there already" in client.status()["last_error"]
+    assert client.stop() == 0
+    assert [route for route in routes(world.pc) if topology.SERVER in route] == before
