@@ -27,14 +27,6 @@ constexpr uint64_t kSilentNsMin = 5 * kSecondNs;
 
 std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
-// The journal stands beside the control socket: /run/adit/adit0.sock, /run/adit/adit0.undo.
-std::string journal_path(const std::string& control_socket) {
-  constexpr std::string_view kSuffix = ".sock";
-  const bool has_suffix = control_socket.ends_with(kSuffix);
-  return control_socket.substr(0, control_socket.size() - (has_suffix ? kSuffix.size() : 0)) +
-         ".undo";
-}
-
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
 
 tunnel::Identity identity_of(const Config& config) {
@@ -74,7 +66,8 @@ bool Client::open() {
       return refuse();
     }
   }
-  if (!network_.open(journal_path(config_.control_socket), refusal)) return refuse();
+  if (config_.kill_switch) network_.set_kill_switch(config_.routes);
+  if (!network_.open(journal_path_of(config_.control_socket), refusal)) return refuse();
   if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
   network_.set_device(tun_.name(), tun_.interface_index());
   coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());

@@ -4,6 +4,7 @@
 
 #include "client-lite/client.h"
 #include "client-lite/clock.h"
+#include "client-lite/protections.h"
 
 namespace adit::client {
 namespace {
@@ -25,24 +26,6 @@ constexpr unsigned kOuterOverheadBytes =
     sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
 constexpr uint16_t kOuterMtuBytes = 1500;  // where the route does not say
 constexpr uint16_t kMtuBytesMin = 576;     // RFC 791: what every host takes
-
-tunnel::ProtectionSet protections_of(const Config& config) {
-  tunnel::ProtectionSet set;
-  for (const Protection protection : config.protections) {
-    switch (protection) {
-      case Protection::kPlain:
-        set = set.with(tunnel::Protection::plain);
-        break;
-      case Protection::kAes256Gcm:
-        set = set.with(tunnel::Protection::aes_256_gcm);
-        break;
-      case Protection::kChaCha20Poly1305:
-        set = set.with(tunnel::Protection::chacha20_poly1305);
-        break;
-    }
-  }
-  return set;
-}
 
 }  // namespace
 
@@ -80,7 +63,7 @@ bool Client::make_peer() {
   tunnel::PeerConfig config;
   config.initiates = true;
   // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
-  if (!is_stock()) config.allowed = protections_of(config_);
+  if (!is_stock()) config.allowed = protections_of(config_.protections);
   peer_.emplace(identity_, *remote, config, random_);
   peer_->restore_sent_stamp(last_stamp_);
   round_trip_.reset();

@@ -16,7 +16,10 @@
 
 #include "client-lite/clock.h"
 #include "client-lite/control_socket.h"
+#include "client-lite/doctor.h"
 #include "client-lite/file_descriptor.h"
+#include "client-lite/host_network.h"
+#include "client-lite/undo_journal.h"
 #include "client-lite/wg_import.h"
 #include "lib/tunnel/keys.h"
 
@@ -49,11 +52,26 @@ int show_status(const Options& options) {
   return 0;
 }
 
+// Of a client that was killed: its journal says what it did.
+int undo_what_was_left(const std::string& control_socket) {
+  const std::string journal = journal_path_of(control_socket);
+  struct stat found;
+  if (stat(journal.c_str(), &found) != 0 || found.st_size == 0) {
+    return nobody_answers(control_socket);
+  }
+  const Log log(config::LogLevel::kInfo);
+  HostNetwork network(log);
+  std::string refusal;
+  if (network.open(journal, refusal)) return 0;
+  std::cerr << "adit-client: " << refusal << '\n';
+  return kExitFailure;
+}
+
 // Returns when the client has undone everything and is gone.
 int end_client(const Options& options) {
   const std::optional<std::string> path = socket_of(options);
   if (!path) return kExitMistake;
-  if (!ask_control_socket(*path, "end")) return nobody_answers(*path);
+  if (!ask_control_socket(*path, "end")) return undo_what_was_left(*path);
   const auto begin = std::chrono::steady_clock::now();
   while (access(path->c_str(), F_OK) == 0) {
     if (std::chrono::steady_clock::now() - begin > kEndWait) {
@@ -179,6 +197,11 @@ int run_small_command(const Options& options) {
       return show_status(options);
     case Command::down:
       return end_client(options);
+    case Command::doctor: {
+      const std::optional<Config> config = read_config(options);
+      if (!config) return kExitMistake;
+      return examine(*config) ? 0 : kExitFailure;
+    }
     case Command::genkey:
       return print_key(true);
     case Command::genpsk:

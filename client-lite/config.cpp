@@ -77,6 +77,10 @@ void read_device(Section& root, Config& config) {
   root.read("mtu", config.mtu, config::integer(kMtuMin, kMtuMax));
   root.read_list("routes", config.routes, config::route());
   root.read("accept_routes", config.accept_routes, config::boolean());
+  root.read("kill_switch", config.kill_switch, config::boolean());
+  if (config.kill_switch && config.routes.empty() && root.sound("routes")) {
+    root.fail("kill_switch", "holds what `routes` names, and that is nothing");
+  }
   root.read_list("lan", config.lan, config::prefix());
   root.read("dns", config.dns, config::one_of<Dns>({{"auto", Dns::kAuto}, {"none", Dns::kNone}}));
 }

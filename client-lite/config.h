@@ -48,6 +48,7 @@ struct Config {
   std::optional<uint16_t> mtu;           // of the device; absent = what the gateway says
   std::vector<Ipv4Prefix> routes;        // destinations that traverse; 0.0.0.0/0 = default
   bool accept_routes = true;             // also those that the gateway sends (options 121, 3)
+  bool kill_switch = false;              // `routes` lead into the tunnel or nowhere
   std::vector<Ipv4Prefix> lan;  // inner prefixes behind this device, routed to us by the gateway
   Dns dns = Dns::kAuto;
   // Accepted, the preferred one first. The choice is the gateway's, by its own order.

@@ -39,7 +39,42 @@ bool HostNetwork::open(const std::string& journal_path, std::string& refusal) {
   }
   if (!journal_.open(journal_path, refusal)) return false;
   undo_leftovers();
+  return refuse_outside(refusal);
+}
+
+void HostNetwork::set_kill_switch(std::span<const Ipv4Prefix> routes) {
+  refused_routes_.assign(routes.begin(), routes.end());
+  refusals_ = refusals_of(routes);
+}
+
+// What a killed run refused is refused without a gap.
+bool HostNetwork::refuse_outside(std::string& refusal) {
+  for (const Refusal& refused : refusals_) {
+    const std::string change = "refuse " + refused.to_string();
+    if (!journal_.stands(change) && !journal_.record(change)) {
+      refusal = "kill switch: the undo journal cannot be written";
+      return false;
+    }
+    const int error = netlink_.change_refusal(refused, true);
+    if (error == 0 || error == EEXIST) continue;
+    if (refused.is_ipv6) {
+      journal_.strike_out(change);
+      log_.warning("kill switch: IPv6 is not refused: %s", std::strerror(error));
+      continue;
+    }
+    refusal = "kill switch: " + refused.to_string() + ": " + std::strerror(error);
+    return false;
+  }
   return true;
+}
+
+void HostNetwork::withdraw_refusals() {
+  for (const Refusal& refused : refusals_) {
+    netlink_.change_refusal(refused, false);
+    journal_.strike_out("refuse " + refused.to_string());
+  }
+  refusals_.clear();
+  refused_routes_.clear();
 }
 
 void HostNetwork::set_device(const std::string& name, uint32_t interface_index) {
@@ -51,10 +86,14 @@ void HostNetwork::undo_leftovers() {
   // The last change first, as if the killed run had ended well.
   const std::vector<std::string> left = journal_.standing();
   for (auto change = left.rbegin(); change != left.rend(); ++change) {
+    const bool stays = std::any_of(refusals_.begin(), refusals_.end(), [&](const Refusal& refusal) {
+      return *change == "refuse " + refusal.to_string();
+    });
+    if (stays) continue;
     log_.info("undoing what an earlier run left: %s", change->c_str());
     undo_change(*change);
+    journal_.strike_out(*change);
   }
-  journal_.clear();
 }
 
 void HostNetwork::undo_change(const std::string& change) {
@@ -63,6 +102,10 @@ void HostNetwork::undo_change(const std::string& change) {
   words >> kind;
   if (kind == "route") {
     if (const std::optional<Route> route = route_of(words)) netlink_.remove_route(*route);
+  } else if (kind == "refuse") {
+    std::string prefix;
+    words >> prefix;
+    if (const auto refusal = Refusal::parse(prefix)) netlink_.change_refusal(*refusal, false);
   } else if (kind == "dns") {
     std::string tool_name;
     std::string device;
@@ -74,7 +117,7 @@ void HostNetwork::undo_change(const std::string& change) {
 
 void HostNetwork::set_gateway(Ipv4Address gateway) {
   gateway_ = gateway;
-  if (settings_) reconcile_routes();
+  if (settings_ || !refusals_.empty()) reconcile_routes();
 }
 
 void HostNetwork::apply(const Settings& settings) {
@@ -100,6 +143,7 @@ void HostNetwork::withdraw() {
 }
 
 void HostNetwork::undo_all() {
+  withdraw_refusals();
   withdraw();
   journal_.clear();
 }
@@ -120,17 +164,23 @@ uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
 
 void HostNetwork::reconcile_routes() {
   RoutePlan plan;
-  if (settings_) {
+  if (settings_ || !refusals_.empty()) {
     const std::optional<std::vector<Route>> table = netlink_.routes();
     if (!table) {
       set_problem("the routing table cannot be read");
       return;
     }
     // A router that the address's own subnet does not hold could not be reached.
-    const bool on_link = settings_->address.prefix().contains(settings_->router);
-    plan = plan_routes({settings_->routes, on_link ? settings_->router : Ipv4Address{},
-                        interface_index_, gateway_},
+    const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
+    plan = plan_routes({settings_ ? settings_->routes : refused_routes_,
+                        on_link ? settings_->router : Ipv4Address{}, interface_index_, gateway_},
                        *table);
+    // Without an address there is nothing to send from: only the way to the gateway is kept open.
+    if (!settings_) {
+      std::erase_if(plan.routes, [this](const Route& route) {
+        return route.interface_index == interface_index_;
+      });
+    }
   }
   if (plan.gateway_cut_off) {
     set_problem("no route to the gateway " + gateway_.to_string() +

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ class HostNetwork {
   // `log` must outlive this.
   explicit HostNetwork(const Log& log) : log_(log) {}
 
+  // These routes are to be refused outside the tunnel, from open() until undo_all().
+  void set_kill_switch(std::span<const Ipv4Prefix> routes);
   // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
   // `refusal` says why.
   bool open(const std::string& journal_path, std::string& refusal);
@@ -55,6 +58,8 @@ class HostNetwork {
 
  private:
   void undo_leftovers();
+  bool refuse_outside(std::string& refusal);
+  void withdraw_refusals();
   void undo_change(const std::string& change);
   void reconcile_routes();
   bool install(const Route& route);
@@ -72,6 +77,8 @@ class HostNetwork {
   Ipv4Address gateway_;
   std::optional<Settings> settings_;
   std::vector<Route> installed_;
+  std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
+  std::vector<Refusal> refusals_;
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -205,6 +206,26 @@ int Netlink::remove_route(const Route& route) {
   request.add(RTA_DST, route.destination.address);
   request.add(RTA_OIF, route.interface_index);
   if (!route.via.is_zero()) request.add(RTA_GATEWAY, route.via);
+  return exchange(request);
+}
+
+int Netlink::change_refusal(const Refusal& refusal, bool add) {
+  rtmsg body{};
+  body.rtm_family = refusal.is_ipv6 ? AF_INET6 : AF_INET;
+  body.rtm_dst_len = refusal.is_ipv6 ? refusal.ipv6_length_bits : refusal.prefix.length_bits;
+  body.rtm_table = RT_TABLE_MAIN;
+  body.rtm_protocol = kRouteProtocol;
+  body.rtm_scope = RT_SCOPE_UNIVERSE;
+  body.rtm_type = RTN_PROHIBIT;
+  Request request(add ? RTM_NEWROUTE : RTM_DELROUTE, add ? NLM_F_CREATE | NLM_F_EXCL : 0, &body,
+                  sizeof body);
+  if (refusal.is_ipv6) {
+    std::array<uint8_t, 16> address{refusal.ipv6_first_byte};
+    request.add(RTA_DST, address);
+  } else {
+    request.add(RTA_DST, refusal.prefix.address);
+  }
+  request.add(RTA_PRIORITY, kRefusalMetric);
   return exchange(request);
 }
 

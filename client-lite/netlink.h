@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "client-lite/file_descriptor.h"
+#include "client-lite/kill_switch.h"
 #include "client-lite/routes.h"
 #include "lib/net/address.h"
 
@@ -28,6 +29,10 @@ class Netlink {
   int add_route(const Route& route);
   // Removes only a route with our own mark: ESRCH if there is none.
   int remove_route(const Route& route);
+
+  // Adds or removes a route that refuses packets (EACCES to local senders, ICMP "administratively
+  // prohibited" to others), and that any other route to the same prefix goes before.
+  int change_refusal(const Refusal& refusal, bool add);
 
   // The unicast routes of the main table. Policy routing is not followed: whoever uses it names
   // an fwmark for the tunnel's packets instead.

@@ -71,6 +71,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
       ->fallthrough()
       ->add_flag("--json", options.json, "As one JSON object");
   add("down", Command::down, "End the running client; returns when all is undone")->fallthrough();
+  add("doctor", Command::doctor, "Look for what keeps the tunnel from coming up")->fallthrough();
   add("genkey", Command::genkey, "Print a new private key");
   add("genpsk", Command::genpsk, "Print a new preshared key");
   add("pubkey", Command::pubkey, "Private key in, public key out");
@@ -84,7 +85,9 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_status) {
     for (const auto& [subcommand, command] : small) {
       if (app.got_subcommand(subcommand)) options.command = command;
     }
-    if (options.command == Command::run && options.config_file.empty() &&
+    const bool wants_config =
+        options.command == Command::run || options.command == Command::doctor;
+    if (wants_config && options.config_file.empty() &&
         options.gateway.empty()) {
       throw CLI::RequiredError("--config or --gateway");
     }

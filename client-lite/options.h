@@ -11,7 +11,7 @@
 
 namespace adit::client {
 
-enum class Command : uint8_t { run, status, down, genkey, genpsk, pubkey, import };
+enum class Command : uint8_t { run, status, down, doctor, genkey, genpsk, pubkey, import };
 
 struct Options {
   Command command = Command::run;

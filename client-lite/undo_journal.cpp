@@ -10,6 +10,13 @@
 
 namespace adit::client {
 
+std::string journal_path_of(const std::string& control_socket) {
+  constexpr std::string_view kSuffix = ".sock";
+  const bool has_suffix = control_socket.ends_with(kSuffix);
+  return control_socket.substr(0, control_socket.size() - (has_suffix ? kSuffix.size() : 0)) +
+         ".undo";
+}
+
 bool UndoJournal::open(const std::string& path, std::string& refusal) {
   file_ = FileDescriptor(
       ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -60,6 +67,10 @@ bool UndoJournal::append(char sign, std::string_view change) {
   line.append(change);
   line.push_back('\n');
   return write(file_.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size());
+}
+
+bool UndoJournal::stands(std::string_view change) const {
+  return std::find(standing_.begin(), standing_.end(), change) != standing_.end();
 }
 
 bool UndoJournal::record(std::string_view change) {

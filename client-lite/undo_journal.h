@@ -3,6 +3,7 @@
 // out after the change is undone:
 //
 //     + route 30.1.1.10/32 via 10.1.1.1 dev eth0
+//     + refuse 0.0.0.0/1
 //     + dns resolvconf adit0
 //     - dns resolvconf adit0
 //
@@ -22,6 +23,9 @@
 
 namespace adit::client {
 
+// It stands beside the control socket: /run/adit/adit0.sock, /run/adit/adit0.undo.
+std::string journal_path_of(const std::string& control_socket);
+
 class UndoJournal {
  public:
   // Opens (creates) and locks the file. False: `refusal` says why, in a sentence.
@@ -30,6 +34,7 @@ class UndoJournal {
   // What is recorded and not struck out, oldest first. After open(): what a killed run left.
   const std::vector<std::string>& standing() const { return standing_; }
 
+  bool stands(std::string_view change) const;
   // Call before a change is made. False when it could not be written: do not make the change.
   bool record(std::string_view change);
   // Call after a change was undone.

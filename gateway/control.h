@@ -89,6 +89,7 @@ class Control final : private Arp::Sink {
   void on_item(const ToControl& item, uint64_t now_ns);
   void on_handshake(const ToControl& item, uint64_t now_ns);
   bool admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
   Subscriber* subscriber_of(const tunnel::PublicKey& key);
   bool prepare_peer(Subscriber& subscriber, uint64_t now_ns);
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);

@@ -51,6 +51,12 @@ bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint
     return false;
   }
   if (verdict == Verdict::mac1_and_mac2 || from_worker_.size() < kLoadedItems) return true;
+  send_cookie(message, from, now_ns);
+  return false;
+}
+
+void Control::send_cookie(std::span<const uint8_t> message, const Endpoint& from,
+                          uint64_t now_ns) {
   const auto& initiation = *reinterpret_cast<const tunnel::InitiationMessage*>(message.data());
   const tunnel::CookieReplyMessage reply = cookies_.make_reply(
       message, initiation.sender_index.host(), from, now_ns, random_);
@@ -60,7 +66,6 @@ bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint
   send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
   if (send.packet != nullptr) tell_worker(send);
   ++counters_.cookies_sent;
-  return false;
 }
 
 Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
@@ -79,7 +84,12 @@ void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
       identity_, *reinterpret_cast<const tunnel::InitiationMessage*>(bytes.data()));
   if (!opened) return count(HandshakeReject::not_authentic);
   Subscriber* subscriber = subscriber_of(opened->remote_public_key);
-  if (subscriber == nullptr) return count(HandshakeReject::unknown_peer);
+  if (subscriber == nullptr) {
+    // It knows our public key, so it may know that we are here: without a sign it could not tell
+    // a key that was never entered from a port that is blocked.
+    send_cookie(bytes, item.from, now_ns);
+    return count(HandshakeReject::unknown_peer);
+  }
   if (!prepare_peer(*subscriber, now_ns)) return;
 
   HandshakeReject reject = HandshakeReject::none;

@@ -64,6 +64,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
       "mtu: 1400\n"
       "routes: [40.1.1.0/24, default]\n"
       "accept_routes: no\n"
+      "kill_switch: yes\n"
       "dns: none\n"
       "protections: [plain, aes-256-gcm]\n"
       "heartbeat: 10s\n"
@@ -81,6 +82,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
   EXPECT_EQ(config->mtu, 1400);
   EXPECT_EQ(config->routes[1], Ipv4Prefix{});
   EXPECT_FALSE(config->accept_routes);
+  EXPECT_TRUE(config->kill_switch);
   EXPECT_EQ(config->dns, Dns::kNone);
   EXPECT_EQ(config->protections, (std::vector{Protection::kPlain, Protection::kAes256Gcm}));
   EXPECT_EQ(config->heartbeat_ns, 10'000'000'000u);
@@ -134,6 +136,12 @@ TEST_F(ClientConfig, ReportsEveryMistakeOfOneRun) {
       "\"adit.sock\"\n"
       "c.yaml:12:1: listenport: unknown key; did you mean \"listen_port\"?\n"
       "c.yaml:13:14: log.level: expected one of debug, info, warning, error, got \"loud\"\n");
+}
+
+TEST_F(ClientConfig, AKillSwitchNeedsRoutesToHold) {
+  EXPECT_EQ(errors_of(smallest_ + "kill_switch: true\n"),
+            "c.yaml:3:14: kill_switch: holds what `routes` names, and that is nothing\n");
+  EXPECT_TRUE(load_text(smallest_ + "kill_switch: true\nroutes: [default]\n"));
 }
 
 TEST_F(ClientConfig, RefusesWhatWouldLeadTheTunnelIntoItself) {

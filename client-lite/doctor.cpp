@@ -1,0 +1,209 @@
+#include "client-lite/doctor.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include "client-lite/clock.h"
+#include "client-lite/conflicts.h"
+#include "client-lite/control_socket.h"
+#include "client-lite/dns.h"
+#include "client-lite/privileges.h"
+#include "client-lite/reach.h"
+#include "client-lite/state_files.h"
+#include "lib/tunnel/keys.h"
+
+namespace adit::client {
+namespace {
+
+// 2026-01-01: this program is not older.
+constexpr time_t kOldestTime = 1'767'225'600;
+constexpr uint32_t kOverheadBytes = 20 + 8 + tunnel::kEncryptedOverheadBytes;
+
+std::string text(const char* format, double value) {
+  char out[64];
+  std::snprintf(out, sizeof out, format, value);
+  return out;
+}
+
+class Examination {
+ public:
+  explicit Examination(const Config& config)
+      : config_(config), files_(config.state_directory, config.device) {}
+
+  bool run() {
+    const auto key =
+        tunnel::public_key_of(tunnel::PrivateKey{config_.private_key});
+    public_key_ = tunnel::to_base64(key.bytes);
+    say(kOk, "our key", public_key_);
+    look_at_clock();
+    look_at_rights();
+    look_at_dns();
+    const auto status = ask_control_socket(config_.control_socket, "status json");
+    if (status && status->find("\"state\":\"up\"") != std::string::npos) {
+      // Another handshake would take its session away.
+      say(kOk, "tunnel", "a client is running and up: `adit-client status` says more");
+      return failures_ == 0;
+    }
+    if (status) say(kWarn, "tunnel", "a client is running, and not up");
+    for (const GatewayConfig& gateway : config_.gateways) look_at_gateway(gateway);
+    return failures_ == 0;
+  }
+
+ private:
+  enum Verdict : uint8_t { kOk, kWarn, kFail };
+
+  void say(Verdict verdict, const char* what, const std::string& finding,
+           const std::string& advice = "") {
+    static constexpr const char* kWords[] = {"ok", "warn", "FAIL"};
+    std::printf("%-5s %-9s %s\n", kWords[verdict], what, finding.c_str());
+    if (!advice.empty()) std::printf("%-15s → %s\n", "", advice.c_str());
+    std::fflush(stdout);  // the next one may take seconds
+    if (verdict == kFail) ++failures_;
+  }
+
+  void look_at_clock() {
+    const time_t now = time(nullptr);
+    tm parts{};
+    gmtime_r(&now, &parts);
+    char date[64];
+    std::strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &parts);
+    const auto stamp = files_.read_stamp();
+    if (stamp && *stamp > tai64n_now()) {
+      say(kWarn, "clock",
+          std::string(date) + ", which is before the last start of the client: it has gone back",
+          "set it; the client counts on from its last time stamp meanwhile, and gateways listen");
+    } else if (now < kOldestTime) {
+      say(kFail, "clock", std::string(date) + ", which cannot be",
+          "set it, or a gateway that has seen a later time does not listen");
+    } else {
+      say(kOk, "clock", date);
+    }
+  }
+
+  void look_at_rights() {
+    if (access("/dev/net/tun", R_OK | W_OK) != 0) {
+      say(kFail, "device", std::string("/dev/net/tun: ") + std::strerror(errno),
+          "load the module tun, and let this user open it");
+    } else if (!has_net_admin()) {
+      say(kFail, "device", "no right to make network devices",
+          "run as root, or with the capability CAP_NET_ADMIN");
+    } else {
+      say(kOk, "device", config_.device + " can be made");
+    }
+  }
+
+  void look_at_dns() {
+    if (config_.dns == Dns::kNone) return say(kOk, "DNS", "left alone, as configured");
+    const std::optional<DnsTool> tool = find_dns_tool();
+    if (tool) return say(kOk, "DNS", std::string("servers go to ") + name_of(*tool));
+    say(kWarn, "DNS", "neither systemd-resolved nor resolvconf is here",
+        "install one, or name the gateway's servers in /etc/resolv.conf; dns: none if none are "
+        "wanted");
+  }
+
+  std::optional<Ipv4Address> resolve(const std::string& host) {
+    if (const auto address = Ipv4Address::parse(host)) return address;
+    addrinfo hints{};
+    hints.ai_family = AF_INET;
+    hints.ai_socktype = SOCK_DGRAM;
+    addrinfo* found = nullptr;
+    const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+    if (error != 0 || found == nullptr) {
+      say(kFail, "name", host + ": " + gai_strerror(error),
+          "look at this machine's resolver, or configure the gateway's address");
+      return std::nullopt;
+    }
+    const auto* first = reinterpret_cast<const sockaddr_in*>(found->ai_addr);
+    const Ipv4Address address{Be32::from_raw(first->sin_addr.s_addr)};
+    freeaddrinfo(found);
+    say(kOk, "name", host + " is " + address.to_string());
+    return address;
+  }
+
+  void look_at_gateway(const GatewayConfig& gateway) {
+    const std::optional<Ipv4Address> address = resolve(gateway.host);
+    if (!address) return;
+    if (config_.address) {
+      const std::string conflict =
+          conflict_of(*config_.address, *address, host_addresses(config_.device));
+      if (!conflict.empty()) say(kFail, "address", conflict, "choose another address");
+    }
+    const Endpoint endpoint{*address, Be16::from_host(gateway.port)};
+    const Reach found = reach(config_, gateway, endpoint, files_);
+    say_reach(gateway, endpoint.to_string(), found);
+    if (found.outcome == Reach::answered) say_mtu(found.path_mtu_bytes);
+  }
+
+  void say_reach(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
+    switch (found.outcome) {
+      case Reach::answered:
+        return say(kOk, "gateway", where + " answers, keys match, " + found.protection + ", " +
+                                       text("%.1f ms", static_cast<double>(found.round_trip_ns) / 1e6));
+      case Reach::differs:
+        return say(kFail, "gateway", where + " answers, but the answer does not open",
+                   "the preshared keys differ: compare preshared_key_file with the gateway's");
+      case Reach::refuses_key:
+        return say(kFail, "gateway", where + " is there, but does not know our key",
+                   "have this public key added there: " + public_key_);
+      case Reach::low_order_key:
+        return say(kFail, "gateway", "its public_key is no key that anybody can have",
+                   "ask its operator for the right one");
+      case Reach::no_route:
+        return say(kFail, "gateway", "no route leads to " + where,
+                   "look at this machine's network, then at the address");
+      case Reach::not_permitted:
+        return say(kFail, "gateway", "this machine refuses to send UDP to " + where,
+                   "look at its own firewall and routes (nft list ruleset; ip route get)");
+      case Reach::closed:
+        return say(kFail, "gateway", "nothing listens at " + where,
+                   "look at the port; is the gateway running?");
+      case Reach::prohibited:
+        return say(kFail, "gateway", "a firewall on the way refuses UDP to " + where,
+                   "have it allow UDP to that port, or use another network");
+      case Reach::silent:
+        return say_silence(gateway, where, found);
+    }
+  }
+
+  void say_silence(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
+    const std::string seen =
+        found.last_hop == 0
+            ? "no router tells of it"
+            : "it is seen to pass " + std::to_string(found.last_hop) + " routers, the last " +
+                  found.last_hop_address.to_string();
+    std::string advice =
+        "UDP to that port is blocked behind there, or the gateway is down, or public_key is not its";
+    if (gateway.stock_wireguard) advice += ", or it does not know our key " + public_key_;
+    say(kFail, "gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
+  }
+
+  void say_mtu(uint32_t path_bytes) {
+    if (path_bytes <= kOverheadBytes) return;
+    const uint32_t fits = path_bytes - kOverheadBytes;
+    const std::string finding = "the way carries packets of " + std::to_string(path_bytes) +
+                                " bytes, in the tunnel " + std::to_string(fits);
+    if (config_.mtu && *config_.mtu > fits) {
+      return say(kWarn, "MTU", finding + ", and mtu is " + std::to_string(*config_.mtu),
+                 "lower mtu, or leave it out");
+    }
+    say(kOk, "MTU", finding);
+  }
+
+  const Config& config_;
+  const StateFiles files_;
+  std::string public_key_;
+  unsigned failures_ = 0;
+};
+
+}  // namespace
+
+bool examine(const Config& config) { return Examination(config).run(); }
+
+}  // namespace adit::client

@@ -1,0 +1,283 @@
+#include "client-lite/reach.h"
+
+#include <linux/errqueue.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "client-lite/clock.h"
+#include "client-lite/file_descriptor.h"
+#include "client-lite/protections.h"
+#include "lib/tunnel/cookie.h"
+#include "lib/tunnel/noise.h"
+
+namespace adit::client {
+namespace {
+
+constexpr unsigned kTries = 3;
+constexpr uint64_t kTryNs = 1'000'000'000;
+constexpr unsigned kHopsMax = 16;
+constexpr uint64_t kHopsNs = 700'000'000;
+constexpr uint32_t kHeadersBytes = 20 + 8;
+
+// The least stamp above `stamp`: see Peer, which does the same.
+tunnel::Tai64n above(tunnel::Tai64n stamp) {
+  for (size_t i = stamp.size(); i-- > 0;) {
+    if (++stamp[i] != 0) break;
+  }
+  return stamp;
+}
+
+// One connected socket: errors of the way come back to it.
+class Probe {
+ public:
+  Probe(const Config& config, const Endpoint& endpoint)
+      : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_in local{};
+    local.sin_family = AF_INET;
+    local.sin_port = htons(config.listen_port);
+    const int on = 1;
+    setsockopt(socket_.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on);
+    if (config.fwmark) {
+      setsockopt(socket_.get(), SOL_SOCKET, SO_MARK, &*config.fwmark, sizeof *config.fwmark);
+    }
+    // The configured port is what a firewall may know; where it is taken, any other.
+    if (bind(socket_.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0) {
+      local.sin_port = 0;
+      bind(socket_.get(), reinterpret_cast<const sockaddr*>(&local), sizeof local);
+    }
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = endpoint.address.value.raw();
+    to.sin_port = endpoint.port.raw();
+    if (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0) {
+      note(errno);
+    }
+  }
+
+  bool failed() const { return failure_ != Reach::silent; }
+  Reach::Outcome failure() const { return failure_; }
+
+  void set_ttl(int ttl) { setsockopt(socket_.get(), IPPROTO_IP, IP_TTL, &ttl, sizeof ttl); }
+  void set_discovery(int how) {
+    setsockopt(socket_.get(), IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how);
+  }
+  uint32_t path_mtu_bytes() const {
+    int bytes = 0;
+    socklen_t size = sizeof bytes;
+    if (getsockopt(socket_.get(), IPPROTO_IP, IP_MTU, &bytes, &size) != 0) return 0;
+    return static_cast<uint32_t>(bytes);
+  }
+
+  void send(const void* bytes, size_t size) {
+    if (::send(socket_.get(), bytes, size, 0) >= 0) return;
+    if (errno == EPERM || errno == EACCES || errno == ENETUNREACH) return note(errno);
+    // The kernel has reported an earlier packet's error in this one's place.
+    drain_errors();
+    ::send(socket_.get(), bytes, size, 0);
+  }
+  // What comes until the deadline; 0: nothing, or an error that ends it all.
+  size_t receive(std::span<uint8_t> room, uint64_t deadline_ns) {
+    while (!failed()) {
+      const uint64_t now = now_ns();
+      if (now >= deadline_ns) return 0;
+      pollfd wait{socket_.get(), POLLIN, 0};
+      poll(&wait, 1, static_cast<int>((deadline_ns - now) / 1'000'000) + 1);
+      drain_errors();
+      const ssize_t got = recv(socket_.get(), room.data(), room.size(), 0);
+      if (got > 0) return static_cast<size_t>(got);
+    }
+    return 0;
+  }
+
+  unsigned last_hop = 0;
+  Ipv4Address last_hop_address;
+
+ private:
+  void note(int error) {
+    failure_ = error == ENETUNREACH || error == EHOSTUNREACH ? Reach::no_route
+                                                             : Reach::not_permitted;
+  }
+
+  void drain_errors() {
+    for (;;) {
+      uint8_t payload = 0;  // of the packet that an error is about: its TTL, if it was a hop's
+      iovec part{&payload, sizeof payload};
+      alignas(cmsghdr) std::array<uint8_t, 512> control{};
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      if (recvmsg(socket_.get(), &message, MSG_ERRQUEUE) < 0) return;
+      for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
+           item = CMSG_NXTHDR(&message, item)) {
+        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) on_error(item, payload);
+      }
+    }
+  }
+
+  void on_error(cmsghdr* item, uint8_t payload) {
+    sock_extended_err error;
+    std::memcpy(&error, CMSG_DATA(item), sizeof error);
+    const bool is_icmp = error.ee_origin == SO_EE_ORIGIN_ICMP;
+    if (is_icmp && error.ee_type == ICMP_DEST_UNREACH) on_unreachable(error.ee_code);
+    if (!is_icmp || error.ee_type != ICMP_TIME_EXCEEDED) return;
+    if (payload <= last_hop || payload > kHopsMax) return;
+    sockaddr_in offender;
+    std::memcpy(&offender, CMSG_DATA(item) + sizeof error, sizeof offender);
+    last_hop = payload;
+    last_hop_address = {Be32::from_raw(offender.sin_addr.s_addr)};
+  }
+
+  void on_unreachable(uint8_t code) {
+    switch (code) {
+      case ICMP_FRAG_NEEDED:
+        return;  // the kernel has learnt the path's MTU from it
+      case ICMP_PORT_UNREACH:
+        failure_ = Reach::closed;
+        return;
+      case ICMP_NET_ANO:
+      case ICMP_HOST_ANO:
+      case ICMP_PKT_FILTERED:
+        failure_ = Reach::prohibited;
+        return;
+      default:
+        failure_ = Reach::no_route;
+    }
+  }
+
+  FileDescriptor socket_;
+  Reach::Outcome failure_ = Reach::silent;
+};
+
+class Handshake {
+ public:
+  Handshake(const Config& config, const GatewayConfig& gateway, const StateFiles& files)
+      : random_(fill_random),
+        local_(tunnel::make_identity(tunnel::PrivateKey{config.private_key})),
+        remote_(tunnel::make_remote_identity(
+            local_, tunnel::PublicKey{gateway.public_key},
+            tunnel::PresharedKey{config.preshared_key.value_or(KeyBytes{})})),
+        jar_(tunnel::PublicKey{gateway.public_key}),
+        files_(files),
+        stamp_(files.read_stamp().value_or(tunnel::Tai64n{})) {
+    if (!gateway.stock_wireguard) offered_ = protections_of(config.protections);
+  }
+
+  bool is_possible() const { return remote_.has_value(); }
+
+  void send(Probe& probe) {
+    stamp_ = std::max(tai64n_now(), above(stamp_));
+    files_.write_stamp(stamp_);
+    tunnel::InitiationMessage message{};
+    state_ = tunnel::create_initiation(local_, *remote_, static_cast<uint32_t>(random_u64()),
+                                       offered_, stamp_, random_, message);
+    jar_.stamp({reinterpret_cast<uint8_t*>(&message), sizeof message}, now_ns());
+    sent_ns_ = now_ns();
+    probe.send(&message, sizeof message);
+  }
+
+  // Nothing: not for us.
+  std::optional<Reach::Outcome> take(std::span<const uint8_t> bytes, Reach& reach) {
+    if (!state_) return std::nullopt;
+    if (bytes.size() == sizeof(tunnel::CookieReplyMessage) && bytes[0] == 3) {
+      tunnel::CookieReplyMessage reply;
+      std::memcpy(&reply, bytes.data(), sizeof reply);
+      return jar_.on_reply(reply, now_ns()) ? std::optional(Reach::refuses_key) : std::nullopt;
+    }
+    if (bytes.size() != sizeof(tunnel::ResponseMessage) || bytes[0] != 2) return std::nullopt;
+    if (!tunnel::check_mac1(local_.public_key, bytes)) return std::nullopt;
+    tunnel::ResponseMessage response;
+    std::memcpy(&response, bytes.data(), sizeof response);
+    if (response.receiver_index.host() != state_->local_index) return std::nullopt;
+    reach.round_trip_ns = now_ns() - sent_ns_;
+    const auto session = tunnel::open_response(local_, *remote_, *state_, response, now_ns());
+    if (!session) return Reach::differs;
+    reach.protection = tunnel::protection_name(session->protection);
+    return Reach::answered;
+  }
+
+ private:
+  tunnel::RandomSource random_;
+  tunnel::Identity local_;
+  std::optional<tunnel::RemoteIdentity> remote_;
+  tunnel::CookieJar jar_;
+  const StateFiles& files_;
+  tunnel::Tai64n stamp_;
+  tunnel::ProtectionSet offered_;
+  std::optional<tunnel::InitiatorState> state_;
+  uint64_t sent_ns_ = 0;
+};
+
+// A gateway asks for a cookie while it is busy; one that asks for another, having got the first, and
+// never answers, is there and does not take the key.
+Reach::Outcome shake_hands(Handshake& handshake, Probe& probe, Reach& reach) {
+  Reach::Outcome outcome = Reach::silent;
+  std::array<uint8_t, 256> room;
+  for (unsigned attempt = 0; attempt < kTries && !probe.failed(); ++attempt) {
+    handshake.send(probe);
+    const uint64_t deadline_ns = now_ns() + kTryNs;
+    while (const size_t bytes = probe.receive(room, deadline_ns)) {
+      const auto taken = handshake.take(std::span(room).first(bytes), reach);
+      if (!taken) continue;
+      outcome = *taken;
+      if (outcome != Reach::refuses_key) return outcome;
+      break;
+    }
+  }
+  return probe.failed() ? probe.failure() : outcome;
+}
+
+// Packets that are to end on the way, each told by its only byte: the routers that say so show how
+// far it is open.
+void count_hops(Probe& probe) {
+  std::array<uint8_t, 256> room;
+  for (uint8_t ttl = 1; ttl <= kHopsMax; ++ttl) {
+    probe.set_ttl(ttl);
+    probe.send(&ttl, sizeof ttl);
+  }
+  const uint64_t deadline_ns = now_ns() + kHopsNs;
+  while (probe.receive(room, deadline_ns) != 0) continue;
+}
+
+// A packet as long as the first link takes, that must not be cut: if a later link is narrower, its
+// router says so. The gateway drops it, for it is no message.
+uint32_t path_mtu_bytes(Probe& probe) {
+  const uint32_t first_bytes = probe.path_mtu_bytes();
+  if (first_bytes <= kHeadersBytes || first_bytes > 9000) return first_bytes;
+  probe.set_discovery(IP_PMTUDISC_DO);
+  const std::string longest(first_bytes - kHeadersBytes, '\0');
+  probe.send(longest.data(), longest.size());
+  std::array<uint8_t, 256> room;
+  const uint64_t deadline_ns = now_ns() + kHopsNs;
+  while (probe.receive(room, deadline_ns) != 0) continue;
+  return probe.path_mtu_bytes();
+}
+
+}  // namespace
+
+Reach reach(const Config& config, const GatewayConfig& gateway, const Endpoint& endpoint,
+            const StateFiles& files) {
+  Reach result;
+  Handshake handshake(config, gateway, files);
+  if (!handshake.is_possible()) {
+    result.outcome = Reach::low_order_key;
+    return result;
+  }
+  Probe probe(config, endpoint);
+  result.outcome = shake_hands(handshake, probe, result);
+  if (result.outcome == Reach::silent) count_hops(probe);
+  result.last_hop = probe.last_hop;
+  result.last_hop_address = probe.last_hop_address;
+  if (result.outcome == Reach::answered) result.path_mtu_bytes = path_mtu_bytes(probe);
+  return result;
+}
+
+}  // namespace adit::client

@@ -1,0 +1,155 @@
+"""adit-client doctor: one fault each, and what it says of it."""
+
+import pytest
+from conftest import start_client, start_gateway
+from lab import topology
+from lab.programs import CLIENT_PROGRAM, Client, make_key, write_config
+
+WHERE = f"{topology.GATEWAY}:{topology.TUNNEL_PORT}"
+
+
+def ask_doctor(gateway, world, change=lambda config: None, name="pc"):
+    """The exit status, {what: (verdict, finding)} and all of the text."""
+    client = Client(world.pc, gateway.keys, name, gateway.config["tunnel"]["protections"])
+    client.config["state_directory"] = str(world.lab.directory)
+    change(client.config)
+    path = write_config(world.lab, "examined", client.config)
+    done = world.pc.run(CLIENT_PROGRAM, "doctor", "--config", path, check=False)
+    lines = [line.split(None, 1) for line in done.stdout.splitlines() if not line.startswith(" ")]
+    verdicts = {}
+    for verdict, rest in lines:
+        what, finding = rest[:9].strip(), rest[9:].strip()
+        verdicts[what] = (verdict, finding)
+    return done.returncode, verdicts, done.stdout + done.stderr
+
+
+def failures(verdicts):
+    return [what for what, (verdict, _) in verdicts.items() if verdict == "FAIL"]
+
+
+def test_nothing_is_wrong(world):
+    gateway = start_gateway(world)
+    status, verdicts, text = ask_doctor(gateway, world)
+    assert status == 0, text
+    assert {verdict for verdict, _ in verdicts.values()} == {"ok"}, text
+    assert f"{WHERE} answers, keys match, aes-256-gcm" in verdicts["gateway"][1]
+    assert "packets of 1500 bytes, in the tunnel 1440" in verdicts["MTU"][1]
+    # The client itself is not hindered by what was sent.
+    start_client(gateway, world.pc)
+
+
+def test_the_gateway_does_not_know_the_key(world):
+    gateway = start_gateway(world, strangers=["stranger"])
+    status, verdicts, text = ask_doctor(gateway, world, name="stranger")
+    assert status == 1
+    assert failures(verdicts) == ["gateway"], text
+    assert verdicts["gateway"][1] == f"{WHERE} is there, but does not know our key"
+    assert f"added there: {gateway.keys['stranger'].public}" in text
+    assert gateway.tunnels() == []
+
+
+def test_the_preshared_key_is_another(world):
+    psk = make_key(world.lab, "psk")
+    gateway = start_gateway(world)
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(
+        preshared_key_file=str(psk.private_file)))
+    assert status == 1
+    assert failures(verdicts) == ["gateway"], text
+    assert "the answer does not open" in verdicts["gateway"][1]
+    assert "preshared" in text
+
+
+def test_the_gateways_key_is_another(world):
+    gateway = start_gateway(world, strangers=["stranger"])
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config[
+        "gateways"][0].update(public_key=gateway.keys["stranger"].public))
+    assert status == 1
+    assert failures(verdicts) == ["gateway"], text
+    # UDP is seen to get to the last router before it.
+    assert "no answer" in verdicts["gateway"][1]
+    assert verdicts["gateway"][1].endswith("pass 2 routers, the last 20.1.1.1")
+    assert "public_key is not its" in text
+
+
+FILTERS = [
+    ("natfw", "forward", "drop", "no answer", "pass 1 routers, the last 10.1.1.1"),
+    ("natfw", "forward", "reject with icmp type admin-prohibited",
+     "a firewall on the way refuses UDP", ""),
+    ("natfw", "forward", "reject with icmp type port-unreachable", "nothing listens", ""),
+    ("natfw", "forward", "reject with icmp type net-unreachable", "no route leads to", ""),
+    ("pc", "output", "drop", "this machine refuses to send UDP", ""),
+]
+
+
+@pytest.mark.parametrize("where, hook, verdict, finding, more", FILTERS)
+def test_udp_is_blocked(world, where, hook, verdict, finding, more):
+    gateway = start_gateway(world)
+    getattr(world, where).nft(f"""
+table ip blocked {{
+  chain blocked {{
+    type filter hook {hook} priority filter - 10;
+    ip daddr {topology.GATEWAY} udp dport {topology.TUNNEL_PORT} {verdict}
+  }}
+}}
+""")
+    status, verdicts, text = ask_doctor(gateway, world)
+    assert status == 1
+    assert failures(verdicts) == ["gateway"], text
+    assert verdicts["gateway"][1].startswith(finding), text
+    assert verdicts["gateway"][1].endswith(more), text
+
+
+def test_there_is_no_network(world):
+    gateway = start_gateway(world)
+    world.pc.ip("route", "delete", "default")
+    status, verdicts, text = ask_doctor(gateway, world)
+    assert status == 1
+    assert failures(verdicts) == ["gateway"], text
+    assert verdicts["gateway"][1] == f"no route leads to {WHERE}"
+
+
+def test_the_clock_has_gone_back(world):
+    gateway = start_gateway(world)
+    (world.lab.directory / "adit0.tai64n").write_text("4000000090000000" + "0" * 8 + "\n")
+    status, verdicts, text = ask_doctor(gateway, world)
+    assert verdicts["clock"][0] == "warn", text
+    assert "it has gone back" in verdicts["clock"][1]
+    # The gateway listens all the same, and the stamp stays ahead.
+    assert status == 0, text
+    assert verdicts["gateway"][0] == "ok"
+    assert (world.lab.directory / "adit0.tai64n").read_text() > "4000000090000000" + "0" * 8
+
+
+def test_a_link_on_the_way_is_narrower(world):
+    gateway = start_gateway(world)
+    world.natfw.ip("link", "set", "outside", "mtu", "1400")
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(mtu=1440))
+    assert verdicts["MTU"][0] == "warn", text
+    assert "packets of 1400 bytes, in the tunnel 1340, and mtu is 1440" in verdicts["MTU"][1]
+    assert status == 0
+
+
+def test_there_is_no_resolver_for_the_tunnels_names(world):
+    gateway = start_gateway(world)
+    _, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(dns="auto"))
+    assert verdicts["DNS"][0] == "warn", text
+
+
+def test_the_gateways_name_is_unknown(world):
+    gateway = start_gateway(world)
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config[
+        "gateways"][0].update(endpoint="gateway.invalid"))
+    assert status == 1
+    assert failures(verdicts) == ["name"], text
+    assert verdicts["name"][1].startswith("gateway.invalid: ")
+
+
+def test_a_tunnel_that_is_up_is_left_alone(world):
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc)
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(
+        control_socket=str(client.socket)))
+    assert status == 0, text
+    assert "up" in verdicts["tunnel"][1]
+    assert client.is_up()
+    assert gateway.status()["control"]["handshakes_accepted"] == 1

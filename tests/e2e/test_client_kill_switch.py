@@ -1,0 +1,91 @@
+"""The kill switch: what is to go through the tunnel goes nowhere else, whatever happens."""
+
+import json
+import pathlib
+import signal
+
+from conftest import start_client, start_gateway
+from lab import topology
+from lab.netns import wait_until
+from lab.programs import CLIENT_PROGRAM, Client
+from test_client_system import devices, routes
+
+OUTSIDE = "9.9.9.9"
+
+# natfw lets nothing else through; what arrives here has already leaked.
+LEAKS = f"""
+table ip leaks {{
+  counter leaked {{}}
+  chain leaks {{
+    type filter hook prerouting priority -300;
+    ip daddr {OUTSIDE} counter name leaked
+  }}
+}}
+"""
+
+
+def leaked(world):
+    listing = json.loads(world.natfw.run("nft", "-j", "list", "counters").stdout)
+    return sum(item["counter"]["packets"] for item in listing["nftables"] if "counter" in item)
+
+
+def ipv6_refusals(world):
+    """How many routes refuse halves of all that IPv6 can name."""
+    table = world.pc.run("ip", "-6", "route", "show", "type", "prohibit").stdout
+    return sum(f"prohibit {half}::/1 " in table for half in ("", "8000"))
+
+
+def with_kill_switch(config):
+    config.update(routes=["default"], kill_switch=True)
+
+
+def way_out(world):
+    """Where packets to OUTSIDE go, or why they go nowhere."""
+    done = world.pc.run("ip", "route", "get", OUTSIDE, check=False)
+    return done.stdout + done.stderr
+
+
+def test_nothing_leaks_before_while_and_after_the_tunnel(world):
+    before = routes(world.pc), devices(world.pc), ipv6_refusals(world)
+    world.natfw.nft(LEAKS)
+    world.pc.succeeds("ping", "-c1", "-W1", OUTSIDE)
+    assert leaked(world) == 1, "the counter must see what leaks"
+    gateway = start_gateway(world)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    with_kill_switch(client.config)
+    # No gateway yet, for the client: the other end of its UDP flow is cut.
+    world.internet.ip("link", "set", "gateway", "down")
+    client.start()
+    wait_until(lambda: "denied" in way_out(world), 5, "the kill switch to be on")
+    pinging = world.pc.start("sh", "-c", f"while :; do ping -c1 -W0.05 {OUTSIDE}; done", name="ping")
+    assert world.pc.succeeds("ping", "-c1", "-W2", "10.1.1.1"), "its own network is not concerned"
+    world.internet.ip("link", "set", "gateway", "up")
+    client.wait_until_up(30)
+    assert "dev adit0" in way_out(world)
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+
+    client.process.stop(signal.SIGKILL)
+    wait_until(lambda: "denied" in way_out(world), 5, "the kernel to remove adit0")
+    again = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    with_kill_switch(again.config)
+    again.start()
+    again.wait_until_up(30)
+    pinging.stop(signal.SIGKILL)
+    assert leaked(world) == 1
+    if pathlib.Path("/proc/net/if_inet6").exists():
+        assert ipv6_refusals(world) == 2
+    assert again.stop() == 0
+    assert (routes(world.pc), devices(world.pc), ipv6_refusals(world)) == before
+
+
+def test_down_lifts_what_a_killed_client_left(world):
+    before = routes(world.pc)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=with_kill_switch)
+    client.process.stop(signal.SIGKILL)
+    wait_until(lambda: "denied" in way_out(world), 5, "the kernel to remove adit0")
+    done = world.pc.run(CLIENT_PROGRAM, "down", "--socket", client.socket)
+    assert "undoing what an earlier run left: refuse 0.0.0.0/1" in done.stderr
+    assert routes(world.pc) == before
+    assert world.pc.run(CLIENT_PROGRAM, "down", "--socket", client.socket,
+                        check=False).returncode == 1
