@@ -1,7 +1,9 @@
 // What the express way remembers of a packet between its passes over a burst (express.cpp).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "lib/nat/mapping.h"
 
@@ -16,6 +18,9 @@ struct TunnelLine;
 // only wait for one another.
 inline constexpr unsigned kExpressGroup = 32;
 
+// In front of an IPv4 header: what is written there for its link header, which ends it.
+inline constexpr unsigned kExpressLinkBytes = 32;
+
 struct ExpressPacket {
   // What the next pass does with it. `stages`: not ordinary, through the stages in its turn.
   enum Way : uint8_t { stages, outbound, inbound, gone };
@@ -25,13 +30,26 @@ struct ExpressPacket {
   TunnelLine* line = nullptr;
   nat::Mapping* mapping = nullptr;  // where it stands, if it stands where it nearly always does
   const void* wanted = nullptr;     // the line of memory that the next pass needs
-  uint64_t internal = 0;            // nat::packed(): outbound
-  uint32_t slot = 0;
-  uint16_t total_bytes = 0;  // of the packet at `ip`
+  // The tunnel's slot, and of an outbound packet above it the internal address: eight bytes as a
+  // Mapping begins with, to be compared at once.
+  uint64_t owner = 0;
+  uint16_t internal_port = 0;  // outbound, as it lies: what a Mapping has behind that
+  uint16_t total_bytes = 0;    // of the packet at `ip`
   nat::Protocol protocol = nat::Protocol::udp;
   Way way = stages;
   bool sealed = false;  // a type 4 packet, outbound
   bool opened = false;  // decrypted in place: the stages begin at the inner packet
+
+  uint32_t slot() const { return static_cast<uint32_t>(owner); }
+  // Outbound: whether the mapping is, or was, its endpoint's.
+  bool owns(const nat::Mapping& of) const {
+    static_assert(offsetof(nat::Mapping, tunnel_slot) == 0);
+    static_assert(offsetof(nat::Mapping, internal) == 4);
+    static_assert(offsetof(Endpoint, address) == 0 && offsetof(Endpoint, port) == 4);
+    uint64_t its_owner;
+    std::memcpy(&its_owner, static_cast<const void*>(&of), sizeof its_owner);
+    return its_owner == owner && of.internal.port.raw() == internal_port;
+  }
 };
 
 }  // namespace adit::gateway

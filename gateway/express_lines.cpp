@@ -1,11 +1,14 @@
 // What the express way knows beforehand, as it lies in memory: of the ports, made once, and of each
 // tunnel its line, made anew whenever the tunnel changes.
+#include <rte_mbuf.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
 #include <utility>
 
+#include "gateway/packet_offsets.h"
 #include "gateway/pipeline.h"
 #include "gateway/raw_words.h"
 #include "lib/net/checksum.h"
@@ -16,31 +19,84 @@ namespace adit::gateway {
 using tunnel::PlainHeader;
 using tunnel::SessionSet;
 
+namespace {
+uint16_t link_bytes(const PortView& port) {
+  return sizeof(EthernetHeader) + (port.vlan != 0 ? sizeof(VlanTag) : 0);
+}
+}  // namespace
+
 void Pipeline::prepare_express() {
-  tunnel_endpoint_ = nat::packed(settings_.tunnel_endpoint);
+  const Endpoint& from = settings_.tunnel_endpoint;
+  tunnel_endpoint_ = uint64_t{from.address.value.raw()} | uint64_t{from.port.raw()} << 48;
   public_mtu_bytes_ = settings_.ports[settings_.public_port].mtu_bytes;
+  known_destinations_[0] = known_remotes_[0] = 1;
   for (size_t i = 0; i < settings_.ports.size(); ++i) {
     const PortView& port = settings_.ports[i];
     Link& link = links_[i];
     std::memcpy(&link.mac, port.mac.bytes.data(), port.mac.bytes.size());
-    std::memcpy(link.source_and_type.data(), port.mac.bytes.data(), port.mac.bytes.size());
-    link.subnet = port.address.address.value.raw();
-    link.mask = port.address.prefix().mask().value.raw();
-    link.next_hop = port.next_hop.value.raw();
-    link.header_bytes = sizeof(EthernetHeader);
-    store(&link.source_and_type[6], raw16(kEtherTypeIpv4));
-    if (port.vlan == 0) continue;
-    link.header_bytes += sizeof(VlanTag);
-    link.vlan_type = raw16(kEtherTypeVlan);
-    link.vlan_id = raw16(port.vlan);
-    store(&link.source_and_type[6], link.vlan_type);
+    // From the tag on, or from where it would stand.
+    struct Front {
+      uint16_t vlan_type, vlan_id, ether_type;
+      uint8_t version, type_of_service;
+    };
+    Front front{0, 0, raw16(kEtherTypeIpv4), 0x45, 0};
+    Front mask{0, 0, 0xffff, 0xff, 0};
+    if (port.vlan != 0) {
+      front.vlan_type = raw16(kEtherTypeVlan);
+      front.vlan_id = raw16(port.vlan);
+      mask.vlan_type = 0xffff;
+      mask.vlan_id = raw16(0xfff);
+    }
+    link.front = std::bit_cast<uint64_t>(front);
+    link.front_mask = std::bit_cast<uint64_t>(mask);
+    link.header_bytes = link_bytes(port);
+    link.is_uplink = port.is_uplink;
+    link.is_public = port.is_public;
   }
-  const Endpoint& from = settings_.tunnel_endpoint;
+  prepare_exit(public_exit_, settings_.public_port);
+  prepare_exit(uplink_exit_, settings_.uplink);
+
+  const PortView& uplink = settings_.ports[settings_.uplink];
   const Ipv4Header ip{0x45, 0, {}, {}, {}, 64, kIpUdp, {}, from.address, {}};
-  const UdpHeader udp{from.port, {}, {}, {}};
-  std::memcpy(outer_template_.data(), &ip, sizeof ip);
-  std::memcpy(outer_template_.data() + sizeof ip, &udp, sizeof udp);
-  outer_sum_ = fold(PartialSum{from.address.value.raw()} + raw16(kIpUdp));
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(&ip);
+  outer_.ip_begin = load<uint64_t>(bytes);
+  outer_.ip_middle = load<uint64_t>(bytes + 8);
+  outer_.source_port = from.port.raw();
+  outer_.udp_sum = fold(PartialSum{from.address.value.raw()} + raw16(kIpUdp));
+  outer_.software_checksums = !uplink.checksum_ip_by_port || !uplink.checksum_udp_by_port;
+  if (uplink.checksum_ip_by_port) outer_.offloads |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+  if (uplink.checksum_udp_by_port) outer_.offloads |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
+  outer_.header_lengths = rte_mbuf_tx_offload(link_bytes(uplink), kIpBytes, 0, 0, 0, 0, 0);
+}
+
+void Pipeline::prepare_exit(Exit& exit, unsigned port_number) {
+  const PortView& port = settings_.ports[port_number];
+  exit.port = static_cast<uint8_t>(port_number);
+  exit.queue = &tx_[port_number];
+  exit.header_bytes = link_bytes(port);
+  exit.next_hop = port.next_hop.value.raw();
+  if (exit.next_hop != 0) {  // else everybody is on the link
+    exit.mask = port.address.prefix().mask().value.raw();
+    exit.subnet = port.address.address.value.raw() & exit.mask;
+  }
+  uint8_t* const end = exit.header.data() + exit.header.size();
+  std::memcpy(end - exit.header_bytes + sizeof(MacAddress), port.mac.bytes.data(),
+              sizeof(MacAddress));
+  if (port.vlan != 0) {
+    store(end - 6, raw16(kEtherTypeVlan));
+    store(end - 4, raw16(port.vlan));
+  }
+  store(end - 2, raw16(kEtherTypeIpv4));
+}
+
+// The neighbour to whom the port's last packet went is the one to whom the next ones go.
+void Pipeline::refresh_exit(Exit& exit) {
+  const Neighbour* const neighbour = last_neighbour_[exit.port];
+  exit.hop = 0;
+  if (neighbour == nullptr || !neighbour->resolved) return;
+  exit.hop = neighbour->address.value.raw();
+  std::memcpy(exit.header.data() + exit.header.size() - exit.header_bytes,
+              neighbour->mac.bytes.data(), sizeof(MacAddress));
 }
 
 // The tunnel has changed, or the blocks of its subscriber.
@@ -69,6 +125,7 @@ void Pipeline::refresh_line(const Tunnel& tunnel) {
                                          tunnel::kSecondNs);
   line.inner_address = tunnel.inner_address;
   line.encrypted = !plain;
+  has_encrypted_ |= !plain;
   const nat::Subscriber& subscriber = tunnel.subscriber;
   line.hash_key = subscriber.hash_key;
   const auto& blocks = subscriber.blocks;

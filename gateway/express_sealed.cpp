@@ -36,26 +36,26 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
     if (!packet.sealed) continue;
     ask_for_text(packet);
-    crypto_.prefetch(Crypto::receive, packet.slot, packet.total_bytes);
+    crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
     const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);
     const tunnel::ReplayWindow& replay =
-        tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent);
+        tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent);
     rte_prefetch0(&replay);
     rte_prefetch0(replay.place(header->counter.host()));
-    rte_prefetch0(&tunnels_.report(packet.slot));
+    rte_prefetch0(&tunnels_.report(packet.slot()));
   }
 }
 
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
   ask_for_text(packet);
-  crypto_.prefetch(Crypto::send, packet.slot, packet.total_bytes);
-  rte_prefetch0(&tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent));
-  rte_prefetch0(&tunnels_.report(packet.slot));
+  crypto_.prefetch(Crypto::send, packet.slot(), packet.total_bytes);
+  rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
+  rte_prefetch0(&tunnels_.report(packet.slot()));
 }
 
 // Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.
 void Pipeline::gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes) {
-  tunnel::SessionSet& sessions = tunnels_.open(packet.slot).sessions;
+  tunnel::SessionSet& sessions = tunnels_.open(packet.slot()).sessions;
   const uint64_t counter = reinterpret_cast<const EncryptedHeader*>(header)->counter.host();
   if (!sessions.replay(SessionSet::kCurrent).would_accept(counter)) return;
   gathered_.packets[gathered_.count] = &packet;
@@ -73,7 +73,7 @@ void Pipeline::open_gathered() {
     const CryptoJob& job = jobs[i];
     ExpressPacket& packet = *gathered_.packets[i];
     tunnel::ReplayWindow& replay =
-        tunnels_.open(packet.slot).sessions.replay(SessionSet::kCurrent);
+        tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent);
     const bool is_repeated = !replay.would_accept(job.counter);
     if (is_repeated || !job.authentic) {
       packet.way = ExpressPacket::gone;
@@ -85,7 +85,7 @@ void Pipeline::open_gathered() {
     packet.opened = true;
     packet.ip = job.packet + sizeof(EncryptedHeader);
     packet.total_bytes = static_cast<uint16_t>(job.text_bytes);
-    TunnelReport& report = tunnels_.report(packet.slot);
+    TunnelReport& report = tunnels_.report(packet.slot());
     report.heard_ns.store(now_ns_, std::memory_order_relaxed);
     if (packet.ip[0] >> 4 == 4) report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
   }
@@ -101,9 +101,9 @@ bool Pipeline::gather_to_seal(const ExpressPacket& packet) {
       static_cast<unsigned>(tunnel::padded_bytes(packet.total_bytes, line.mtu_bytes));
   uint8_t* const header = packet.ip - sizeof(EncryptedHeader);
   uint8_t* const end = packet.ip + packet.total_bytes;
-  tunnel::SessionSet& sessions = tunnels_.open(packet.slot).sessions;
+  tunnel::SessionSet& sessions = tunnels_.open(packet.slot()).sessions;
   uint64_t& counter = sessions.send_counter(SessionSet::kCurrent);
-  if (header - begin < kPayload + links_[settings_.uplink].header_bytes ||
+  if (header - begin < kPayload + kExpressLinkBytes ||
       begin + mbuf->buf_len - packet.ip < padded + tunnel::kTagBytes ||
       counter >= tunnel::kRejectAfterMessages) {
     return false;
@@ -113,7 +113,7 @@ bool Pipeline::gather_to_seal(const ExpressPacket& packet) {
                                        .packet = header,
                                        .text_bytes = padded,
                                        .counter = counter++};
-  TunnelReport& report = tunnels_.report(packet.slot);
+  TunnelReport& report = tunnels_.report(packet.slot());
   report.sent_ns.store(now_ns_, std::memory_order_relaxed);
   report.sent_packet_ns.store(now_ns_, std::memory_order_relaxed);
   return true;

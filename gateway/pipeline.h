@@ -154,33 +154,43 @@ class Pipeline {
   Fate enter_outbound(Packet& packet);
 
   // express.cpp: both journeys for ordinary packets, a burst at a time
+  struct Link;
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
-  struct Tally {  // of a burst
-    uint64_t sealed = 0;
-    uint64_t outbound_packets = 0;
-    uint64_t outbound_bytes = 0;
-    uint64_t inbound_packets = 0;
-    uint64_t inbound_bytes = 0;
-  };
-  ADIT_INLINED void board(unsigned port, rte_mbuf* mbuf, ExpressPacket& packet, Tally& tally);
-  ADIT_INLINED void open(ExpressPacket& packet);
-  ADIT_INLINED void seek(std::span<ExpressPacket> group);
+  bool board(unsigned port, std::span<rte_mbuf*> packets);
+  void open(std::span<ExpressPacket> group);
+  void look_into_opened(std::span<ExpressPacket> group);
+  void seek(std::span<ExpressPacket> group);
   void ask_for_sessions(std::span<const ExpressPacket> group);
-  ADIT_INLINED void depart(unsigned port, ExpressPacket& packet, Tally& tally);
-  ADIT_INLINED void open_outbound(ExpressPacket& packet);
-  ADIT_INLINED void look_inside(ExpressPacket& packet);
-  ADIT_INLINED bool is_ordinary_inner(ExpressPacket& packet);
-  ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
-  ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
-  [[gnu::noinline]] void run_inner_stages(const ExpressPacket& packet);
-  ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
-                                 const Endpoint& to, bool is_to_be_sealed);
-  ADIT_INLINED bool knows_hop(unsigned port, uint32_t to) const;
-  ADIT_INLINED void send_express(unsigned port, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
-                                 uint32_t to);
-  ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
+  ADIT_INLINED ExpressPacket::Way board_one(const Link& link, const rte_mbuf* mbuf,
+                                           ExpressPacket& packet);
+  ADIT_INLINED ExpressPacket::Way board_outbound(const uint8_t* ip, unsigned total,
+                                                ExpressPacket& packet);
+  ADIT_INLINED ExpressPacket::Way board_inbound(const uint8_t* ip, unsigned total,
+                                               ExpressPacket& packet);
+  ADIT_INLINED ExpressPacket::Way open_outbound(ExpressPacket& packet);
+  ADIT_INLINED ExpressPacket::Way open_inbound(ExpressPacket& packet);
+  ADIT_INLINED ExpressPacket::Way look_inside(ExpressPacket& packet);
   ADIT_INLINED bool is_known_destination(uint32_t raw);
   ADIT_INLINED bool is_known_remote(uint32_t raw);
+  bool learn_destination(uint32_t raw);
+  bool learn_remote(uint32_t raw);
+
+  // express_depart.cpp: rewriting and new headers, and the way out
+  struct Tally;
+  struct Exit;
+  void depart(unsigned port, std::span<ExpressPacket> group);
+  ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
+  ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
+  nat::Mapping* find_or_make(const ExpressPacket& packet);
+  void run_inner_stages(const ExpressPacket& packet);
+  ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
+                                 const TunnelLine& line);
+  ADIT_INLINED static bool knows_hop(const Exit& exit, uint32_t to);
+  ADIT_INLINED void send_express(const Exit& exit, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
+                                 uint32_t to);
+  void write_outer_checksums(uint8_t* ip, bool is_to_be_sealed) const;
+  void send_by_stages(const Exit& exit, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes);
+  ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
 
   // express_sealed.cpp: encrypted packets, gathered and done together
   void ask_for_receive_keys(std::span<const ExpressPacket> group);
@@ -193,6 +203,12 @@ class Pipeline {
 
   // express_lines.cpp: what it knows beforehand
   void prepare_express();
+  void prepare_exit(Exit& exit, unsigned port);
+  void refresh_exit(Exit& exit);
+  void refresh_exits() {
+    refresh_exit(public_exit_);
+    refresh_exit(uplink_exit_);
+  }
   void refresh_line(const Tunnel& tunnel);
   void report_traffic(uint32_t slot);
 
@@ -333,21 +349,41 @@ class Pipeline {
   ControlOutbox control_outbox_;
 
   // What express.cpp compares packets with, as it lies in memory.
-  struct Link {  // of a port
+  struct Link {  // of a port that packets come from
     uint64_t mac = 0;
+    uint64_t front = 0;  // the six bytes before the IPv4 header and its first two: VLAN, EtherType,
+    uint64_t front_mask = 0;  // version and length; of what counts
+    uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
+    bool is_uplink = false;
+    bool is_public = false;
+  };
+  std::array<Link, kPortsMax> links_{};
+  uint64_t tunnel_endpoint_ = 0;  // destination address, any source port, destination port
+  uint16_t public_mtu_bytes_ = 0;
+  bool has_encrypted_ = false;  // has there been a tunnel whose packets are?
+  // And how they leave: by either port, and in front of a tunnel packet.
+  struct Exit {
     uint32_t subnet = 0;
     uint32_t mask = 0;
     uint32_t next_hop = 0;
-    uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
-    uint16_t vlan_type = 0;     // 0: untagged
-    uint16_t vlan_id = 0;
-    std::array<uint8_t, 8> source_and_type{};  // behind the destination
+    uint32_t hop = 0;  // who the header below is for: the last packet's; 0: nobody
+    uint16_t header_bytes = 0;
+    uint8_t port = 0;
+    TxQueue* queue = nullptr;
+    std::array<uint8_t, kExpressLinkBytes> header{};  // stands at the end of it
   };
-  std::array<Link, kPortsMax> links_{};
-  uint64_t tunnel_endpoint_ = 0;
-  uint16_t public_mtu_bytes_ = 0;
-  std::array<uint8_t, sizeof(Ipv4Header) + sizeof(UdpHeader)> outer_template_{};
-  uint16_t outer_sum_ = 0;  // of what never changes in its pseudo-header
+  Exit public_exit_;
+  Exit uplink_exit_;
+  struct {
+    uint64_t ip_begin = 0;  // version and length
+    uint64_t ip_middle = 0;  // TTL, protocol, source
+    uint32_t source_port = 0;
+    uint16_t udp_sum = 0;  // of the pseudo-header, without length and destination
+    bool software_checksums = false;  // one of the two, or both
+    uint64_t offloads = 0;  // flags of the buffer, and its tx_offload
+    uint64_t header_lengths = 0;
+  } outer_;
+  // Zero is no address; what an empty place holds does not belong there.
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kExpressGroup> express_;

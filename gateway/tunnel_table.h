@@ -117,8 +117,9 @@ static_assert(sizeof(Tunnel) == 128);
 // or a packet that is not ordinary has changed the Tunnel. Where a copy may be out of date the
 // packet goes through the stages, which look at the Tunnel itself.
 struct alignas(64) TunnelLine {
-  uint32_t index = 0;         // local index of the current session; 0: nothing is ordinary here
-  uint32_t receive_word = 0;  // first four bytes of its packets: type 5 and tag, or type 4
+  // As its packets begin: type 5 and tag, or type 4; and the local index of the current session.
+  uint32_t receive_word = 0;
+  uint32_t index = 0;  // 0: nothing is ordinary here
   Endpoint remote;
   uint16_t mtu_bytes = 0;  // of an inner packet
   uint64_t hash_key = 0;   // of the subscriber
