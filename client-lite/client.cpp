@@ -11,6 +11,8 @@
 #include <cstring>
 
 #include "client-lite/clock.h"
+#include "client-lite/privileges.h"
+#include "client-lite/sandbox.h"
 
 namespace adit::client {
 namespace {
@@ -66,6 +68,10 @@ bool Client::open() {
       return refuse();
     }
   }
+  if (config_.sandbox && config_.dns == Dns::kAuto && !network_.open_tools()) {
+    refusal = std::string("a child to run other programs: ") + std::strerror(errno);
+    return refuse();
+  }
   if (config_.kill_switch) network_.set_kill_switch(config_.routes);
   if (!network_.open(journal_path_of(config_.control_socket), refusal)) return refuse();
   if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
@@ -91,7 +97,23 @@ bool Client::open() {
     return refuse();
   }
   if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
+  if (!config_.sandbox) return true;
+  if (!drop_privileges(true, refusal)) return refuse();
+  // A kernel without seccomp is no reason to be without a tunnel.
+  if (!enter_sandbox(refusal)) log_.warning("%s", refusal.c_str());
   return true;
+}
+
+// With nothing left to change on the host until the end, when the device goes by itself.
+bool Client::needs_no_more_rights() const {
+  const auto is_outside = [this](const GatewayConfig& gateway) {
+    const auto address = Ipv4Address::parse(gateway.host);
+    return address && std::none_of(config_.routes.begin(), config_.routes.end(),
+                                   [&](const Ipv4Prefix& route) { return route.contains(*address); });
+  };
+  return config_.sandbox && config_.address && config_.mtu && !config_.fwmark &&
+         !config_.kill_switch &&
+         std::all_of(config_.gateways.begin(), config_.gateways.end(), is_outside);
 }
 
 bool Client::watch(int fd, Tag tag) {

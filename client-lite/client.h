@@ -75,6 +75,7 @@ class Client {
   uint64_t next_deadline_ns() const;
   uint64_t silence_ends_ns() const;
   void shut_down();
+  bool needs_no_more_rights() const;
   Status make_status() const;
 
   // client_connect.cpp: from a gateway's name to a configured device.

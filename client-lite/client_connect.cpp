@@ -4,6 +4,7 @@
 
 #include "client-lite/client.h"
 #include "client-lite/clock.h"
+#include "client-lite/privileges.h"
 #include "client-lite/protections.h"
 
 namespace adit::client {
@@ -199,6 +200,10 @@ void Client::enter_up(uint64_t now_ns) {
   last_error_.clear();
   set_heartbeat(heartbeat_ns_, now_ns);
   log_.info("up");
+  std::string refusal;
+  if (needs_no_more_rights() && !drop_privileges(false, refusal)) {
+    log_.warning("%s", refusal.c_str());
+  }
 }
 
 HostNetwork::Settings Client::fixed_settings() {

@@ -97,6 +97,7 @@ void read_service(Section& root, Config& config) {
   root.read("state_directory", config.state_directory, config::text());
   config.control_socket = default_control_socket(config.device);
   root.read("control_socket", config.control_socket, config::socket_path());
+  root.read("sandbox", config.sandbox, config::boolean());
   Section log = root.child("log");
   log.read("level", config.log_level, config::log_level());
   log.reject_unknown_keys();

@@ -59,6 +59,7 @@ struct Config {
   bool offloads = true;                  // large packets to and from the kernel, where it can
   std::string state_directory = "/var/lib/adit";
   std::string control_socket;  // default "/run/adit/<device>.sock", already filled in
+  bool sandbox = true;         // gives up rights and filters system calls once it is set up
   config::LogLevel log_level = config::LogLevel::kInfo;
 };
 

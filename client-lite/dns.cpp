@@ -1,26 +1,12 @@
 #include "client-lite/dns.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <vector>
 
-#include "client-lite/file_descriptor.h"
-
-extern char** environ;
-
 namespace adit::client {
 namespace {
-
-// A resolver that takes longer is not waited for: packets are.
-constexpr int kProgramWaitMs = 500;
 
 bool is_in_path(const char* program) {
   const char* path = getenv("PATH");
@@ -32,46 +18,6 @@ bool is_in_path(const char* program) {
     rest = colon == std::string_view::npos ? std::string_view{} : rest.substr(colon + 1);
   }
   return false;
-}
-
-// Waits for a child to end; kills it when it does not. Whether it ended well.
-bool wait_for(pid_t child) {
-  const FileDescriptor ended(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
-  pollfd wait{ended.get(), POLLIN, 0};
-  if (!ended.is_open() || poll(&wait, 1, kProgramWaitMs) != 1) kill(child, SIGKILL);
-  int status = 0;
-  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-// Runs a program with `input` on its standard input.
-bool run(std::vector<std::string> words, const std::string& input) {
-  const FileDescriptor standard_input(memfd_create("adit-dns", MFD_CLOEXEC));
-  if (!standard_input.is_open() ||
-      pwrite(standard_input.get(), input.data(), input.size(), 0) !=
-          static_cast<ssize_t>(input.size())) {
-    return false;
-  }
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, standard_input.get(), STDIN_FILENO);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  // This program blocks the signals that it reads from a descriptor; its children must not.
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  pid_t child = 0;
-  const int error =
-      posix_spawnp(&child, arguments[0], &files, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
-  return error == 0 && wait_for(child);
 }
 
 }  // namespace
@@ -96,22 +42,23 @@ std::optional<DnsTool> find_dns_tool() {
   return std::nullopt;
 }
 
-bool set_dns(DnsTool tool, const std::string& device, std::span<const Ipv4Address> servers,
+bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device, std::span<const Ipv4Address> servers,
              bool for_all) {
   if (tool == DnsTool::resolvconf) {
     std::string lines;
     for (const Ipv4Address& server : servers) lines += "nameserver " + server.to_string() + "\n";
-    return run({"resolvconf", "-a", device}, lines);
+    return tools.run({"resolvconf", "-a", device}, lines);
   }
   std::vector<std::string> words = {"resolvectl", "dns", device};
   for (const Ipv4Address& server : servers) words.push_back(server.to_string());
   // "~." sends every name to this device's servers (resolvectl(1)).
-  return run(words, "") && (!for_all || run({"resolvectl", "domain", device, "~."}, ""));
+  return tools.run(words, "") &&
+         (!for_all || tools.run({"resolvectl", "domain", device, "~."}, ""));
 }
 
-bool unset_dns(DnsTool tool, const std::string& device) {
-  if (tool == DnsTool::resolvconf) return run({"resolvconf", "-d", device}, "");
-  return run({"resolvectl", "revert", device}, "");
+bool unset_dns(const ToolRunner& tools, DnsTool tool, const std::string& device) {
+  if (tool == DnsTool::resolvconf) return tools.run({"resolvconf", "-d", device}, "");
+  return tools.run({"resolvectl", "revert", device}, "");
 }
 
 }  // namespace adit::client

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "client-lite/tool_runner.h"
 #include "lib/net/address.h"
 
 namespace adit::client {
@@ -22,8 +23,8 @@ std::optional<DnsTool> dns_tool_named(std::string_view name);
 std::optional<DnsTool> find_dns_tool();
 
 // `for_all`: the tunnel is the default route, so every name is asked there.
-bool set_dns(DnsTool tool, const std::string& device, std::span<const Ipv4Address> servers,
-             bool for_all);
-bool unset_dns(DnsTool tool, const std::string& device);
+bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
+             std::span<const Ipv4Address> servers, bool for_all);
+bool unset_dns(const ToolRunner& tools, DnsTool tool, const std::string& device);
 
 }  // namespace adit::client

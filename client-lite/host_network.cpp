@@ -111,7 +111,7 @@ void HostNetwork::undo_change(const std::string& change) {
     std::string device;
     words >> tool_name >> device;
     const std::optional<DnsTool> tool = dns_tool_named(tool_name);
-    if (tool && !device.empty()) unset_dns(*tool, device);
+    if (tool && !device.empty()) unset_dns(tools_, *tool, device);
   }
 }
 
@@ -252,7 +252,7 @@ void HostNetwork::apply_dns(const Settings& settings) {
   dns_change_ = change;
   const bool for_all =
       std::any_of(settings.routes.begin(), settings.routes.end(), is_default);
-  if (!set_dns(*tool, device_, settings.dns, for_all)) {
+  if (!set_dns(tools_, *tool, device_, settings.dns, for_all)) {
     log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
   }
 }

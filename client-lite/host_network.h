@@ -16,6 +16,7 @@
 #include "client-lite/log.h"
 #include "client-lite/netlink.h"
 #include "client-lite/routes.h"
+#include "client-lite/tool_runner.h"
 #include "client-lite/undo_journal.h"
 #include "lib/net/address.h"
 
@@ -26,6 +27,8 @@ class HostNetwork {
   // `log` must outlive this.
   explicit HostNetwork(const Log& log) : log_(log) {}
 
+  // From now on other programs are run by a child with this process's present rights.
+  bool open_tools() { return tools_.open(); }
   // These routes are to be refused outside the tunnel, from open() until undo_all().
   void set_kill_switch(std::span<const Ipv4Prefix> routes);
   // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
@@ -70,6 +73,7 @@ class HostNetwork {
   void set_problem(std::string problem);
 
   const Log& log_;
+  ToolRunner tools_;
   Netlink netlink_;
   UndoJournal journal_;
   std::string device_;

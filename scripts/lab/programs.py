@@ -184,12 +184,13 @@ class Client:
             "log": {"level": "debug"},
         }
 
-    def start(self):
+    def start(self, *runner):
+        """`runner` is a command that runs another, such as setpriv with its options."""
         path = write_config(self.lab, self.name, self.config)
         search = []
         if self._path_first:
             search = ["env", f"PATH={self._path_first}:{os.environ['PATH']}"]
-        self.process = self.namespace.start(*search, CLIENT_PROGRAM, "--config", path,
+        self.process = self.namespace.start(*runner, *search, CLIENT_PROGRAM, "--config", path,
                                             name=f"adit-client-{self.name}")
 
     def wait_until_up(self, timeout_s=15):

@@ -72,6 +72,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
       "fwmark: 0x51\n"
       "offloads: no\n"
       "state_directory: /tmp/state\n"
+      "sandbox: no\n"
       "log: {level: debug}\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_EQ(config->gateways[0].host, "gw.example.net");
@@ -90,6 +91,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
   EXPECT_EQ(config->fwmark, 0x51u);
   EXPECT_FALSE(config->offloads);
   EXPECT_EQ(config->state_directory, "/tmp/state");
+  EXPECT_FALSE(config->sandbox);
   EXPECT_EQ(config->control_socket, "/run/adit/tun7.sock");
   EXPECT_EQ(config->log_level, config::LogLevel::kDebug);
 }

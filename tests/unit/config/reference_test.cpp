@@ -141,6 +141,7 @@ TEST(ClientReference, LoadsAndShowsEveryKeyThatTheLoaderKnows) {
   EXPECT_EQ(shown->listen_port, fresh.listen_port);
   EXPECT_EQ(shown->kill_switch, fresh.kill_switch);
   EXPECT_EQ(shown->offloads, fresh.offloads);
+  EXPECT_EQ(shown->sandbox, fresh.sandbox);
   EXPECT_EQ(shown->state_directory, fresh.state_directory);
   EXPECT_EQ(shown->control_socket, client::default_control_socket(fresh.device));
   EXPECT_EQ(shown->log_level, fresh.log_level);

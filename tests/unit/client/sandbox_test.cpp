@@ -1,0 +1,67 @@
+// The filter of system calls, each case in a child of its own.
+#include "client-lite/sandbox.h"
+
+#include <gtest/gtest.h>
+#include <netdb.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <functional>
+#include <thread>
+
+namespace adit::client {
+namespace {
+
+constexpr int kEntered = 10;
+
+// Enters, then leaves with what `call` returns.
+void inside(const std::function<int()>& call) {
+  std::string refusal;
+  if (!enter_sandbox(refusal)) _exit(1);
+  _exit(kEntered + call());
+}
+
+int refused(int result) { return result == -1 && errno == EPERM ? 1 : 2; }
+
+const auto kRefused = testing::ExitedWithCode(kEntered + 1);
+const auto kKilled = testing::KilledBySignal(SIGSYS);
+
+TEST(SandboxDeathTest, WhatNoMistakeWouldCallEndsTheProcess) {
+  EXPECT_EXIT(inside([] { return execl("/bin/true", "true", nullptr); }), kKilled, "");
+  EXPECT_EXIT(inside([] { return static_cast<int>(ptrace(PTRACE_TRACEME, 0, 0, 0)); }), kKilled, "");
+  EXPECT_EXIT(inside([] { return mount("a", "/", "tmpfs", 0, ""); }), kKilled, "");
+  EXPECT_EXIT(inside([] { return unshare(CLONE_NEWNS); }), kKilled, "");
+}
+
+TEST(SandboxDeathTest, WhatItDoesNotNeedIsRefused) {
+  EXPECT_EXIT(inside([] { return refused(chmod("/", 0755)); }), kRefused, "");
+  EXPECT_EXIT(inside([] { return refused(setuid(0)); }), kRefused, "");
+  EXPECT_EXIT(inside([] { return refused(fork()); }), kRefused, "");
+  EXPECT_EXIT(inside([] { return refused(kill(getppid(), 0)); }), kRefused, "");
+  EXPECT_EXIT(inside([] { return refused(socket(AF_PACKET, SOCK_RAW, 0)); }), kRefused, "");
+}
+
+TEST(SandboxDeathTest, WhatItNeedsWorks) {
+  const auto kWorks = testing::ExitedWithCode(kEntered);
+  EXPECT_EXIT(inside([] { return socket(AF_INET, SOCK_DGRAM, 0) < 0; }), kWorks, "");
+  EXPECT_EXIT(inside([] {
+                int ran = 1;
+                std::thread([&ran] { ran = 0; }).join();
+                return ran;
+              }),
+              kWorks, "");
+  EXPECT_EXIT(inside([] {
+                addrinfo* found = nullptr;
+                return getaddrinfo("localhost", nullptr, nullptr, &found);
+              }),
+              kWorks, "");
+}
+
+}  // namespace
+}  // namespace adit::client
