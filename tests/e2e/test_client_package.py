@@ -1,0 +1,80 @@
+"""What is installed beside adit-client: the man page, the completion, the systemd unit."""
+
+import re
+import subprocess
+
+import pytest
+from lab.programs import CLIENT_PROGRAM, ROOT
+
+PACKAGE = ROOT / "client-lite" / "package"
+PAGE = PACKAGE / "adit-client.8"
+UNIT = PACKAGE / "adit-client@.service"
+
+
+def run(*command, **arguments):
+    return subprocess.run([str(word) for word in command], text=True, capture_output=True,
+                          timeout=60, **arguments)
+
+
+def words_of_help(pattern, *command):
+    found = re.findall(pattern, run(CLIENT_PROGRAM, *command, "--help").stdout, re.MULTILINE)
+    assert found
+    return set(found)
+
+
+def flags_of(*command):
+    return words_of_help(r"^\s+(?:-\w,)?(--[a-z-]+)", *command)
+
+
+def commands():
+    return words_of_help(r"^  ([a-z]+)  ")
+
+
+def completions(*words):
+    script = (f'source "{PACKAGE}/adit-client.bash"; COMP_WORDS=("$@"); '
+              'COMP_CWORD=$(($# - 1)); _adit_client; printf "%s\\n" "${COMPREPLY[@]}"')
+    done = run("bash", "-c", script, "bash", "adit-client", *words, cwd=PACKAGE)
+    assert done.returncode == 0 and done.stderr == ""
+    return set(done.stdout.split())
+
+
+def test_the_man_page_is_without_warnings():
+    done = run("man", "--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", PAGE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_man_page_has_every_command_and_flag():
+    text = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", run(
+        "man", "-P", "cat", "-l", PAGE, env={"MANWIDTH": "100", "LANG": "C", "PATH": "/usr/bin:/bin"}
+    ).stdout)
+    entries = re.findall(r"^ {7}(\S.*)$", text[text.index("\nCOMMANDS"):text.index("\nFILES")],
+                         re.MULTILINE)
+    described = {word for entry in entries for word in re.findall(r"(?<![\w-])[a-z-]+", entry)}
+    assert commands() | flags_of() <= described
+
+
+def test_completion_offers_every_command_and_flag():
+    assert completions("") == commands() | flags_of()
+    assert completions("st") == {"status"}
+    assert completions("up", "--") == flags_of()
+    for command in ("status", "import", "genkey"):
+        assert completions(command, "--") >= flags_of(command), command
+    assert completions("--protection", "") == {"aes-256-gcm", "chacha20-poly1305", "plain"}
+    assert "adit-client.8" in completions("--config", "adit")
+    assert completions("--mtu", "") == set()
+
+
+@pytest.fixture
+def unit(tmp_path):
+    """The unit as it would be verified on a machine that has the program, and its path."""
+    path = tmp_path / "adit-client@test.service"
+    path.write_text(UNIT.read_text().replace("/usr/bin/adit-client", str(CLIENT_PROGRAM)).replace(
+        "Documentation=man:adit-client(8)\n", ""))
+    return path
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(unit):
+    done = run("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("RestartSec=2", "RestartSex=2"))
+    assert "RestartSex" in run("systemd-analyze", "verify", unit).stderr, "it would notice"
