@@ -27,6 +27,11 @@ class Channel {
 
   // False if it is full.
   bool push(T item) { return rte_ring_sp_enqueue_elem(ring_, &item, sizeof(T)) == 0; }
+  // Pushes as many as there is room for, from the first on; returns how many.
+  unsigned push_burst(std::span<const T> items) {
+    return rte_ring_sp_enqueue_burst_elem(ring_, items.data(), sizeof(T),
+                                          static_cast<unsigned>(items.size()), nullptr);
+  }
   // Moves up to items.size() items out; returns how many.
   unsigned pop(std::span<T> items) {
     return rte_ring_sc_dequeue_burst_elem(ring_, items.data(), sizeof(T),

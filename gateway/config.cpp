@@ -90,8 +90,9 @@ void read_eal(Section section, EalConfig& eal) {
       section.fail_item("worker_cores", i, "is the main core; a worker needs a core of its own");
     }
   }
-  if (eal.worker_cores.size() > 1 && section.good("worker_cores")) {
-    section.fail_item("worker_cores", 1, "only one worker is supported");
+  if (eal.worker_cores.size() > kWorkersMax && section.good("worker_cores")) {
+    section.fail_item("worker_cores", kWorkersMax,
+                      "there are at most " + std::to_string(kWorkersMax) + " workers");
   }
   section.read_list("extra_args", eal.extra_args, config::text());
   section.reject_unknown_keys();
@@ -107,6 +108,7 @@ void read_port(Section& section, PortConfig& port) {
   const auto descriptors = config::power_of_two<uint16_t>(64, 8192);
   section.read("rx_descriptors", port.rx_descriptors, descriptors);
   section.read("tx_descriptors", port.tx_descriptors, descriptors);
+  section.read("queues", port.queues, config::integer<uint16_t>(1, kWorkersMax));
   section.read("idle", port.idle,
                config::one_of<Idle>(
                    {{"auto", Idle::kAuto}, {"poll", Idle::kPoll}, {"adaptive", Idle::kAdaptive}}));

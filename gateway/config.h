@@ -6,6 +6,7 @@
 // and a file checked, on any machine.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -41,6 +42,7 @@ inline constexpr size_t kSubscriberPrefixesMax = 8;
 inline constexpr size_t kSubscriberForwardsMax = 256;
 // Compared one by one with each packet's address.
 inline constexpr size_t kExemptMax = 16;
+inline constexpr unsigned kWorkersMax = 64;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -48,7 +50,7 @@ struct EalConfig {
   Hugepages hugepages = Hugepages::kAuto;  // use_hugepages() resolves kAuto
   uint32_t memory_mb = 512;                // EAL's -m
   std::optional<uint32_t> main_core;       // the control thread's; we choose when absent
-  std::vector<uint32_t> worker_cores;      // one; we choose it when empty
+  std::vector<uint32_t> worker_cores;      // a worker each; we choose one when empty
   std::vector<std::string> extra_args;  // appended to EAL's command line as they are
 };
 
@@ -65,6 +67,8 @@ struct PortConfig {
   uint16_t mtu = 1500;                  // bytes of an IP packet
   uint16_t rx_descriptors = 1024;       // per queue
   uint16_t tx_descriptors = 1024;
+  std::optional<uint16_t> queues;  // each way; when absent, as many as workers where that is for us
+                                   // to say, else one
   Idle idle = Idle::kAuto;
 
   // A PCI address is a physical device; everything else names a virtual driver.
@@ -254,6 +258,11 @@ struct Config {
   // Must an inner address say by itself whose it is? The translator asks the tunnel as well.
   bool inner_addresses_are_unique() const { return joins_tunnels() || !nat.exempt.empty(); }
   bool joins_tunnels() const;  // is tunnel_to_tunnel on for any pool?
+  unsigned workers() const {
+    return std::max(static_cast<unsigned>(eal.worker_cores.size()), 1u);
+  }
+  // Ports of the largest block that any subscriber may have, a power of two.
+  uint32_t largest_block_ports() const;
   // Of how many tunnels AES keys are kept expanded, in kExpandedKeysBytes each.
   uint32_t expanded_keys() const;
   Endpoint tunnel_endpoint() const {

@@ -252,10 +252,23 @@ void check_deterministic(const Config& config, ConfigPlaces& places) {
   }
 }
 
+// A worker has ports of its own, in slices that hold the largest block.
+void check_workers(const Config& config, ConfigPlaces& places) {
+  const uint32_t slices = 65536 / config.largest_block_ports();
+  if (config.workers() <= slices || !places.nat_blocks.sound("first_ports") ||
+      !places.nat_deterministic.sound("ports_per_subscriber")) {
+    return;
+  }
+  places.root.fail("eal", std::to_string(config.workers()) + " workers: with blocks of up to " +
+                              std::to_string(config.largest_block_ports()) +
+                              " ports, an address has ports for " + std::to_string(slices));
+}
+
 void check_nat(Config& config, ConfigPlaces& places) {
   Section& section = places.nat;
   NatConfig& nat = config.nat;
   check_blocks(nat, places);
+  check_workers(config, places);
   check_low_ports(nat, section);
   const bool is_listed = section.has("external");
   const auto has_address = [&](size_t port) {

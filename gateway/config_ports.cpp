@@ -45,6 +45,16 @@ uint32_t NatConfig::ports_in(uint32_t blocks) const {
   return first_block_ports * ((1u << blocks) - 1);
 }
 
+uint32_t Config::largest_block_ports() const {
+  if (nat.allocation == Allocation::deterministic) return nat.deterministic_ports;
+  uint32_t blocks = nat.limits.blocks;
+  for (const PoolConfig& pool : pools) blocks = std::max(blocks, pool.nat.limits.blocks);
+  for (const SubscriberConfig& subscriber : subscribers) {
+    blocks = std::max(blocks, subscriber.limits.blocks);
+  }
+  return nat.first_block_ports << (blocks - 1);
+}
+
 nat::DeterministicRanges NatConfig::ranges() const {
   return {static_cast<uint32_t>(external_address_count()), ports.first, ports.last,
           deterministic_ports};

@@ -82,17 +82,28 @@ std::vector<Arp::PortAddresses> arp_ports(const Config& config,
   return out;
 }
 
+// Does it matter to a worker whose an address is that is another one's tunnel's?
+bool knows_routes(const Config& config) {
+  return config.inner_addresses_are_unique() ||
+         std::ranges::any_of(config.subscribers, [](const SubscriberConfig& subscriber) {
+           return !subscriber.routed.empty() || subscriber.external_address.has_value() ||
+                  !subscriber.forwards.empty();
+         });
+}
+
 }  // namespace
 
 Control::Control(const Config& config, const std::vector<PortView>& ports,
                  const std::vector<uint16_t>& profiles, TunnelTable& tunnels,
-                 rte_mempool* pool, Channel<ToWorker>& to_worker,
-                 Channel<ToControl>& from_worker)
+                 rte_mempool* pool, std::vector<Link> links, const SteeringPlan& steering,
+                 bool spreads)
     : config_(config),
       tunnels_(tunnels),
       pool_(pool),
-      to_worker_(to_worker),
-      from_worker_(from_worker),
+      links_(std::move(links)),
+      steering_(steering),
+      spreads_(spreads),
+      routes_matter_(links_.size() > 1 && knows_routes(config)),
       random_(fill_random),
       identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
       cookies_(identity_.public_key),
@@ -100,6 +111,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
       by_slot_(tunnels.slots(), kNobody),
+      free_slots_(links_.size()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
@@ -109,13 +121,17 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
     subscribers_[i].profile = profiles[i];
     by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }
-  for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) free_slots_.push_back(slot);
+  for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) {
+    free_slots_[tunnels.owner(slot)].push_back(slot);
+  }
 }
 
 Control::~Control() {
-  ToControl item;
-  while (from_worker_.pop({&item, 1}) == 1) {
-    if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
+  for (const Link& link : links_) {
+    ToControl item;
+    while (link.from_worker->pop({&item, 1}) == 1) {
+      if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
+    }
   }
 }
 
@@ -130,10 +146,24 @@ void Control::start(uint64_t now_ns) {
 }
 
 bool Control::tick(uint64_t now_ns) {
+  bool has_more = false;
+  for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_items(now_ns);
+  if (announce_again_ns_ != 0 && now_ns >= announce_again_ns_) {
+    announce_again_ns_ = 0;
+    arp_.announce();
+  }
+  arp_.tick(now_ns);
+  expire_leases(now_ns);
+  move_hand(now_ns);
+  return has_more;
+}
+
+// Of one worker; true: it has more.
+bool Control::take_items(uint64_t now_ns) {
   ToControl items[32];
   unsigned taken = 0;
-  while (taken < kItemsPerTickMax) {
-    const unsigned count = from_worker_.pop(items);
+  while (taken < kItemsPerTickMax / links_.size()) {
+    const unsigned count = links_[asker_].from_worker->pop(items);
     for (unsigned i = 0; i < count; ++i) {
       on_item(items[i], now_ns);
       if (items[i].packet != nullptr) {
@@ -142,16 +172,9 @@ bool Control::tick(uint64_t now_ns) {
       }
     }
     taken += count;
-    if (count < std::size(items)) break;
+    if (count < std::size(items)) return false;
   }
-  if (announce_again_ns_ != 0 && now_ns >= announce_again_ns_) {
-    announce_again_ns_ = 0;
-    arp_.announce();
-  }
-  arp_.tick(now_ns);
-  expire_leases(now_ns);
-  move_hand(now_ns);
-  return taken >= kItemsPerTickMax;
+  return true;
 }
 
 // The hand: so many tunnels a tick that a round takes kHandRoundNs.
@@ -202,7 +225,7 @@ void Control::list_mappings(uint32_t slot) {
   ToWorker message;
   message.kind = ToWorker::list_mappings;
   message.slot = slot;
-  tell_worker(message);
+  tell_owner(message);
 }
 
 // ---- Addresses ----
@@ -236,18 +259,18 @@ void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
   message.slot = subscriber.slot;
   message.epoch = subscriber.epoch;
   message.packet = packet_of({bytes, dhcp::wrap(*outcome.reply, bytes)});
-  if (message.packet != nullptr) tell_worker(message);
+  if (message.packet != nullptr) tell_owner(message);
 }
 
 void Control::set_address(Subscriber& subscriber, Ipv4Address address) {
   // Told again at every renewal, in case the message was lost.
   const bool is_new = subscriber.address != address;
-  subscriber.address = address;
-  ToWorker message;
+  ToWorker message = message_about(subscriber);
   message.kind = ToWorker::set_address;
-  message.slot = subscriber.slot;
-  message.address = address;
-  tell_worker(message);
+  message.previous_address = subscriber.address;
+  message.address = subscriber.address = address;
+  tell_owner(message);
+  tell_others(message, ToWorker::set_address_elsewhere);
   if (!is_new) return;
   spdlog::info("tunnel {} of {}: {}", subscriber.slot, subscriber.config->name,
                address.is_zero() ? "address released" : "address " + address.to_string());
@@ -272,7 +295,7 @@ void Control::send_arp(unsigned port, const MacAddress& to, const ArpPacket& pac
   message.port = static_cast<uint8_t>(port);
   message.mac = to;
   message.packet = packet_of({reinterpret_cast<const uint8_t*>(&packet), sizeof packet});
-  if (message.packet != nullptr) tell_worker(message);
+  if (message.packet != nullptr) tell(0, message);
 }
 
 void Control::neighbour_found(unsigned port, Ipv4Address address, const MacAddress& mac) {
@@ -281,7 +304,7 @@ void Control::neighbour_found(unsigned port, Ipv4Address address, const MacAddre
   message.port = static_cast<uint8_t>(port);
   message.address = address;
   message.mac = mac;
-  tell_worker(message);
+  tell_all(message);
 }
 
 void Control::neighbour_lost(unsigned port, Ipv4Address address) {
@@ -289,10 +312,10 @@ void Control::neighbour_lost(unsigned port, Ipv4Address address) {
   message.kind = ToWorker::lose_neighbour;
   message.port = static_cast<uint8_t>(port);
   message.address = address;
-  tell_worker(message);
+  tell_all(message);
 }
 
-// ---- To the worker ----
+// ---- To the workers ----
 
 rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
   rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
@@ -317,15 +340,28 @@ bool is_dispensable(ToWorker::Kind kind) {
 }  // namespace
 
 // Half of the ring is kept for state, which must not be lost behind a flood of answers.
-void Control::tell_worker(const ToWorker& message) {
-  const bool is_crowded =
-      is_dispensable(message.kind) && to_worker_.size() > to_worker_.capacity() / 2;
-  if (!is_crowded && to_worker_.push(message)) {
+void Control::tell(unsigned worker, const ToWorker& message) {
+  Channel<ToWorker>& ring = *links_[worker].to_worker;
+  const bool is_crowded = is_dispensable(message.kind) && ring.size() > ring.capacity() / 2;
+  if (!is_crowded && ring.push(message)) {
     counters_.packets_given += message.packet != nullptr;
     return;
   }
   ++counters_.worker_ring_full;
   if (message.packet != nullptr) rte_pktmbuf_free(message.packet);
+}
+
+void Control::tell_all(const ToWorker& message) {
+  for (unsigned worker = 0; worker < links_.size(); ++worker) tell(worker, message);
+}
+
+// What a tunnel's owner has been told matters to the others too, if addresses do.
+void Control::tell_others(ToWorker message, ToWorker::Kind kind) {
+  if (!routes_matter_) return;
+  message.kind = kind;
+  for (unsigned worker = 0; worker < links_.size(); ++worker) {
+    if (worker != tunnels_.owner(message.slot)) tell(worker, message);
+  }
 }
 
 }  // namespace adit::gateway

@@ -18,6 +18,7 @@
 #include "gateway/messages.h"
 #include "gateway/nat_log.h"
 #include "gateway/pipeline.h"
+#include "gateway/steering.h"
 #include "gateway/tunnel_table.h"
 #include "lib/dhcp/server.h"
 #include "lib/tunnel/cookie.h"
@@ -64,10 +65,17 @@ inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subsc
 
 class Control final : private Arp::Sink {
  public:
-  // Everything referred to outlives this. `profiles[i]` is subscriber i's.
+  // A worker's rings.
+  struct Link {
+    Channel<ToWorker>* to_worker;
+    Channel<ToControl>* from_worker;
+  };
+  // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
+  // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
+  // the tunnel.
   Control(const Config& config, const std::vector<PortView>& ports,
           const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
-          Channel<ToWorker>& to_worker, Channel<ToControl>& from_worker);
+          std::vector<Link> links, const SteeringPlan& steering, bool spreads);
   ~Control() override;
 
   // Announces our addresses. Call when the worker runs.
@@ -86,12 +94,14 @@ class Control final : private Arp::Sink {
   const std::vector<ToControl>& listed_mappings() const { return listed_mappings_; }
 
  private:
+  bool take_items(uint64_t now_ns);
   void on_item(const ToControl& item, uint64_t now_ns);
   void on_handshake(const ToControl& item, uint64_t now_ns);
   bool admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
   void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
   Subscriber* subscriber_of(const tunnel::PublicKey& key);
-  bool prepare_peer(Subscriber& subscriber, uint64_t now_ns);
+  bool prepare_peer(Subscriber& subscriber);
+  unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
   void close_tunnel(Subscriber& subscriber);
   void move_hand(uint64_t now_ns);
@@ -107,14 +117,20 @@ class Control final : private Arp::Sink {
   void neighbour_lost(unsigned port, Ipv4Address address) override;
 
   rte_mbuf* packet_of(std::span<const uint8_t> bytes);
-  void tell_worker(const ToWorker& message);
+  void tell(unsigned worker, const ToWorker& message);
+  void tell_owner(const ToWorker& message) { tell(tunnels_.owner(message.slot), message); }
+  void tell_others(ToWorker message, ToWorker::Kind kind);
+  void tell_all(const ToWorker& message);
+  ToWorker message_about(const Subscriber& subscriber) const;
   void count(tunnel::HandshakeReject reason);
 
   const Config& config_;
   TunnelTable& tunnels_;
   rte_mempool* pool_;
-  Channel<ToWorker>& to_worker_;
-  Channel<ToControl>& from_worker_;
+  const std::vector<Link> links_;  // by worker
+  const SteeringPlan& steering_;
+  const bool spreads_;
+  const bool routes_matter_;  // does every worker have to know whose an address is?
   tunnel::RandomSource random_;
   tunnel::Identity identity_;
   tunnel::CookieChecker cookies_;
@@ -123,7 +139,8 @@ class Control final : private Arp::Sink {
   std::vector<Subscriber> subscribers_;
   std::map<tunnel::PublicKey, size_t> by_key_;
   std::vector<size_t> by_slot_;        // slot -> position in subscribers_; kNobody
-  std::vector<uint32_t> free_slots_;   // the lowest last, so that the first tunnel is 1
+  std::vector<std::vector<uint32_t>> free_slots_;  // by worker; the lowest last: the first is 1
+  unsigned asker_ = 0;                 // the worker whose item is in hand
   std::vector<size_t> open_;           // positions of subscribers with a tunnel
   size_t hand_ = 0;                    // the next of open_ to look at
   uint32_t next_epoch_ = 1;

@@ -50,7 +50,9 @@ bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint
     count(HandshakeReject::bad_mac);
     return false;
   }
-  if (verdict == Verdict::mac1_and_mac2 || from_worker_.size() < kLoadedItems) return true;
+  if (verdict == Verdict::mac1_and_mac2 || links_[asker_].from_worker->size() < kLoadedItems) {
+    return true;
+  }
   send_cookie(message, from, now_ns);
   return false;
 }
@@ -64,7 +66,7 @@ void Control::send_cookie(std::span<const uint8_t> message, const Endpoint& from
   send.kind = ToWorker::send_udp;
   send.remote = from;
   send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
-  if (send.packet != nullptr) tell_worker(send);
+  if (send.packet != nullptr) tell(asker_, send);
   ++counters_.cookies_sent;
 }
 
@@ -90,7 +92,7 @@ void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
     send_cookie(bytes, item.from, now_ns);
     return count(HandshakeReject::unknown_peer);
   }
-  if (!prepare_peer(*subscriber, now_ns)) return;
+  if (!prepare_peer(*subscriber)) return;
 
   HandshakeReject reject = HandshakeReject::none;
   const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
@@ -98,7 +100,7 @@ void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
     count(reject);
     // A refused first handshake leaves nothing behind.
     if (subscriber->epoch == 0) {
-      free_slots_.push_back(subscriber->slot);
+      free_slots_[tunnels_.owner(subscriber->slot)].push_back(subscriber->slot);
       subscriber->slot = 0;
       subscriber->peer.reset();
     }
@@ -112,7 +114,7 @@ void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
 
 // Gives a subscriber without a tunnel a slot and a peer. False if there is no slot, or its key is
 // no point that a handshake can use.
-bool Control::prepare_peer(Subscriber& subscriber, uint64_t) {
+bool Control::prepare_peer(Subscriber& subscriber) {
   if (subscriber.peer) return true;
   if (!subscriber.identity) {
     subscriber.identity = tunnel::make_remote_identity(
@@ -123,12 +125,13 @@ bool Control::prepare_peer(Subscriber& subscriber, uint64_t) {
       return false;
     }
   }
-  if (free_slots_.empty()) {
+  std::vector<uint32_t>& free_slots = free_slots_[worker_for(subscriber)];
+  if (free_slots.empty()) {
     ++counters_.tunnel_table_full;
     return false;
   }
-  subscriber.slot = free_slots_.back();
-  free_slots_.pop_back();
+  subscriber.slot = free_slots.back();
+  free_slots.pop_back();
   subscriber.epoch = 0;
   tunnel::PeerConfig config;
   config.initiates = false;
@@ -147,6 +150,21 @@ bool Control::prepare_peer(Subscriber& subscriber, uint64_t) {
   return true;
 }
 
+// Whose its tunnel should be: the worker's that its ports bring replies to, if it has always the
+// same; else the worker's that receives its packets, where that is known; else that which has the
+// most room.
+unsigned Control::worker_for(const Subscriber& subscriber) const {
+  if (links_.size() == 1) return 0;
+  if (config_.nat.allocation == Allocation::deterministic) {
+    const auto range = config_.nat.ranges().range_of(
+        static_cast<uint32_t>(&subscriber - subscribers_.data()));
+    if (range) return steering_.shares[range->first_port / nat::kWindowPorts];
+  }
+  if (spreads_ && !free_slots_[asker_].empty()) return asker_;
+  const auto roomiest = std::ranges::max_element(free_slots_, {}, &std::vector<uint32_t>::size);
+  return static_cast<unsigned>(roomiest - free_slots_.begin());
+}
+
 void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
   subscriber.epoch = next_epoch_++;
@@ -157,11 +175,19 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   open_.push_back(position);
   ++counters_.tunnels_opened;
 
+  const ToWorker message = message_about(subscriber);
+  tell_owner(message);
+  tell_others(message, ToWorker::open_elsewhere);
+  spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);
+}
+
+// What there is to say of its tunnel.
+ToWorker Control::message_about(const Subscriber& subscriber) const {
   ToWorker message;
   message.kind = ToWorker::open_tunnel;
   message.slot = subscriber.slot;
   message.epoch = subscriber.epoch;
-  message.subscriber = static_cast<uint32_t>(position);
+  message.subscriber = static_cast<uint32_t>(&subscriber - subscribers_.data());
   message.mtu_bytes = config_.tunnel.mtu;
   message.address = subscriber.address;
   message.router = config_.pools[subscriber.config->pool].router;
@@ -177,20 +203,19 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
     message.prefixes[message.prefix_count++] = prefix;
     ++message.routed_count;
   }
-  tell_worker(message);
-  spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);
+  return message;
 }
 
 void Control::close_tunnel(Subscriber& subscriber) {
-  ToWorker message;
+  ToWorker message = message_about(subscriber);
   message.kind = ToWorker::close_tunnel;
-  message.slot = subscriber.slot;
-  tell_worker(message);
+  tell_owner(message);
+  tell_others(message, ToWorker::close_elsewhere);
   dhcp_.release(subscriber.config->public_key);
   const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
   open_.erase(std::find(open_.begin(), open_.end(), position));
   by_slot_[subscriber.slot] = kNobody;
-  free_slots_.push_back(subscriber.slot);
+  free_slots_[tunnels_.owner(subscriber.slot)].push_back(subscriber.slot);
   ++counters_.tunnels_aged_out;
   spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
                subscriber.config->name);
@@ -246,14 +271,14 @@ void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const 
         ToWorker message;
         message.kind = ToWorker::heartbeat;
         message.slot = subscriber.slot;
-        tell_worker(message);
+        tell_owner(message);
         break;
       }
       case Action::drop_sessions: {
         ToWorker message;
         message.kind = ToWorker::drop_sessions;
         message.slot = subscriber.slot;
-        tell_worker(message);
+        tell_owner(message);
         break;
       }
       case Action::dead:
@@ -265,7 +290,7 @@ void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const 
     answer.kind = has_session ? ToWorker::install_session : ToWorker::send_udp;
     answer.slot = subscriber.slot;
     answer.remote = to;
-    tell_worker(answer);
+    tell_owner(answer);
   }
   if (died) close_tunnel(subscriber);
 }

@@ -38,6 +38,7 @@ namespace adit::gateway {
   X(no_tunnel) X(no_session) X(send_counter_exhausted)                                    \
   /* the way out, and limits of our own */                                                \
   X(neighbour_unresolved) X(neighbour_table_full) X(control_ring_full) X(tx_full)         \
+  X(hand_off_full)                                                                        \
   X(no_buffer) X(stale_tunnel)
 
 // What became of a packet at a stage. Anything from `frame_truncated` on is a drop.
@@ -58,6 +59,7 @@ const char* fate_name(Fate fate);
 #define ADIT_EVENTS(X)                                                                       \
   /* the conservation law's terms, in packet buffers */                                      \
   X(received) X(handed_in) X(generated) X(transmitted) X(handed_out) X(consumed)             \
+  X(taken_over) X(handed_over)                                                               \
   /* what they were */                                                                       \
   X(outbound_packets) X(outbound_bytes) X(inbound_packets) X(inbound_bytes)                  \
   X(heartbeats_received) X(heartbeats_sent) X(probes_answered) X(echoes_answered)            \
@@ -76,10 +78,12 @@ struct Counters {
   ADIT_EVENTS(X)
 #undef X
 
+  Counters& operator+=(const Counters& other);
   uint64_t drops(Fate reason) const { return fates[static_cast<unsigned>(reason)]; }
   uint64_t drops_total() const;
-  // received + handed in + generated - transmitted - handed out - consumed - drops: what is still
-  // held. Zero or the number of packets waiting for a neighbour; anything else is a bug.
+  // received + handed in + taken over + generated - transmitted - handed out - handed over -
+  // consumed - drops: what is still held. Handed in and out is between worker and control thread,
+  // taken and handed over between workers. Zero or the number of packets waiting for a neighbour; anything else is a bug.
   int64_t held() const;
 };
 

@@ -187,6 +187,10 @@ Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& p
     return Way::stages;
   }
   const uint32_t slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
+  if (has_others_ && tunnels_.owner(slot) != worker_) {
+    packet.owner = tunnels_.owner(slot);
+    return Way::handed;
+  }
   packet.owner = slot;
   packet.line = &tunnels_.line(slot);
   packet.sealed = ip[kPayload] == static_cast<uint8_t>(tunnel::MessageType::encrypted);
@@ -204,6 +208,11 @@ Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& pa
   Mapping* const mapping =
       nat_.entry(to, protocol, Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
   if (mapping == nullptr) [[unlikely]] return Way::stages;
+  if (has_others_) {
+    const uint8_t owner = settings_.shares[load_host16(ip + kDestinationPort) / nat::kWindowPorts];
+    packet.owner = owner;
+    if (owner != worker_) return owner < settings_.workers ? Way::handed : Way::stages;
+  }
   packet.protocol = protocol;
   packet.mapping = mapping;
   packet.wanted = mapping;

@@ -23,7 +23,8 @@ inline constexpr unsigned kExpressLinkBytes = 32;
 
 struct ExpressPacket {
   // What the next pass does with it. `stages`: not ordinary, through the stages in its turn.
-  enum Way : uint8_t { stages, outbound, inbound, gone };
+  // `handed`: to worker `slot`.
+  enum Way : uint8_t { stages, outbound, inbound, gone, handed };
 
   rte_mbuf* mbuf = nullptr;
   uint8_t* ip = nullptr;  // outer header of a tunnel packet, then the inner one

@@ -77,6 +77,9 @@ void Pipeline::depart(unsigned port, std::span<ExpressPacket> group) {
       if (depart_inbound(packet, tally)) continue;
     } else if (packet.way == ExpressPacket::gone) {
       continue;
+    } else if (packet.way == ExpressPacket::handed) {
+      hand_frame(port, packet.mbuf, packet.slot());
+      continue;
     }
     if (gathered_.count != 0) seal_gathered();
     if (packet.opened) {
@@ -214,7 +217,7 @@ void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_b
   // The sum of the pseudo-header is what a device wants that completes the checksum.
   const uint16_t address = add(static_cast<uint16_t>(to), static_cast<uint16_t>(to >> 16));
   const uint16_t udp_sum = add(add(outer_.udp_sum, address), raw_udp_bytes);
-  store(ip, outer_.ip_begin | uint64_t{raw16(total)} << 16 | uint64_t{raw16(outer_id_++)} << 32);
+  store(ip, outer_.ip_begin | uint64_t{raw16(total)} << 16 | uint64_t{raw16(next_outer_id())} << 32);
   store(ip + kTtl, outer_.ip_middle);
   store(ip + kDestination,
         to | uint64_t{outer_.source_port} << 32 | uint64_t{line.remote.port.raw()} << 48);

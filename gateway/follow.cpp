@@ -54,6 +54,10 @@ bool Pipeline::must_follow(const Packet& packet) {
 Fate Pipeline::sort_fragment(Packet& packet) {
   const PortView& port = settings_.ports[packet.port];
   const Ipv4Header& ip = packet.ip();
+  if (has_others_ && !packet.has_met) {
+    const unsigned place = meeting_place(ip);
+    if (place != worker_) return hand_packet(packet, place);
+  }
   const bool at_tunnel = port.is_uplink && packet.parsed.protocol == kIpUdp &&
                          ip.destination == settings_.tunnel_endpoint.address;
   const bool at_pool = port.is_public && nat_.is_pool_address(ip.destination);
@@ -135,6 +139,23 @@ void Pipeline::release_fragments(const Fragments::Key& key) {
   });
 }
 
+// The first fragment of a datagram that is another worker's: those that come later go there too.
+Fate Pipeline::hand_first_fragment(const Packet& packet, unsigned worker) {
+  FragmentRange range;
+  Fate fate = fate_of(read_fragment(packet.bytes(), packet.parsed, range));
+  if (fate != Fate::next) return fate;
+  FragmentRoute route;
+  route.way = FragmentRoute::to_worker;
+  route.worker = static_cast<uint8_t>(worker);
+  route.hairpin = packet.hairpin;
+  const Fragments::Key key = key_of(packet.ip());
+  fate = fragments_.first(key, range, route, now_ns_);
+  if (fate != Fate::next) return fate;
+  fate = hand_packet(packet, worker);
+  release_fragments(key);
+  return fate;
+}
+
 // A later fragment, which has no tunnel yet if it came from outside.
 Fate Pipeline::follow(Packet& packet) {
   FragmentRange range;
@@ -162,6 +183,13 @@ Fate Pipeline::follow_round(rte_mbuf* mbuf) {
 // RFC 1812 §4.3.2.7: nothing is said about a fragment that is not the first.
 Fate Pipeline::follow_route(const FragmentRoute& route, rte_mbuf* mbuf) {
   if (route.way == FragmentRoute::to_ourselves) return reassemble_outer(mbuf);
+  if (route.way == FragmentRoute::to_worker) {
+    HandedPacket handed;
+    handed.mbuf = mbuf;
+    handed.port = settings_.public_port;
+    handed.kind = route.hairpin ? HandedPacket::turned : HandedPacket::fragment;
+    return hand_over(route.worker, handed);
+  }
   auto& ip = *rte_pktmbuf_mtod(mbuf, Ipv4Header*);
   const bool has_lost_its_hop = route.hairpin && route.way == FragmentRoute::to_tunnel;
   if (!has_lost_its_hop && !nat::decrement_ttl(rte_pktmbuf_mtod(mbuf, uint8_t*))) {

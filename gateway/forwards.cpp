@@ -40,28 +40,24 @@ Forwards::Key Forwards::outbound_key(const nat::Mapping& mapping) {
   return {mapping.tunnel_slot, mapping.internal, mapping.protocol, 0};
 }
 
-std::span<nat::Mapping> Forwards::range_of(const Tunnel& tunnel) {
-  return std::span(mappings_).subspan(tunnel.first_forward, tunnel.forward_count);
-}
-
 std::span<const nat::Mapping> Forwards::of(const Tunnel& tunnel) const {
   return std::span(mappings_).subspan(tunnel.first_forward, tunnel.forward_count);
 }
 
-void Forwards::open(const Tunnel& tunnel) {
-  for (nat::Mapping& mapping : range_of(tunnel)) {
+void Forwards::open(const Range& range) {
+  for (nat::Mapping& mapping : std::span(mappings_).subspan(range.first, range.count)) {
     end(mapping);  // in case the message that closed its last tunnel was lost
-    mapping.tunnel_slot = tunnel.slot;
-    mapping.profile = tunnel.subscriber.profile;
+    mapping.tunnel_slot = range.slot;
+    mapping.profile = range.profile;
     const Key key = outbound_key(mapping);
     const auto position = static_cast<uintptr_t>(&mapping - mappings_.data());
     rte_hash_add_key_data(index_, &key, reinterpret_cast<void*>(position));
   }
 }
 
-void Forwards::close(const Tunnel& tunnel) {
-  for (nat::Mapping& mapping : range_of(tunnel)) {
-    if (mapping.tunnel_slot == tunnel.slot) end(mapping);  // else it is in another slot by now
+void Forwards::close(const Range& range) {
+  for (nat::Mapping& mapping : std::span(mappings_).subspan(range.first, range.count)) {
+    if (mapping.tunnel_slot == range.slot) end(mapping);  // else it is in another slot by now
   }
 }
 

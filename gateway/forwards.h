@@ -31,9 +31,16 @@ class Forwards {
   Forwards(const Forwards&) = delete;
   Forwards& operator=(const Forwards&) = delete;
 
-  // The tunnel's forwards begin or end to lead anywhere.
-  void open(const Tunnel& tunnel);
-  void close(const Tunnel& tunnel);
+  // A tunnel's forwards: `count` of them from `first` on.
+  struct Range {
+    uint32_t slot = 0;
+    uint32_t first = 0;
+    uint16_t count = 0;
+    uint16_t profile = 0;  // of its subscriber
+  };
+  // They begin or end to lead anywhere.
+  void open(const Range& range);
+  void close(const Range& range);
 
   nat::Mapping* find_outbound(const Tunnel& tunnel, nat::Protocol protocol,
                               const Endpoint& internal);
@@ -52,7 +59,6 @@ class Forwards {
   nat::Mapping* find(const Key& key);
   void end(nat::Mapping& mapping);
   static Key outbound_key(const nat::Mapping& mapping);
-  std::span<nat::Mapping> range_of(const Tunnel& tunnel);
 
   rte_hash* index_ = nullptr;  // Key -> position in mappings_
   std::vector<nat::Mapping> mappings_;

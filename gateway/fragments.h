@@ -29,9 +29,11 @@ struct FragmentRoute {
     to_internet,   // source := address
     to_tunnel,     // destination := address
     to_ourselves,  // the outer packet of a tunnel: to be reassembled
+    to_worker,     // whose datagram it is
   };
   Way way = to_internet;
-  bool hairpin = false;   // to_internet: to turn round there; to_tunnel: has turned round
+  bool hairpin = false;   // to_internet: to turn round there; else: has turned round
+  uint8_t worker = 0;     // to_worker
   uint16_t l3_delta = 0;  // of that rewriting, raw
   Be16 id;                // to_internet: what all of them get (lib/nat/ipv4_ids.h)
   Ipv4Address address;

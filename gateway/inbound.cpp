@@ -24,11 +24,13 @@ Fate Pipeline::check_public_source(Packet& packet) {
 Fate Pipeline::find_mapping(Packet& packet) {
   if (!nat::protocol_of(packet.parsed.protocol, packet.protocol)) {
     const Ipv4Header& ip = packet.ip();
-    packet.portless = portless_.inbound(tunnels_, ip.protocol, ip.source, ip.destination, now_s_,
+    if (has_others_) {
+      const unsigned owner = portless_owner(ip.protocol, ip.destination);
+      if (owner != worker_) return hand_packet(packet, owner);
+    }
+    packet.portless = portless_.inbound(ip.protocol, ip.source, ip.destination, now_s_,
                                         PortlessMappings::Use::refresh);
-    if (packet.portless == nullptr) return Fate::no_mapping;
-    packet.tunnel = &tunnels_.at(packet.portless->tunnel_slot);
-    return Fate::next;
+    return packet.portless == nullptr ? Fate::no_mapping : go_to_portless_tunnel(packet);
   }
   if (packet.protocol == nat::Protocol::icmp) {
     const uint8_t type = packet.transport<IcmpHeader>().type;
@@ -41,12 +43,22 @@ Fate Pipeline::find_mapping(Packet& packet) {
     constexpr uint8_t kTimestampReply = 14;  // RFC 792
     if (type != kIcmpEchoReply && type != kTimestampReply) return Fate::icmp_unsupported;
   }
+  if (has_others_) {
+    const unsigned owner = port_owner(packet.protocol, packet.destination());
+    if (owner != worker_) return hand_inbound(packet, owner);
+  }
   packet.mapping = find_inbound(packet, packet.destination());
   if (packet.mapping == nullptr) [[unlikely]] {
     return refuse(packet, Fate::no_mapping);
   }
   packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
   return Fate::next;
+}
+
+// Its mapping may be here and its tunnel another worker's.
+Fate Pipeline::go_to_portless_tunnel(Packet& packet) {
+  packet.tunnel = &tunnels_.at(packet.portless->tunnel_slot);
+  return is_ours(*packet.tunnel) ? Fate::next : hand_portless_in(packet);
 }
 
 // The translator's port of a static forward is reserved, so that it knows of no mapping there.
@@ -78,19 +90,22 @@ Fate Pipeline::find_mapping_of_error(Packet& packet) {
   if (!nat::parse_quoted(packet.span(), packet.parsed, packet.quoted)) return Fate::icmp_bad_quote;
   const nat::QuotedPacket& quoted = packet.quoted;
   if (quoted.source != packet.ip().destination) return Fate::icmp_no_mapping;
-  uint32_t slot = 0;
-  if (nat::protocol_of(quoted.protocol, packet.protocol)) {
-    packet.mapping = find_inbound(packet, {quoted.source, quoted.source_port});
-    if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
-    slot = packet.mapping->tunnel_slot;
-  } else {
-    packet.portless = portless_.inbound(tunnels_, quoted.protocol, quoted.destination,
-                                        quoted.source, now_s_, PortlessMappings::Use::look);
-    if (packet.portless == nullptr) return Fate::icmp_no_mapping;
-    slot = packet.portless->tunnel_slot;
+  const bool has_ports = nat::protocol_of(quoted.protocol, packet.protocol);
+  const Endpoint external{quoted.source, quoted.source_port};
+  if (has_others_) {
+    const unsigned owner = has_ports ? port_owner(packet.protocol, external)
+                                     : portless_owner(quoted.protocol, external.address);
+    if (owner != worker_) return hand_packet(packet, owner);
   }
   packet.is_icmp_error = true;
-  packet.tunnel = &tunnels_.at(slot);
+  if (!has_ports) {
+    packet.portless = portless_.inbound(quoted.protocol, quoted.destination, quoted.source, now_s_,
+                                        PortlessMappings::Use::look);
+    return packet.portless == nullptr ? Fate::icmp_no_mapping : go_to_portless_tunnel(packet);
+  }
+  packet.mapping = find_inbound(packet, external);
+  if (packet.mapping == nullptr) return Fate::icmp_no_mapping;
+  packet.tunnel = &tunnels_.at(packet.mapping->tunnel_slot);
   return Fate::next;
 }
 

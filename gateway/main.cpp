@@ -28,18 +28,11 @@
 #include "gateway/privileges.h"
 #include "gateway/settings.h"
 #include "gateway/status.h"
-#include "gateway/worker.h"
+#include "gateway/worker_parts.h"
 
 namespace adit::gateway {
 namespace {
 
-inline constexpr unsigned kChannelItems = 4096;
-inline constexpr unsigned kNeighbours = 1024;
-inline constexpr unsigned kPortlessMappings = 16'384;
-inline constexpr unsigned kHeldSyns = 4096;  // a power of two
-inline constexpr unsigned kFragmentedDatagrams = 4096;
-inline constexpr unsigned kHeldFragments = 1024;
-inline constexpr unsigned kOuterReassemblies = 256;  // of up to 8 buffers
 inline constexpr unsigned kPoolCache = 256;
 
 void start_log(config::LogLevel level) {
@@ -92,10 +85,13 @@ using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
 
 // Buffers for all descriptors to be full at once, and what the pipeline and the rings hold besides.
 PacketPool make_packet_pool(const Config& config) {
-  unsigned count = 2 * kChannelItems + kHeldFragments + 8 * kOuterReassemblies;
+  const unsigned workers = config.workers();
+  unsigned count = 2 * kChannelItems +
+                   workers * (kHeldFragments + 8 * kOuterReassemblies) +
+                   (workers - 1) * (HandOff::kRingPackets + kPoolCache);
   uint16_t mtu = 1500;
   for (const PortConfig& port : config.ports) {
-    count += port.rx_descriptors + port.tx_descriptors;
+    count += workers * (port.rx_descriptors + port.tx_descriptors);
     mtu = std::max(mtu, port.mtu);
   }
   // Devices receive into whole kilobytes and would split a frame that needs a part of one.
@@ -129,18 +125,6 @@ uint64_t random64() {
   while (getrandom(&value, sizeof value, 0) != sizeof value) {
   }
   return value;
-}
-
-// The addresses that are subscribers' own outside: nobody's, until their tunnels open.
-void reserve_outer_routes(const Config& config, std::optional<TunnelRoutes>& routes) {
-  std::vector<Ipv4Prefix> prefixes;
-  for (const SubscriberConfig& subscriber : config.subscribers) {
-    prefixes.insert(prefixes.end(), subscriber.routed.begin(), subscriber.routed.end());
-    if (subscriber.external_address) prefixes.push_back({*subscriber.external_address, 32});
-  }
-  if (prefixes.empty()) return;
-  routes.emplace("outer_routes", static_cast<unsigned>(prefixes.size()));
-  for (const Ipv4Prefix& prefix : prefixes) routes->add(prefix, TunnelRoutes::kNobody);
 }
 
 // The worker's thread. It ends before anything that it works on, whatever happens here.
@@ -189,75 +173,89 @@ void run(const Config& config) {
   block_sigio();
 
   const PacketPool pool = make_packet_pool(config);
+  const unsigned workers = config.workers();
+  const std::optional<SteeringPlan> steering =
+      plan_steering(workers, config.largest_block_ports(),
+                    Port::redirection_entries(config.outside_port()), config.nat.low_ports);
+  if (!steering) {
+    throw std::runtime_error(fmt::format("port {}: its device cannot tell {} workers apart",
+                                         config.outside_port().name, workers));
+  }
   std::vector<std::unique_ptr<Port>> ports;
   std::vector<PortView> views;
-  std::vector<Worker::Queue> queues;
   bool adaptive = true;  // one port that wants to be polled is enough for all to be
-  for (const PortConfig& port : config.ports) {
-    ports.push_back(std::make_unique<Port>(port, pool.get()));
+  for (size_t i = 0; i < config.ports.size(); ++i) {
+    // One port for both sides is the uplink: its replies are handed over.
+    const auto wanted = i == config.uplink        ? Port::Steering::by_flow
+                        : i == config.public_port ? Port::Steering::by_port
+                                                  : Port::Steering::none;
+    ports.push_back(std::make_unique<Port>(config.ports[i], pool.get(), wanted, *steering));
     views.push_back(ports.back()->view());
-    queues.push_back({ports.back()->id(), 0});
-    adaptive &= port.is_adaptive();
+    adaptive &= config.ports[i].is_adaptive();
     spdlog::info("{}", ports.back()->describe());
   }
 
   std::vector<uint16_t> profiles;
-  const nat::Settings settings = nat_settings(config, profiles);
+  nat::Settings settings = nat_settings(config, profiles);
+  settings.sharers = static_cast<uint8_t>(workers);
+  settings.shares = steering->shares;
   const size_t table_bytes = nat::Nat::memory_bytes(settings);
   const TableMemory table = make_table_memory(table_bytes);
-  nat::Nat nat(settings, {table.get(), table_bytes}, random64);
-  TunnelTable tunnels(std::bit_ceil(config.tunnel.max_tunnels + 1));  // slot 0 is nobody's
+  // Slot 0 is nobody's.
+  TunnelTable tunnels(std::bit_ceil(config.tunnel.max_tunnels + 1), workers);
   static_assert(Crypto::memory_bytes(1) == kExpandedKeysBytes);
-  Crypto crypto(config.expanded_keys());
-  Neighbours neighbours("neighbours", kNeighbours);
-  PortlessMappings portless("portless", kPortlessMappings, nat);
-  Fragments fragments("fragments", {kFragmentedDatagrams, kHeldFragments, tunnels.slots()});
-  Reassembly reassembly(kOuterReassemblies);
-  std::optional<TunnelRoutes> inner_routes;
-  if (config.inner_addresses_are_unique()) {
-    inner_routes.emplace("inner_routes", config.tunnel.max_tunnels * (1 + kInnerPrefixesMax));
+  PipelineSettings path = pipeline_settings(config, views, random64());
+  path.workers = workers;
+  path.shares = steering->shares;
+  std::optional<HandOff> hand_off;
+  if (workers > 1) hand_off.emplace("handed", workers);
+  const WorkerParts::Shared shared{config, path, settings, {table.get(), table_bytes}, tunnels,
+                                   pool.get(), hand_off ? &*hand_off : nullptr};
+  std::vector<std::unique_ptr<WorkerParts>> parts;
+  std::vector<Control::Link> links;
+  StatusSources sources{&config, nullptr, &tunnels, {}, {}, started_ns};
+  for (unsigned worker = 0; worker < workers; ++worker) {
+    std::vector<Worker::Queue> queues;
+    for (const auto& port : ports) {
+      queues.push_back({port->id(), static_cast<uint16_t>(worker % port->queues()),
+                        worker < port->queues()});
+    }
+    parts.push_back(std::make_unique<WorkerParts>(shared, worker, queues, adaptive));
+    links.push_back({&parts.back()->from_control(), &parts.back()->to_control()});
+    sources.workers.push_back({&parts.back()->counters(), &parts.back()->nat()});
   }
-  std::optional<TunnelRoutes> outer_routes;
-  reserve_outer_routes(config, outer_routes);
-  std::optional<Forwards> forwards;
-  if (const auto all = all_forwards(config); !all.empty()) forwards.emplace("forwards", all);
-  std::optional<HeldSyns> held_syns;
-  if (config.nat.answer_unsolicited_syn) held_syns.emplace("held_syns", kHeldSyns);
-  std::optional<Filter> filter;
-  if (Filter::is_needed(settings.profiles)) {
-    filter.emplace("filter_sessions", filter_settings(config.nat), tunnels, nat);
-  }
-  Counters counters;
-  const PipelineSettings path = pipeline_settings(config, views, random64());
-  auto pipeline = std::make_unique<Pipeline>(
-      path,
-      Pipeline::Tables{tunnels, nat, portless, fragments, reassembly, neighbours,
-                       inner_routes ? &*inner_routes : nullptr,
-                       held_syns ? &*held_syns : nullptr, filter ? &*filter : nullptr,
-                       outer_routes ? &*outer_routes : nullptr,
-                       forwards ? &*forwards : nullptr},
-      crypto, pool.get(), counters);
-  Channel<ToWorker> to_worker("to_worker", kChannelItems);
-  Channel<ToControl> to_control("to_control", kChannelItems);
-  Worker worker(*pipeline, counters, queues, to_worker, to_control, adaptive);
-  Control control(config, path.ports, profiles, tunnels, pool.get(), to_worker, to_control);
+  const bool spreads = ports[config.uplink]->queues() == workers;
+  Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads);
 
-  StatusSources sources{&config, &control, &tunnels, &counters, &nat, {}, started_ns};
+  sources.control = &control;
   for (const auto& port : ports) sources.ports.push_back(port.get());
   StatusServer status(config.control_socket, sources, control);
   std::optional<Metrics> metrics;
-  if (config.metrics_listen) metrics.emplace(*config.metrics_listen, counters, nat);
+  if (config.metrics_listen) metrics.emplace(*config.metrics_listen, sources.workers);
 
   {
-    const WorkerThread thread(worker, rte_get_next_lcore(-1, 1, 0));
+    std::vector<std::unique_ptr<WorkerThread>> threads;
+    unsigned core = rte_get_next_lcore(-1, 1, 0);
+    for (const auto& part : parts) {
+      threads.push_back(std::make_unique<WorkerThread>(part->worker(), core));
+      core = rte_get_next_lcore(core, 1, 0);
+    }
     control.start(boottime_ns());
-    spdlog::info("tunnels at {}, {} subscribers, worker {}", path.tunnel_endpoint.to_string(),
-                 config.subscribers.size(), adaptive ? "adaptive" : "polling");
+    spdlog::info("tunnels at {}, {} subscribers, {}, {}", path.tunnel_endpoint.to_string(),
+                 config.subscribers.size(),
+                 workers == 1 ? "one worker" : fmt::format("{} workers", workers),
+                 adaptive ? "adaptive" : "polling");
     stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     run_control(control, status, stop_event);
     spdlog::info("stopping");
+    for (const auto& part : parts) part->worker().stop();
   }
-  std::fputs(counters_text(counters).c_str(), stdout);
+  // What one worker handed over while the other had ended already.
+  for (bool any = true; any;) {
+    any = false;
+    for (const auto& part : parts) any |= part->worker().take_the_rest();
+  }
+  std::fputs(counters_text(total(sources.workers)).c_str(), stdout);
   std::fflush(stdout);
 }
 

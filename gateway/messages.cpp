@@ -9,6 +9,32 @@
 #include "gateway/pipeline.h"
 
 namespace adit::gateway {
+namespace {
+
+RoutedTunnel routed(const Tunnel& tunnel) {
+  return {.slot = tunnel.slot,
+          .reached = tunnel.reaches_tunnels,
+          .address = tunnel.inner_address,
+          .external_address = tunnel.external_address,
+          .inner = tunnel.inner_prefixes(),
+          .routed = tunnel.routed_prefixes(),
+          .forwards = {tunnel.slot, tunnel.first_forward, tunnel.forward_count,
+                       tunnel.subscriber.profile}};
+}
+
+RoutedTunnel routed(const ToWorker& message) {
+  const std::span<const Ipv4Prefix> prefixes(message.prefixes.data(), message.prefix_count);
+  return {.slot = message.slot,
+          .reached = message.tunnel_to_tunnel,
+          .address = message.address,
+          .external_address = message.external_address,
+          .inner = prefixes.first(message.prefix_count - message.routed_count),
+          .routed = prefixes.last(message.routed_count),
+          .forwards = {message.slot, message.first_forward, message.forward_count,
+                       message.profile}};
+}
+
+}  // namespace
 
 void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
   set_time(now_ns);
@@ -21,6 +47,13 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
       return close_tunnel(message);
     case ToWorker::set_address:
       return set_address(tunnel, message.address);
+    case ToWorker::open_elsewhere:
+      return add_routes(routed(message));
+    case ToWorker::close_elsewhere:
+      return remove_routes(routed(message));
+    case ToWorker::set_address_elsewhere:
+      return move_route(message.slot, message.previous_address, message.address,
+                        message.tunnel_to_tunnel);
     case ToWorker::install_session:
       return install_session(message);
     case ToWorker::drop_sessions:
@@ -65,56 +98,63 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.open->prefixes = message.prefixes;
   tunnel.routed_count = message.routed_count;
   tunnel.external_address = message.external_address;
-  set_address(tunnel, message.address);
-  if (inner_routes_ != nullptr) {
-    for (const Ipv4Prefix& prefix : tunnel.inner_prefixes()) {
-      inner_routes_->add(prefix, tunnel.slot);
-    }
-  }
-  if (outer_routes_ != nullptr) {
-    for (const Ipv4Prefix& prefix : tunnel.routed_prefixes()) {
-      outer_routes_->add(prefix, tunnel.slot);
-    }
-    if (!tunnel.external_address.is_zero()) {
-      outer_routes_->add({tunnel.external_address, 32}, tunnel.slot);
-    }
-  }
+  tunnel.inner_address = message.address;
   nat_.attach(tunnel.subscriber, message.slot, message.profile, now_s_, message.subscriber);
   tunnel.first_forward = message.first_forward;
   tunnel.forward_count = message.forward_count;
-  if (tunnel.forward_count != 0) forwards_->open(tunnel);
+  add_routes(routed(tunnel));
   refresh_line(tunnel);
 }
 
 void Pipeline::close_tunnel(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
   if (!tunnel.active) return;
+  remove_routes(routed(tunnel));
   nat_.detach(tunnel.subscriber, now_s_);
-  set_address(tunnel, {});
-  if (tunnel.forward_count != 0) forwards_->close(tunnel);
-  if (inner_routes_ != nullptr) {
-    for (const Ipv4Prefix& prefix : tunnel.inner_prefixes()) {
-      inner_routes_->remove(prefix, tunnel.slot);
-    }
-  }
-  if (outer_routes_ != nullptr) {
-    for (const Ipv4Prefix& prefix : tunnel.routed_prefixes()) {
-      outer_routes_->vacate(prefix, tunnel.slot);
-    }
-    outer_routes_->vacate({tunnel.external_address, 32}, tunnel.slot);
-  }
   tunnels_.clear(message.slot);  // the keys too
 }
 
 void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
-  if (inner_routes_ != nullptr) {
-    if (!tunnel.inner_address.is_zero()) {
-      inner_routes_->remove({tunnel.inner_address, 32}, tunnel.slot);
-    }
-    if (!address.is_zero()) inner_routes_->add({address, 32}, tunnel.slot);
-  }
+  move_route(tunnel.slot, tunnel.inner_address, address, tunnel.reaches_tunnels);
   tunnel.inner_address = address;
   refresh_line(tunnel);
+}
+
+// ---- What every worker knows of every tunnel, where anybody needs it ----
+
+void Pipeline::add_routes(const RoutedTunnel& tunnel) {
+  move_route(tunnel.slot, {}, tunnel.address, tunnel.reached);
+  if (inner_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.inner) {
+      inner_routes_->add(prefix, tunnel.slot, tunnel.reached);
+    }
+  }
+  if (outer_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.routed) outer_routes_->add(prefix, tunnel.slot);
+    if (!tunnel.external_address.is_zero()) {
+      outer_routes_->add({tunnel.external_address, 32}, tunnel.slot);
+    }
+  }
+  if (tunnel.forwards.count != 0) forwards_->open(tunnel.forwards);
+}
+
+void Pipeline::remove_routes(const RoutedTunnel& tunnel) {
+  move_route(tunnel.slot, tunnel.address, {}, tunnel.reached);
+  if (tunnel.forwards.count != 0) forwards_->close(tunnel.forwards);
+  if (inner_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.inner) inner_routes_->remove(prefix, tunnel.slot);
+  }
+  if (outer_routes_ != nullptr) {
+    for (const Ipv4Prefix& prefix : tunnel.routed) outer_routes_->vacate(prefix, tunnel.slot);
+    outer_routes_->vacate({tunnel.external_address, 32}, tunnel.slot);
+  }
+}
+
+// Its inner address was `from` and is `to`; zero: none.
+void Pipeline::move_route(uint32_t slot, Ipv4Address from, Ipv4Address to, bool reached) {
+  if (inner_routes_ == nullptr) return;
+  if (!from.is_zero()) inner_routes_->remove({from, 32}, slot);
+  if (!to.is_zero()) inner_routes_->add({to, 32}, slot, reached);
 }
 
 void Pipeline::install_session(const ToWorker& message) {

@@ -31,6 +31,10 @@ struct ToWorker {
     send_udp,         // packet: UDP payload, sent from the tunnel endpoint to `remote`
     send_inner,       // slot, epoch; packet: an inner IPv4 packet, always sealed (rule 5)
     list_mappings,    // slot: answered by `mapping` items and a `mappings_end`
+    // The same of another worker's tunnel, where its addresses matter to all of them.
+    open_elsewhere,
+    set_address_elsewhere,  // slot, previous_address, address
+    close_elsewhere,        // as open_elsewhere
   };
   Kind kind = open_tunnel;
   uint8_t port = 0;
@@ -47,6 +51,7 @@ struct ToWorker {
   Endpoint remote;
   MacAddress mac;
   Ipv4Address address;
+  Ipv4Address previous_address;
   Ipv4Address external_address;
   Ipv4Address router;
   std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};

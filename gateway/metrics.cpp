@@ -16,27 +16,31 @@ using prometheus::MetricType;
 
 class Figures final : public prometheus::Collectable {
  public:
-  Figures(const Counters& counters, const nat::Nat& nat) : counters_(counters), nat_(nat) {}
+  explicit Figures(std::vector<WorkerFigures> workers) : workers_(std::move(workers)) {}
 
   std::vector<MetricFamily> Collect() const override {
     MetricFamily events = family("adit_events_total", "What happened to packets, by event",
                                  MetricType::Counter);
-#define X(name) add(events, "event", #name, counters_.name);
-    ADIT_EVENTS(X)
-#undef X
     MetricFamily drops =
         family("adit_drops_total", "Packets dropped, by reason", MetricType::Counter);
-    for (unsigned i = kFirstDrop; i < kFates; ++i) {
-      add(drops, "reason", fate_name(static_cast<Fate>(i)), counters_.fates[i]);
-    }
-    const nat::Nat::Counts& counts = nat_.counts();
     MetricFamily mappings = family("adit_mappings", "Entries of the mapping table, by state",
                                    MetricType::Gauge);
-    add(mappings, "state", "live", counts.mappings_live);
-    add(mappings, "state", "resting", counts.mappings_resting);
     MetricFamily blocks =
         family("adit_port_blocks", "Port blocks granted to subscribers", MetricType::Gauge);
-    add(blocks, "state", "granted", counts.blocks_granted);
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      const std::string worker = std::to_string(i);
+      const Counters& counters = *workers_[i].counters;
+#define X(name) add(events, worker, "event", #name, counters.name);
+      ADIT_EVENTS(X)
+#undef X
+      for (unsigned fate = kFirstDrop; fate < kFates; ++fate) {
+        add(drops, worker, "reason", fate_name(static_cast<Fate>(fate)), counters.fates[fate]);
+      }
+      const nat::Nat::Counts& counts = workers_[i].nat->counts();
+      add(mappings, worker, "state", "live", counts.mappings_live);
+      add(mappings, worker, "state", "resting", counts.mappings_resting);
+      add(blocks, worker, "state", "granted", counts.blocks_granted);
+    }
     return {std::move(events), std::move(drops), std::move(mappings), std::move(blocks)};
   }
 
@@ -48,22 +52,23 @@ class Figures final : public prometheus::Collectable {
     out.type = type;
     return out;
   }
-  static void add(MetricFamily& to, const char* label, const char* name, uint64_t value) {
+  static void add(MetricFamily& to, const std::string& worker, const char* label, const char* name,
+                  uint64_t value) {
     ClientMetric metric;
     metric.label.push_back({label, name});
+    metric.label.push_back({"worker", worker});
     (to.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
         static_cast<double>(value);
     to.metric.push_back(std::move(metric));
   }
 
-  const Counters& counters_;
-  const nat::Nat& nat_;
+  const std::vector<WorkerFigures> workers_;
 };
 
 }  // namespace
 
-Metrics::Metrics(const Endpoint& listen, const Counters& counters, const nat::Nat& nat)
-    : collectable_(std::make_shared<Figures>(counters, nat)),
+Metrics::Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers)
+    : collectable_(std::make_shared<Figures>(workers)),
       exposer_(std::make_unique<prometheus::Exposer>(listen.to_string(), 1)) {
   exposer_->RegisterCollectable(collectable_);
 }

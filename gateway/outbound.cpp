@@ -42,6 +42,9 @@ Fate Pipeline::find_tunnel(Packet& packet) {
       return Fate::unknown_type;
   }
   Tunnel& tunnel = tunnels_.by_index(header.receiver_index.host());
+  if (!is_ours(tunnel)) {
+    return hand_tunnel_packet(packet, tunnels_.owner(tunnels_.slot_of(tunnel)));
+  }
   if (!tunnel.active) return Fate::unknown_index;
   packet.tunnel = &tunnel;
   return Fate::next;
@@ -212,8 +215,7 @@ bool Pipeline::is_inside(Ipv4Address address) const {
     if (address == router) return true;
   }
   if (!settings_.tunnel_to_tunnel) return false;
-  const std::optional<uint32_t> slot = inner_routes_->find(address);
-  return slot && tunnels_.at(*slot).reaches_tunnels;
+  return inner_routes_->find_reached(address).has_value();
 }
 
 // Whether check_inner_destination() lets every packet to this address pass.
@@ -241,8 +243,7 @@ Fate Pipeline::check_inner_destination(Packet& packet) {
     return Fate::to_router;
   }
   if (packet.tunnel->reaches_tunnels) {
-    const std::optional<uint32_t> slot = inner_routes_->find(to);
-    if (slot && tunnels_.at(*slot).reaches_tunnels) {
+    if (const std::optional<uint32_t> slot = inner_routes_->find_reached(to)) {
       return cross_to_tunnel(packet, tunnels_.at(*slot));
     }
   }
@@ -278,15 +279,18 @@ Fate Pipeline::check_hairpin(Packet& packet) {
 // From one client to another: both addresses are ours, so nothing is translated.
 Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
   if (&to == packet.tunnel) return Fate::tunnel_to_itself;  // it would go round until its TTL ends
-  if (packet.parsed.total_bytes > to.mtu_bytes && packet.has_dont_fragment()) {
-    tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, to.mtu_bytes);
+  // All have the MTU that is configured; another worker's tunnel is not ours to look at.
+  const uint16_t mtu = is_ours(to) ? to.mtu_bytes : packet.tunnel->mtu_bytes;
+  if (packet.parsed.total_bytes > mtu && packet.has_dont_fragment()) {
+    tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;
   }
   if (!nat::decrement_ttl(packet.bytes())) {
     tell_client(packet, kIcmpTimeExceeded, 0, 0);
     return Fate::ttl_exceeded;
   }
-  return send_to_client(to, packet.mbuf);
+  return is_ours(to) ? send_to_client(to, packet.mbuf)
+                     : hand_to_tunnel(tunnels_.slot_of(to), packet.mbuf);
 }
 
 // What RFC 1812 asks of a router, and the MSS.
@@ -376,26 +380,40 @@ nat::Mapping* Pipeline::find_outbound(const Packet& packet, const Endpoint& inte
   return nat_.find_outbound(packet.tunnel->subscriber, packet.protocol, internal, now_s_);
 }
 
-Fate Pipeline::map_portless_outbound(Packet& packet) {
-  using Refusal = PortlessMappings::Refusal;
-  const Ipv4Header& ip = packet.ip();
-  Refusal refusal = Refusal::none;
-  packet.portless = portless_.outbound(*packet.tunnel, ip.protocol, ip.source, ip.destination,
-                                       nat_.address_of(packet.tunnel->subscriber), now_s_, refusal);
+Fate fate_of(PortlessMappings::Refusal refusal) {
   switch (refusal) {
-    case Refusal::none:
-      return Fate::next;
-    case Refusal::clash:
-      tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
-      return Fate::portless_clash;
-    case Refusal::tunnel_limit:
-      tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
-      tell_limit(*packet.tunnel, Fate::portless_limit);
-      return Fate::portless_limit;
-    case Refusal::table_full:
+    case PortlessMappings::Refusal::none:
       break;
+    case PortlessMappings::Refusal::clash:
+      return Fate::portless_clash;
+    case PortlessMappings::Refusal::tunnel_limit:
+      return Fate::portless_limit;
+    case PortlessMappings::Refusal::table_full:
+      return Fate::portless_table_full;
   }
-  return Fate::portless_table_full;
+  return Fate::next;
+}
+
+Fate Pipeline::map_portless_outbound(Packet& packet) {
+  const Ipv4Header& ip = packet.ip();
+  const Tunnel& tunnel = *packet.tunnel;
+  const Ipv4Address external = nat_.address_of(tunnel.subscriber);
+  if (has_others_) {
+    const unsigned owner = portless_owner(ip.protocol, external);
+    if (owner != worker_) return hand_portless_out(packet, owner);
+  }
+  auto refusal = PortlessMappings::Refusal::none;
+  packet.portless =
+      portless_.outbound({tunnel.slot, tunnel.epoch, tunnel.subscriber.profile}, ip.protocol,
+                         ip.source, ip.destination, external, now_s_, refusal);
+  return packet.portless != nullptr ? Fate::next : refuse_portless(packet, fate_of(refusal));
+}
+
+Fate Pipeline::refuse_portless(Packet& packet, Fate reason) {
+  if (reason == Fate::portless_table_full) return reason;
+  tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
+  if (reason == Fate::portless_limit) tell_limit(*packet.tunnel, reason);
+  return reason;
 }
 
 // An error that an inner host sends about a packet which we delivered to it (RFC 5508 REQ-5).

@@ -24,6 +24,7 @@ struct Packet {
   tunnel::SessionSet::Place place = tunnel::SessionSet::kNone;
   bool plain = false;        // came as type 5
   bool is_icmp_error = false;
+  bool has_met = false;  // a fragment, where it belongs (take_over.cpp)
   bool hairpin = false;  // from inside to an external address of ours: goes out and comes back
   enum class Way : uint8_t { mapped, as_is, one_to_one };
   Way way = Way::mapped;  // outbound: how its source is translated (unmapped.cpp)

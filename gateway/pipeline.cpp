@@ -1,23 +1,19 @@
 #include "gateway/pipeline.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "lib/net/headers.h"
 
 namespace adit::gateway {
 
-// Each journey is a list of stages. A stage returns Fate::next for a packet that goes on,
-// Fate::taken for one that somebody else owns now, or the reason for which it is dropped.
-template <typename... Stage>
-Fate Pipeline::pass(Packet& packet, Stage... stages) {
-  Fate fate = Fate::next;
-  ((fate = (this->*stages)(packet), fate == Fate::next) && ...);
-  return fate;
-}
-
 void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns) {
   set_time(now_ns);
   counters_.received += packets.size();
+  run_burst(port, packets);
+}
+
+void Pipeline::run_burst(unsigned port, std::span<rte_mbuf*> packets) {
   if (settings_.express) return run_express(port, packets);
   for (rte_mbuf* mbuf : packets) run_stages(port, mbuf);
 }
@@ -88,6 +84,7 @@ void Pipeline::sweep_tunnels() {
   const uint32_t count = tunnels_.slots() / kTunnelSweepsARound + 1;
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
+    if (tunnels_.owner(slot) != worker_) continue;
     TunnelLine& line = tunnels_.line(slot);
     if ((line.rx_packets | line.tx_packets) != 0) report_traffic(slot);
     if (line.index == 0 || now_s_ <= line.expires_s) continue;
@@ -101,7 +98,7 @@ void Pipeline::sweep(uint64_t now_ns) {
   sweep_tunnels();
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
   nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
-  portless_.sweep(tunnels_, now_s_);
+  portless_.sweep(now_s_);
   counters_.key_expansions = crypto_.expansions();
   if (filter_ != nullptr) filter_->sweep(now_s_);
   if (held_syns_ != nullptr && !held_syns_->empty()) answer_held_syns();
@@ -115,6 +112,8 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
                    rte_mempool* pool, Counters& counters)
     : settings_(settings),
       passes_unmapped_(!settings.exempt.empty() || tables.outer_routes != nullptr),
+      has_others_(tables.hand_off != nullptr),
+      worker_(settings.worker),
       tunnels_(tables.tunnels),
       nat_(tables.nat),
       portless_(tables.portless),
@@ -127,9 +126,14 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       held_syns_(tables.held_syns),
       filter_(tables.filter),
       forwards_(tables.forwards),
+      hand_off_(tables.hand_off),
       pool_(pool),
       counters_(counters),
-      ids_(settings.ipv4_id_key) {
+      outer_id_(static_cast<uint16_t>(settings.worker)),
+      outer_id_step_(static_cast<uint16_t>(std::bit_ceil(settings.workers))),
+      hand_outboxes_(has_others_ ? settings.workers : 0),
+      ids_(settings.ipv4_id_key, settings.worker,
+           static_cast<unsigned>(std::bit_width(settings.workers - 1))) {
   prepare_express();
   if (settings_.tell_blocks) {
     nat_.watch_blocks([this](const nat::BlockEvent& event) { tell_block(event); });

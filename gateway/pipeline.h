@@ -1,7 +1,8 @@
 // The way of a packet through one worker. pipeline.cpp tells it top to bottom; outbound.cpp and
 // inbound.cpp hold the stages of the two journeys, unmapped.cpp what is different for packets that
 // are not translated by a mapping, follow.cpp for fragments, send.cpp what all end with, and
-// answers.cpp the packets that the gateway itself has to say.
+// answers.cpp the packets that the gateway itself has to say. What belongs to another worker is
+// handed over in take_over.cpp.
 //
 // Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
 // logs, waits or makes a system call.
@@ -17,6 +18,7 @@
 #include "gateway/filter.h"
 #include "gateway/express.h"
 #include "gateway/forwards.h"
+#include "gateway/hand_off.h"
 #include "gateway/held_syns.h"
 #include "gateway/fragments.h"
 #include "gateway/tunnel_routes.h"
@@ -83,6 +85,9 @@ struct PipelineSettings {
   bool tell_blocks = false;   // to the control thread, which logs them
   uint32_t limit_window_s = 0;  // a limit met is told once in so long; 0: never
   uint64_t ipv4_id_key = 0;  // random: see lib/nat/ipv4_ids.h
+  unsigned workers = 1;
+  unsigned worker = 0;          // which of them this one's is
+  std::vector<uint8_t> shares;  // whose each window of ports is, as the translator has it
 };
 
 // Frames for one port, in order. Room for a burst, its answers and the control thread's packets;
@@ -93,6 +98,18 @@ struct TxQueue {
 };
 
 Fate fate_of(nat::Refusal refusal);
+Fate fate_of(PortlessMappings::Refusal refusal);
+
+// What the tables of routes and forwards know of a tunnel: every worker's own, whoever's it is.
+struct RoutedTunnel {
+  uint32_t slot = 0;
+  bool reached = false;  // by other clients
+  Ipv4Address address;
+  Ipv4Address external_address;
+  std::span<const Ipv4Prefix> inner;   // prefixes behind the client
+  std::span<const Ipv4Prefix> routed;  // of the Internet
+  Forwards::Range forwards;
+};
 
 class Pipeline {
  public:
@@ -113,6 +130,7 @@ class Pipeline {
     Filter* filter;
     TunnelRoutes* outer_routes = nullptr;
     Forwards* forwards = nullptr;
+    HandOff* hand_off = nullptr;  // null where there is one worker
   };
   Pipeline(const PipelineSettings& settings, const Tables& tables, Crypto& crypto,
            rte_mempool* pool, Counters& counters);
@@ -120,6 +138,8 @@ class Pipeline {
   // Takes ownership of `packets` (at most kBurstMax), received on `port`. What is to be sent
   // stands in tx() afterwards, what is for the control thread in control_outbox().
   void run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns);
+  // The same of what other workers have handed over.
+  void take_over(std::span<const HandedPacket> packets, uint64_t now_ns);
   // Does what the control thread asks; takes ownership of message.packet.
   void take(const ToWorker& message, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
@@ -131,6 +151,10 @@ class Pipeline {
   void drain();
 
   TxQueue& tx(unsigned port) { return tx_[port]; }
+  // Passes on what is for other workers: call when a burst is done.
+  void flush_hand_off();
+  // Hands a frame to the worker that has a transmit queue of the port.
+  void hand_frame_to_send(unsigned port, rte_mbuf* frame, unsigned worker);
   struct ControlOutbox {
     std::array<ToControl, 2 * kBurstMax> items{};
     unsigned count = 0;
@@ -140,6 +164,7 @@ class Pipeline {
  private:
   // pipeline.cpp: the journeys, and what kind of packet is it?
   void set_time(uint64_t now_ns);
+  void run_burst(unsigned port, std::span<rte_mbuf*> packets);
   void run_stages(unsigned port, rte_mbuf* mbuf);
   void sweep_tunnels();
   template <typename... Stage>
@@ -229,6 +254,7 @@ class Pipeline {
   Fate map_outbound(Packet& packet);
   nat::Mapping* find_outbound(const Packet& packet, const Endpoint& internal);
   Fate map_portless_outbound(Packet& packet);
+  Fate refuse_portless(Packet& packet, Fate reason);
   Fate open_filter(Packet& packet);
   Be16 new_id(const Packet& packet);
   Fate translate_outbound(Packet& packet);
@@ -242,6 +268,7 @@ class Pipeline {
   Fate find_mapping(Packet& packet);
   nat::Mapping* find_inbound(const Packet& packet, const Endpoint& external);
   Fate find_mapping_of_error(Packet& packet);
+  Fate go_to_portless_tunnel(Packet& packet);
   Fate refuse(const Packet& packet, Fate reason);
   Fate filter_inbound(Packet& packet);
   Fate forward_inbound(Packet& packet);
@@ -264,6 +291,7 @@ class Pipeline {
   Fate reassemble_outer(rte_mbuf* mbuf);
   Fate begin_fragments(const Packet& packet, FragmentRoute::Way way);
   void release_fragments(const Fragments::Key& key);
+  Fate hand_first_fragment(const Packet& packet, unsigned worker);
   Fate follow(Packet& packet);
   Fate follow_round(rte_mbuf* mbuf);
   Fate follow_route(const FragmentRoute& route, rte_mbuf* mbuf);
@@ -274,6 +302,28 @@ class Pipeline {
   Fate send_to_internet(rte_mbuf* packet);
   Fate send_to_client(Tunnel& tunnel, rte_mbuf* packet);
 
+  // take_over.cpp: between workers
+  bool is_ours(const Tunnel& tunnel) const {
+    return !has_others_ || tunnels_.owner(tunnels_.slot_of(tunnel)) == worker_;
+  }
+  unsigned port_owner(nat::Protocol protocol, const Endpoint& external) const;
+  unsigned portless_owner(uint8_t protocol, Ipv4Address external) const;
+  unsigned meeting_place(const Ipv4Header& ip) const;
+  Fate hand_over(unsigned worker, const HandedPacket& packet);
+  void flush_hand_outbox(unsigned worker);
+  Fate hand_packet(const Packet& packet, unsigned worker);
+  void hand_frame(unsigned port, rte_mbuf* mbuf, unsigned worker);
+  Fate hand_tunnel_packet(Packet& packet, unsigned worker);
+  Fate hand_inbound(const Packet& packet, unsigned worker);
+  Fate hand_to_tunnel(uint32_t slot, rte_mbuf* mbuf);
+  Fate hand_portless_out(const Packet& packet, unsigned worker);
+  Fate hand_portless_in(const Packet& packet);
+  void take_one_over(const HandedPacket& handed);
+  Fate come_round(Packet& packet);
+  Fate map_others_portless(Packet& packet, const HandedPacket& handed);
+  Fate hear_portless_refused(Packet& packet, const HandedPacket& handed);
+  Fate enter_portless(Packet& packet, const HandedPacket& handed);
+
   // send.cpp: the way out, shared
   enum class Seal : bool { as_session, always };  // always: DHCP, heartbeats, probes (rule 5)
   Fate send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal);
@@ -281,6 +331,9 @@ class Pipeline {
   Fate send_ip(unsigned port, rte_mbuf* packet);
   Fate send_frame(unsigned port, rte_mbuf* packet, const MacAddress& to, uint16_t ether_type);
   Fate transmit(unsigned port, rte_mbuf* frame);
+  uint16_t next_outer_id() {
+    return static_cast<uint16_t>(outer_id_ += outer_id_step_);
+  }
   void finish(Fate fate, rte_mbuf* mbuf);  // counts and frees what a sender refused
   Fate hand_to_control(const ToControl& item);
   void set_neighbour(const ToWorker& message);
@@ -310,6 +363,9 @@ class Pipeline {
 
   // messages.cpp
   void open_tunnel(const ToWorker& message);
+  void add_routes(const RoutedTunnel& tunnel);
+  void remove_routes(const RoutedTunnel& tunnel);
+  void move_route(uint32_t slot, Ipv4Address from, Ipv4Address to, bool reached);
   void close_tunnel(const ToWorker& message);
   void set_address(Tunnel& tunnel, Ipv4Address address);
   void install_session(const ToWorker& message);
@@ -324,6 +380,8 @@ class Pipeline {
 
   const PipelineSettings settings_;
   const bool passes_unmapped_;  // is there any work for unmapped.cpp?
+  const bool has_others_;       // workers beside this one
+  const unsigned worker_;
   TunnelTable& tunnels_;
   nat::Nat& nat_;
   PortlessMappings& portless_;
@@ -336,17 +394,20 @@ class Pipeline {
   HeldSyns* const held_syns_;
   Filter* const filter_;
   Forwards* const forwards_;
+  HandOff* const hand_off_;
   rte_mempool* pool_;
   Counters& counters_;
 
   uint64_t now_ns_ = 0;  // of the burst in hand
   uint32_t now_s_ = 0;   // the translator's coarse clock
-  uint16_t outer_id_ = 0;  // IPv4 identification of what we send without DF (RFC 6864)
+  uint16_t outer_id_;  // IPv4 identification of what we send without DF (RFC 6864)
+  const uint16_t outer_id_step_;  // the workers' ids differ
   uint32_t icmp_tokens_ = 0;
   uint32_t icmp_tokens_at_s_ = 0;
   std::array<Neighbour*, kPortsMax> last_neighbour_{};  // of the port's last packet: a cache
   std::array<TxQueue, kPortsMax> tx_{};
   ControlOutbox control_outbox_;
+  std::vector<HandOutbox> hand_outboxes_;  // by worker; its own stays empty
 
   // What express.cpp compares packets with, as it lies in memory.
   struct Link {  // of a port that packets come from
@@ -395,5 +456,14 @@ class Pipeline {
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };
+
+// Each journey is a list of stages. A stage returns Fate::next for a packet that goes on,
+// Fate::taken for one that somebody else owns now, or the reason for which it is dropped.
+template <typename... Stage>
+Fate Pipeline::pass(Packet& packet, Stage... stages) {
+  Fate fate = Fate::next;
+  ((fate = (this->*stages)(packet), fate == Fate::next) && ...);
+  return fate;
+}
 
 }  // namespace adit::gateway

@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 #include <rte_ethdev.h>
 
+#include <algorithm>
+#include <bit>
 #include <stdexcept>
+#include <string_view>
+#include <vector>
 
 #include "gateway/eal.h"
 
@@ -21,14 +25,72 @@ void check(const std::string& port, const char* what, int result) {
 // Those of `wanted` that the device has.
 uint64_t available(uint64_t wanted, uint64_t capable) { return wanted & capable; }
 
+constexpr uint64_t kHashedByPort =
+    RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+constexpr uint64_t kHashedByFlow =
+    kHashedByPort | RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
+constexpr unsigned kKeyBytesMin = 40;
+
+rte_eth_dev_info device_of(const PortConfig& config, uint16_t& id) {
+  check(config.name, config.device.c_str(),
+        rte_eth_dev_get_port_by_name(eal_device_name(config).c_str(), &id));
+  rte_eth_dev_info device{};
+  check(config.name, "device", rte_eth_dev_info_get(id, &device));
+  return device;
+}
+
+// A virtual device's queues lead to a peer, which has to be told of them; a TUN device's are the
+// kernel's affair.
+unsigned queues_of(const PortConfig& config, const rte_eth_dev_info& device, unsigned workers) {
+  const bool has_many = config.is_pci() || std::string_view(device.driver_name) == "net_tap";
+  const unsigned wanted = std::min<unsigned>(config.queues.value_or(has_many ? workers : 1), workers);
+  return std::min<unsigned>({wanted, device.max_rx_queues, device.max_tx_queues});
+}
+
+// Tells the device which queue each hash goes to, and asks it what it has understood.
+bool redirect(uint16_t id, const std::vector<uint16_t>& queues, const std::vector<uint8_t>& key) {
+  std::vector<rte_eth_rss_reta_entry64> table(queues.size() / RTE_ETH_RETA_GROUP_SIZE);
+  for (size_t i = 0; i < queues.size(); ++i) {
+    auto& group = table[i / RTE_ETH_RETA_GROUP_SIZE];
+    group.mask = UINT64_MAX;
+    group.reta[i % RTE_ETH_RETA_GROUP_SIZE] = queues[i];
+  }
+  const auto entries = static_cast<uint16_t>(queues.size());
+  if (rte_eth_dev_rss_reta_update(id, table.data(), entries) != 0) return false;
+  for (auto& group : table) std::ranges::fill(group.reta, uint16_t{UINT16_MAX});
+  if (rte_eth_dev_rss_reta_query(id, table.data(), entries) != 0) return false;
+  for (size_t i = 0; i < queues.size(); ++i) {
+    if (table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] != queues[i]) {
+      return false;
+    }
+  }
+  std::vector<uint8_t> reported(key.size());
+  rte_eth_rss_conf rss{reported.data(), static_cast<uint8_t>(reported.size()), 0};
+  return rte_eth_dev_rss_hash_conf_get(id, &rss) == 0 && reported == key &&
+         (rss.rss_hf & kHashedByPort) == kHashedByPort;
+}
+
 }  // namespace
 
-Port::Port(const PortConfig& config, rte_mempool* pool) : name_(config.name) {
-  check(name_, config.device.c_str(),
-        rte_eth_dev_get_port_by_name(eal_device_name(config).c_str(), &id_));
-  rte_eth_dev_info device{};
-  check(name_, "device", rte_eth_dev_info_get(id_, &device));
+unsigned Port::redirection_entries(const PortConfig& config) {
+  uint16_t id = 0;
+  const rte_eth_dev_info device = device_of(config, id);
+  const bool can_hash = (device.flow_type_rss_offloads & kHashedByPort) == kHashedByPort &&
+                        device.hash_key_size >= kKeyBytesMin &&
+                        device.reta_size >= RTE_ETH_RETA_GROUP_SIZE &&
+                        queues_of(config, device, kWorkersMax) > 1;
+  return can_hash ? std::min<unsigned>(std::bit_floor(device.reta_size), kRedirectionMax) : 0;
+}
+
+Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const SteeringPlan& plan)
+    : name_(config.name), workers_(plan.workers) {
+  const rte_eth_dev_info device = device_of(config, id_);
   driver_ = device.driver_name;
+  queues_ = queues_of(config, device, plan.workers);
+  // A table whose size is no power of two is not indexed by the hash's lowest bits.
+  const bool can_steer = queues_ == plan.workers && plan.workers > 1 &&
+                         redirection_entries(config) == device.reta_size;
+  if (can_steer) steering_ = wanted;
 
   rte_eth_conf ethernet{};
   ethernet.rxmode.offloads = available(
@@ -38,7 +100,17 @@ Port::Port(const PortConfig& config, rte_mempool* pool) : name_(config.name) {
       available(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
                     RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
                 device.tx_offload_capa);
-  check(name_, "configure", rte_eth_dev_configure(id_, 1, 1, &ethernet));
+  std::vector<uint8_t> key;
+  if (steering_ != Steering::none) {
+    const bool by_port = steering_ == Steering::by_port;
+    key = by_port ? port_steering_key(device.hash_key_size) : flow_steering_key(device.hash_key_size);
+    ethernet.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    ethernet.rx_adv_conf.rss_conf = {
+        key.data(), static_cast<uint8_t>(key.size()),
+        available(by_port ? kHashedByPort : kHashedByFlow, device.flow_type_rss_offloads)};
+  }
+  const auto queues = static_cast<uint16_t>(queues_);
+  check(name_, "configure", rte_eth_dev_configure(id_, queues, queues, &ethernet));
 
   // Setting it may want privileges that running does not; and a device without a say in its MTU
   // keeps its own.
@@ -53,10 +125,20 @@ Port::Port(const PortConfig& config, rte_mempool* pool) : name_(config.name) {
         rte_eth_dev_adjust_nb_rx_tx_desc(id_, &rx_descriptors, &tx_descriptors));
   const int socket = rte_eth_dev_socket_id(id_);
   const auto numa = static_cast<unsigned>(socket);
-  check(name_, "receive queue",
-        rte_eth_rx_queue_setup(id_, 0, rx_descriptors, numa, nullptr, pool));
-  check(name_, "transmit queue", rte_eth_tx_queue_setup(id_, 0, tx_descriptors, numa, nullptr));
+  for (uint16_t queue = 0; queue < queues; ++queue) {
+    check(name_, "receive queue",
+          rte_eth_rx_queue_setup(id_, queue, rx_descriptors, numa, nullptr, pool));
+    check(name_, "transmit queue",
+          rte_eth_tx_queue_setup(id_, queue, tx_descriptors, numa, nullptr));
+  }
   check(name_, "start", rte_eth_dev_start(id_));
+  if (steering_ != Steering::none) {
+    const std::vector<uint16_t> table = steering_ == Steering::by_port
+                                            ? port_redirection(plan, device.reta_size)
+                                            : even_redirection(queues_, device.reta_size);
+    // What it does is not what we ask for then; every packet finds its worker all the same.
+    if (!redirect(id_, table, key)) steering_ = Steering::none;
+  }
 
   rte_ether_addr mac{};
   check(name_, "Ethernet address", rte_eth_macaddr_get(id_, &mac));
@@ -81,10 +163,26 @@ uint64_t Port::missed() const {
 }
 
 std::string Port::describe() const {
-  return fmt::format("port {}: {} {} {} mtu {}{}; checksums by {}", name_, driver_,
+  return fmt::format("port {}: {} {} {} mtu {}{}; checksums by {}{}", name_, driver_,
                      view_.mac.to_string(), view_.address.to_string(), view_.mtu_bytes,
                      view_.vlan != 0 ? fmt::format(" vlan {}", view_.vlan) : "",
-                     view_.checksum_udp_by_port ? "device" : "software");
+                     view_.checksum_udp_by_port ? "device" : "software", steering_text());
+}
+
+std::string Port::steering_text() const {
+  if (workers_ == 1) return "";
+  switch (steering_) {
+    case Steering::by_flow:
+      return "; a tunnel's packets to one worker by the device's hash";
+    case Steering::by_port:
+      return "; replies to their worker by destination port";
+    case Steering::none:
+      break;
+  }
+  if (queues_ == workers_) {
+    return fmt::format("; {} queues, filled as the device chooses: workers hand over", queues_);
+  }
+  return fmt::format("; {} of {} workers receive and send, and hand over", queues_, workers_);
 }
 
 }  // namespace adit::gateway

@@ -7,19 +7,34 @@
 
 #include "gateway/config.h"
 #include "gateway/pipeline.h"
+#include "gateway/steering.h"
 
 namespace adit::gateway {
 
 class Port {
  public:
-  // Configures one receive and one transmit queue and starts the port. Throws std::runtime_error
-  // that names the port and what failed.
-  Port(const PortConfig& config, rte_mempool* pool);
+  // How packets come to its queues.
+  enum class Steering : uint8_t {
+    none,      // one queue, or as the device and its peer choose
+    by_flow,   // hashed over addresses and ports: the uplink, so that a tunnel stays where it is
+    by_port,   // replies to the worker of their destination port (steering.h): the public port
+  };
+  // Configures as many receive and transmit queues as there are workers, or fewer where the device
+  // or the configuration has no more, and starts the port. Throws std::runtime_error that names the
+  // port and what failed.
+  Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const SteeringPlan& plan);
   ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
 
+  // Of the table by which the device could spread by hash; 0: it cannot, or has one queue. Throws as
+  // the constructor does.
+  static unsigned redirection_entries(const PortConfig& config);
+
   uint16_t id() const { return id_; }
+  unsigned queues() const { return queues_; }
+  // Does every worker receive its own tunnels' packets, or its own replies?
+  Steering steering() const { return steering_; }
   const std::string& name() const { return name_; }
   // Everything but is_uplink and is_public, which are the gateway's to say.
   const PortView& view() const { return view_; }
@@ -29,10 +44,15 @@ class Port {
   std::string describe() const;
 
  private:
+  std::string steering_text() const;
+
   std::string name_;
   uint16_t id_ = 0;
   PortView view_;
   std::string driver_;
+  unsigned queues_ = 1;
+  unsigned workers_ = 1;
+  Steering steering_ = Steering::none;
 };
 
 }  // namespace adit::gateway

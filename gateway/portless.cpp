@@ -18,8 +18,9 @@ inline constexpr unsigned kSweptAtATime = 16;
 
 }  // namespace
 
-PortlessMappings::PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat)
-    : entries_(entries), nat_(nat) {
+PortlessMappings::PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat,
+                                   const TunnelTable& tunnels)
+    : entries_(entries), counts_(tunnels.slots()), nat_(nat), tunnels_(tunnels) {
   static_assert(sizeof(Key) == 16 && std::has_unique_object_representations_v<Key>);
   rte_hash_parameters parameters{};
   parameters.name = name;
@@ -51,43 +52,44 @@ PortlessMappings::Entry* PortlessMappings::find(const Key& key) {
 }
 
 // A tunnel that was closed, or its slot given to another, takes its mappings along.
-bool PortlessMappings::is_over(const Entry& entry, const Tunnel& tunnel, uint32_t now_s) const {
+bool PortlessMappings::is_over(const Entry& entry, uint32_t now_s) const {
   const uint32_t timeout_s = nat_.profile_of(entry.mapping).timeouts.udp_s;
-  return now_s - entry.mapping.last_seen_s >= timeout_s || !tunnel.active ||
-         tunnel.epoch != entry.epoch;
+  const TunnelReport& report = tunnels_.report(entry.mapping.tunnel_slot);
+  return now_s - entry.mapping.last_seen_s >= timeout_s ||
+         report.epoch.load(std::memory_order_relaxed) != entry.epoch;
 }
 
-const nat::Mapping* PortlessMappings::outbound(Tunnel& tunnel, uint8_t protocol,
+const nat::Mapping* PortlessMappings::outbound(const Owner& owner, uint8_t protocol,
                                                Ipv4Address internal, Ipv4Address remote,
                                                Ipv4Address external, uint32_t now_s,
                                                Refusal& refusal) {
   Entry wanted;
-  wanted.mapping.tunnel_slot = tunnel.slot;
-  wanted.mapping.profile = tunnel.subscriber.profile;
+  wanted.mapping.tunnel_slot = owner.slot;
+  wanted.mapping.profile = owner.profile;
   wanted.mapping.state = nat::MappingState::live;
   wanted.mapping.last_seen_s = wanted.mapping.created_s = now_s;
   nat::bind_endpoints(wanted.mapping, {internal, {}}, {external, {}});
   wanted.remote = remote;
-  wanted.epoch = tunnel.epoch;
+  wanted.epoch = owner.epoch;
   wanted.protocol = protocol;
   wanted.used = true;
 
   if (Entry* entry = find(outbound_key(wanted))) {
-    if (!is_over(*entry, tunnel, now_s)) {
+    if (!is_over(*entry, now_s)) {
       entry->mapping.last_seen_s = now_s;
       return &entry->mapping;
     }
-    remove(*entry, tunnel);
+    remove(*entry);
   }
   if (Entry* holder = find(inbound_key(wanted))) {
     // Whoever holds it keeps it until the sweep finds that it is over.
-    if (holder->mapping.tunnel_slot != tunnel.slot || !is_over(*holder, tunnel, now_s)) {
+    if (holder->mapping.tunnel_slot != owner.slot || !is_over(*holder, now_s)) {
       refusal = Refusal::clash;
       return nullptr;
     }
-    remove(*holder, tunnel);
+    remove(*holder);
   }
-  if (tunnel.portless_mappings >= kPerTunnelMax) {
+  if (counts_[owner.slot] >= kPerTunnelMax) {
     refusal = Refusal::tunnel_limit;
     return nullptr;
   }
@@ -96,7 +98,7 @@ const nat::Mapping* PortlessMappings::outbound(Tunnel& tunnel, uint8_t protocol,
     refusal = Refusal::table_full;
     return nullptr;
   }
-  ++tunnel.portless_mappings;
+  ++counts_[owner.slot];
   return &entry->mapping;
 }
 
@@ -117,36 +119,31 @@ PortlessMappings::Entry* PortlessMappings::occupy(const Entry& wanted) {
   return &entries_[position];
 }
 
-void PortlessMappings::remove(Entry& entry, Tunnel& tunnel) {
+void PortlessMappings::remove(Entry& entry) {
   const Key out = outbound_key(entry);
   const Key in = inbound_key(entry);
   rte_hash_del_key(index_, &out);
   rte_hash_del_key(index_, &in);
-  if (tunnel.epoch == entry.epoch && tunnel.portless_mappings > 0) --tunnel.portless_mappings;
+  --counts_[entry.mapping.tunnel_slot];
   entry = Entry{};
   --live_;
   free_.push_back(static_cast<uint32_t>(&entry - entries_.data()));
 }
 
-const nat::Mapping* PortlessMappings::inbound(const TunnelTable& tunnels, uint8_t protocol,
-                                              Ipv4Address remote, Ipv4Address external,
-                                              uint32_t now_s, Use use) {
+const nat::Mapping* PortlessMappings::inbound(uint8_t protocol, Ipv4Address remote,
+                                              Ipv4Address external, uint32_t now_s, Use use) {
   Entry* entry = find({0, external, remote, protocol, 1, {}});
-  if (entry == nullptr || is_over(*entry, tunnels.at(entry->mapping.tunnel_slot), now_s)) {
-    return nullptr;
-  }
+  if (entry == nullptr || is_over(*entry, now_s)) return nullptr;
   if (use == Use::refresh) entry->mapping.last_seen_s = now_s;
   return &entry->mapping;
 }
 
-void PortlessMappings::sweep(TunnelTable& tunnels, uint32_t now_s) {
+void PortlessMappings::sweep(uint32_t now_s) {
   if (live_ == 0) return;
   for (unsigned i = 0; i < kSweptAtATime; ++i) {
     hand_ = hand_ + 1 < entries_.size() ? hand_ + 1 : 0;
     Entry& entry = entries_[hand_];
-    if (!entry.used) continue;
-    Tunnel& tunnel = tunnels.at(entry.mapping.tunnel_slot);
-    if (is_over(entry, tunnel, now_s)) remove(entry, tunnel);
+    if (entry.used && is_over(entry, now_s)) remove(entry);
   }
 }
 

@@ -4,6 +4,10 @@
 // refused. Such packets are translated by address alone; SCTP's checksum does not cover addresses
 // (RFC 9260 §6.8), and the few protocols whose checksum does are updated (translate_address).
 //
+// One worker keeps the mappings of (protocol, external address), whoever's tunnel they are, so that
+// a clash is seen: it knows of the tunnels only what it is told here, and whether they are still
+// open.
+//
 // Writer and reader: the worker.
 #pragma once
 
@@ -27,23 +31,29 @@ class PortlessMappings {
 
   // Throws std::runtime_error without memory. `name` is unique in the process. A mapping ends when
   // it was not used for as long as its subscriber's of UDP may be.
-  PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat);
+  PortlessMappings(const char* name, unsigned entries, const nat::Nat& nat,
+                   const TunnelTable& tunnels);
   ~PortlessMappings();
   PortlessMappings(const PortlessMappings&) = delete;
   PortlessMappings& operator=(const PortlessMappings&) = delete;
 
+  struct Owner {
+    uint32_t slot = 0;
+    uint32_t epoch = 0;
+    uint16_t profile = 0;  // of its subscriber
+  };
   // The mapping of a packet from `internal` to `remote`, made if there is none; nullptr with the
   // reason if it may not be. Counts as used.
-  const nat::Mapping* outbound(Tunnel& tunnel, uint8_t protocol, Ipv4Address internal,
+  const nat::Mapping* outbound(const Owner& owner, uint8_t protocol, Ipv4Address internal,
                                Ipv4Address remote, Ipv4Address external, uint32_t now_s,
                                Refusal& refusal);
   // The mapping of a packet from `remote` to `external`, or nullptr. An ICMP error only looks
   // (RFC 5508 REQ-6).
   enum class Use : bool { look, refresh };
-  const nat::Mapping* inbound(const TunnelTable& tunnels, uint8_t protocol, Ipv4Address remote,
-                              Ipv4Address external, uint32_t now_s, Use use);
+  const nat::Mapping* inbound(uint8_t protocol, Ipv4Address remote, Ipv4Address external,
+                              uint32_t now_s, Use use);
   // Looks at a few more entries and ends those that are idle or whose tunnel has gone.
-  void sweep(TunnelTable& tunnels, uint32_t now_s);
+  void sweep(uint32_t now_s);
   unsigned live() const { return live_; }
 
  private:
@@ -67,14 +77,16 @@ class PortlessMappings {
   static Key inbound_key(const Entry& entry);
 
   Entry* find(const Key& key);
-  bool is_over(const Entry& entry, const Tunnel& tunnel, uint32_t now_s) const;
+  bool is_over(const Entry& entry, uint32_t now_s) const;
   Entry* occupy(const Entry& wanted);
-  void remove(Entry& entry, Tunnel& tunnel);
+  void remove(Entry& entry);
 
   rte_hash* index_ = nullptr;     // Key -> position in entries_
   std::vector<Entry> entries_;
   std::vector<uint32_t> free_;    // positions
+  std::vector<uint16_t> counts_;  // by slot: how many a tunnel has, or its slot's last one had
   const nat::Nat& nat_;
+  const TunnelTable& tunnels_;
   unsigned live_ = 0;
   size_t hand_ = 0;
 };

@@ -72,7 +72,7 @@ Fate Pipeline::send_outer_udp(rte_mbuf* payload, const Endpoint& to) {
   const auto udp_bytes = static_cast<uint16_t>(total - sizeof(Ipv4Header));
   const Endpoint& from = settings_.tunnel_endpoint;
   // DF is clear, so the id must differ within the reassembly time of a path (RFC 6864 §4.3).
-  *ip = {0x45, 0,      Be16::from_host(total), Be16::from_host(outer_id_++), {}, 64, kIpUdp,
+  *ip = {0x45, 0,      Be16::from_host(total), Be16::from_host(next_outer_id()), {}, 64, kIpUdp,
          {},   from.address, to.address};
   *udp = {from.port, to.port, Be16::from_host(udp_bytes), {}};
   if (!port.checksum_ip_by_port) {

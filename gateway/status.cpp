@@ -51,6 +51,36 @@ Json control_json(const ControlCounters& counters) {
   return out;
 }
 
+nat::Nat::Counts nat_total(std::span<const WorkerFigures> workers) {
+  nat::Nat::Counts sum;
+  for (const WorkerFigures& worker : workers) {
+    const nat::Nat::Counts& its = worker.nat->counts();
+    sum.mappings_created += its.mappings_created;
+    sum.mappings_revived += its.mappings_revived;
+    sum.mappings_expired += its.mappings_expired;
+    sum.mappings_detached += its.mappings_detached;
+    sum.mappings_live += its.mappings_live;
+    sum.mappings_resting += its.mappings_resting;
+    sum.blocks_granted += its.blocks_granted;
+    sum.spilled += its.spilled;
+  }
+  return sum;
+}
+
+// How the load is shared, and how much of it had to be handed over.
+Json worker_json(const WorkerFigures& worker) {
+  const Counters& counters = *worker.counters;
+  return {{"received", counters.received},
+          {"taken_over", counters.taken_over},
+          {"handed_over", counters.handed_over},
+          {"transmitted", counters.transmitted},
+          {"drops", counters.drops_total()},
+          {"mappings_live", worker.nat->counts().mappings_live},
+          {"loops", counters.loops},
+          {"busy_loops", counters.busy_loops},
+          {"busy_cycles", counters.busy_cycles}};
+}
+
 Json nat_json(const nat::Nat::Counts& counts) {
   return {{"mappings_live", counts.mappings_live},
           {"mappings_resting", counts.mappings_resting},
@@ -111,6 +141,12 @@ Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint6
 
 }  // namespace
 
+Counters total(std::span<const WorkerFigures> workers) {
+  Counters sum;
+  for (const WorkerFigures& worker : workers) sum += *worker.counters;
+  return sum;
+}
+
 Json status_document(const StatusSources& sources, uint64_t now_ns) {
   const Control& control = *sources.control;
   Json ports = Json::array();
@@ -120,6 +156,8 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
                      {"address", port->view().address.to_string()},
                      {"missed", port->missed()}});
   }
+  Json workers = Json::array();
+  for (const WorkerFigures& worker : sources.workers) workers.push_back(worker_json(worker));
   Json tunnels = Json::array();
   for (const Subscriber& subscriber : control.subscribers()) {
     if (subscriber.slot == 0) continue;
@@ -133,8 +171,9 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   }
   return {{"version", ADIT_VERSION},
           {"uptime_s", seconds_since(sources.started_ns, now_ns)},
-          {"worker", counters_json(*sources.counters)},
-          {"nat", nat_json(sources.nat->counts())},
+          {"worker", counters_json(total(sources.workers))},
+          {"workers", workers},
+          {"nat", nat_json(nat_total(sources.workers))},
           {"control", control_json(control.counters())},
           {"dhcp", dhcp_json(control.dhcp())},
           {"ports", ports},

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,19 @@
 
 namespace adit::gateway {
 
+// Of one worker. Readers may see a value a moment old.
+struct WorkerFigures {
+  const Counters* counters = nullptr;
+  const nat::Nat* nat = nullptr;
+};
+Counters total(std::span<const WorkerFigures> workers);
+
 // Where the figures come from; everything outlives the one who asks.
 struct StatusSources {
   const Config* config = nullptr;
   const Control* control = nullptr;
   const TunnelTable* tunnels = nullptr;
-  const Counters* counters = nullptr;
-  const nat::Nat* nat = nullptr;
+  std::vector<WorkerFigures> workers;
   std::vector<const Port*> ports;
   uint64_t started_ns = 0;
 };

@@ -26,15 +26,19 @@ class TunnelRoutes {
   TunnelRoutes(const TunnelRoutes&) = delete;
   TunnelRoutes& operator=(const TunnelRoutes&) = delete;
 
-  // False if the table is full, or the prefix is another tunnel's.
-  bool add(const Ipv4Prefix& prefix, uint32_t slot);
+  // False if the table is full, or the prefix is another tunnel's. `reached`: find_reached() finds
+  // it too.
+  bool add(const Ipv4Prefix& prefix, uint32_t slot, bool reached = false);
   // Neither does anything if the prefix is not `slot`'s. What is vacated is found to be nobody's.
   void remove(const Ipv4Prefix& prefix, uint32_t slot);
   void vacate(const Ipv4Prefix& prefix, uint32_t slot);
   // The slot with the longest prefix that holds `address`.
   std::optional<uint32_t> find(Ipv4Address address) const;
+  // The same, if it is a tunnel that other clients reach.
+  std::optional<uint32_t> find_reached(Ipv4Address address) const;
 
  private:
+  std::optional<uint64_t> look_up(Ipv4Address address) const;
   rte_rib_node* find_exact(const Ipv4Prefix& prefix, uint32_t slot) const;
   rte_rib* rib_;
 };

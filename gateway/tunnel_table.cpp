@@ -28,9 +28,10 @@ bool Tunnel::is_routed(Ipv4Address source) const {
   return false;
 }
 
-TunnelTable::TunnelTable(unsigned slots)
+TunnelTable::TunnelTable(unsigned slots, unsigned workers)
     : mask_(slots - 1), lines_(slots), tunnels_(slots), reports_(slots), open_(slots) {
-  assert(std::has_single_bit(slots));
+  assert(std::has_single_bit(slots) && workers <= kOwnerClasses);
+  for (unsigned i = 0; i < kOwnerClasses; ++i) owners_[i] = static_cast<uint8_t>(i % workers);
   std::uninitialized_default_construct_n(lines_.data(), slots);
   std::uninitialized_default_construct_n(tunnels_.data(), slots);
   std::uninitialized_default_construct_n(reports_.data(), slots);
@@ -44,6 +45,7 @@ void TunnelTable::clear(uint32_t slot) {
   tunnel.open = open;
   std::construct_at(open);
   line(slot) = TunnelLine{};
+  report(slot).begin(0);
 }
 
 unsigned TunnelTable::slot_bits() const {

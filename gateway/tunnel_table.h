@@ -2,8 +2,8 @@
 // addresses and its place in the translator. A receiver index names a slot in its low bits, so
 // finding a tunnel is one array access.
 //
-// Writer: the worker that owns the tunnel. The control thread decides what is in a slot and tells
-// the worker by message; it reads only TunnelReport.
+// Writer: the worker that owns the tunnel, which its slot says. The control thread decides what is
+// in a slot and tells the worker by message; it reads only TunnelReport.
 #pragma once
 
 #include <array>
@@ -80,7 +80,6 @@ struct alignas(64) Tunnel {
   bool reaches_tunnels = false;  // those that do too, by their inner addresses
   uint8_t prefix_count = 0;
   uint8_t routed_count = 0;  // of the prefixes, the last ones: of the Internet, not translated
-  uint16_t portless_mappings = 0;  // how many it has in PortlessMappings
   uint16_t mtu_bytes = 0;  // of an inner packet
   uint32_t filter_sessions = 0;  // how many it has in Filter
   uint32_t slot = 0;
@@ -143,13 +142,18 @@ static_assert(sizeof(TunnelLine) == 64);
 class TunnelTable {
  public:
   // `slots` is a power of two. Slot 0 is never used, so that index 0 is nobody's.
-  explicit TunnelTable(unsigned slots);
+  explicit TunnelTable(unsigned slots, unsigned workers = 1);
 
   unsigned slots() const { return mask_ + 1; }
   unsigned slot_bits() const;
+  // The worker whose the tunnel in this slot is. Slots of the same lowest bits have the same owner.
+  unsigned owner(uint32_t slot) const { return owners_[slot % kOwnerClasses]; }
   Tunnel& at(uint32_t slot) { return tunnels_[slot & mask_]; }
   const Tunnel& at(uint32_t slot) const { return tunnels_[slot & mask_]; }
   Tunnel& by_index(uint32_t receiver_index) { return tunnels_[receiver_index & mask_]; }
+  uint32_t slot_of(const Tunnel& tunnel) const {
+    return static_cast<uint32_t>(&tunnel - tunnels_.data());
+  }
   uint32_t slot_of_index(uint32_t receiver_index) const { return receiver_index & mask_; }
   TunnelLine& line(uint32_t slot) { return lines_[slot & mask_]; }
   TunnelReport& report(uint32_t slot) { return reports_[slot & mask_]; }
@@ -169,7 +173,9 @@ class TunnelTable {
     Of& operator[](uint32_t slot) const { return data()[slot]; }
     HugeMemory memory;
   };
+  static constexpr unsigned kOwnerClasses = 64;
   uint32_t mask_;
+  std::array<uint8_t, kOwnerClasses> owners_{};
   Array<TunnelLine> lines_;
   Array<Tunnel> tunnels_;
   Array<TunnelReport> reports_;

@@ -26,11 +26,14 @@ bool is_event(ToControl::Kind kind) {
 
 }  // namespace
 
-Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues,
-               Channel<ToWorker>& from_control, Channel<ToControl>& to_control, bool adaptive)
+Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
+               HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
+               bool adaptive)
     : pipeline_(pipeline),
       counters_(counters),
       queues_(std::move(queues)),
+      index_(index),
+      hand_off_(hand_off),
       from_control_(from_control),
       to_control_(to_control),
       adaptive_(adaptive) {}
@@ -40,6 +43,7 @@ void Worker::run() {
     const uint64_t now_ns = clock_.now_ns();
     bool busy = take_messages(now_ns);
     busy |= receive(now_ns);
+    if (hand_off_ != nullptr) busy |= take_over(now_ns);
     sweep_when_due(now_ns);
     ++counters_.loops;
     if (busy) {
@@ -53,10 +57,17 @@ void Worker::run() {
   pipeline_.drain();
 }
 
+bool Worker::take_the_rest() {
+  const bool any = hand_off_ != nullptr && take_over(clock_.now_ns());
+  pipeline_.drain();
+  return any;
+}
+
 bool Worker::receive(uint64_t now_ns) {
   bool busy = false;
   rte_mbuf* packets[kBurstMax];
   for (unsigned port = 0; port < queues_.size(); ++port) {
+    if (!queues_[port].is_ours) continue;
     const uint16_t count =
         rte_eth_rx_burst(queues_[port].ethdev, queues_[port].queue, packets, kBurstMax);
     if (count == 0) continue;
@@ -75,10 +86,31 @@ bool Worker::take_messages(uint64_t now_ns) {
   return count > 0;
 }
 
+bool Worker::take_over(uint64_t now_ns) {
+  HandedPacket packets[kBurstMax];
+  bool busy = false;
+  for (unsigned other = 0; other < hand_off_->workers(); ++other) {
+    if (other == index_) continue;
+    const unsigned count = hand_off_->pop(other, index_, packets);
+    if (count == 0) continue;
+    busy = true;
+    pipeline_.take_over({packets, count}, now_ns);
+    flush();
+  }
+  return busy;
+}
+
 void Worker::flush() {
   for (unsigned port = 0; port < queues_.size(); ++port) {
     TxQueue& queue = pipeline_.tx(port);
     if (queue.count == 0) continue;
+    if (!queues_[port].is_ours) {
+      for (unsigned i = 0; i < queue.count; ++i) {
+        pipeline_.hand_frame_to_send(port, queue.packets[i], queues_[port].queue);
+      }
+      queue.count = 0;
+      continue;
+    }
     const uint16_t sent = rte_eth_tx_burst(queues_[port].ethdev, queues_[port].queue,
                                            queue.packets.data(),
                                            static_cast<uint16_t>(queue.count));
@@ -89,6 +121,7 @@ void Worker::flush() {
     }
     queue.count = 0;
   }
+  pipeline_.flush_hand_off();
   flush_control();
 }
 

@@ -1,5 +1,5 @@
 // A worker: the thread that polls its queues, runs the pipeline on what comes, sends, and does
-// what the control thread asks in between. Run to completion on one core.
+// what the control thread and other workers ask in between. Run to completion on one core.
 #pragma once
 
 #include <atomic>
@@ -17,21 +17,28 @@ class Worker {
  public:
   struct Queue {
     uint16_t ethdev;  // DPDK's port number
-    uint16_t queue;
+    uint16_t queue;   // to receive and to transmit
+    // A port may have fewer queues than there are workers: then worker `queue` sends for this one.
+    bool is_ours = true;
   };
-  // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `adaptive`:
-  // sleep a little when nothing comes, instead of spinning.
-  Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues,
-         Channel<ToWorker>& from_control, Channel<ToControl>& to_control, bool adaptive);
+  // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
+  // null where there is one worker. `adaptive`: sleep a little when nothing comes, instead of
+  // spinning.
+  Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
+         HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
+         bool adaptive);
 
   // Runs until stop(). Then takes what messages there are and frees what it holds.
   void run();
+  // After every worker's run() has returned: what others have handed over since. False: nothing.
+  bool take_the_rest();
   // From any thread.
   void stop() { stopping_.store(true, std::memory_order_relaxed); }
 
  private:
   bool receive(uint64_t now_ns);
   bool take_messages(uint64_t now_ns);
+  bool take_over(uint64_t now_ns);
   void flush();
   void flush_control();
   void sweep_when_due(uint64_t now_ns);
@@ -40,6 +47,8 @@ class Worker {
   Pipeline& pipeline_;
   Counters& counters_;
   const std::vector<Queue> queues_;
+  const unsigned index_;
+  HandOff* const hand_off_;
   Channel<ToWorker>& from_control_;
   Channel<ToControl>& to_control_;
   const bool adaptive_;

@@ -149,7 +149,7 @@ World::World(const WorldOptions& options)
                                     [state = uint64_t{1}]() mutable { return mix(++state); });
   tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1));
   crypto_ = std::make_unique<gateway::Crypto>(tunnels_->slots());
-  portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, *nat_);
+  portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, *nat_, *tunnels_);
   fragments_ = std::make_unique<gateway::Fragments>(
       "bench-fragments", gateway::Fragments::Sizes{
                              .datagrams = 64, .held = 128, .tunnel_slots = tunnels_->slots()});

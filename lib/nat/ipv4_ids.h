@@ -21,17 +21,22 @@ namespace adit::nat {
 
 class Ipv4Ids {
  public:
-  explicit Ipv4Ids(uint64_t key) : key_(key) {}
+  // `share`: of 2^share_bits that number the same triples, each with ids of its own.
+  explicit Ipv4Ids(uint64_t key, unsigned share = 0, unsigned share_bits = 0)
+      : key_(key), share_(share), share_bits_(share_bits) {}
 
   Be16 next(Ipv4Address source, Ipv4Address destination, Protocol protocol) {
     const uint64_t hash =
         hash_endpoint(key_ ^ source.value.raw(), protocol, {destination, Be16{}});
     const uint16_t count = counters_[hash % counters_.size()]++;
-    return Be16::from_host(static_cast<uint16_t>(count + (hash >> 48)));
+    const unsigned number = ((count + unsigned(hash >> 48)) << share_bits_) | share_;
+    return Be16::from_host(static_cast<uint16_t>(number));
   }
 
  private:
-  const uint64_t key_;  // random
+  const uint64_t key_;  // random, the same for all who share
+  const unsigned share_;
+  const unsigned share_bits_;
   std::array<uint16_t, 4096> counters_{};
 };
 

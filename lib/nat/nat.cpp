@@ -24,13 +24,13 @@ constexpr unsigned index_of(Protocol protocol) {
 }  // namespace
 
 size_t Nat::memory_bytes(const Settings& settings) {
-  return Table::memory_bytes(settings.pool.size());
+  return Table::memory_bytes(settings.pool.size(), settings.sharers);
 }
 
 Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<uint64_t()> random)
     : settings_(settings),
       random_(std::move(random)),
-      table_(settings_.pool, memory),
+      table_(settings_.pool, memory, settings_.sharers, settings_.share),
       owners_(table_.total_units()),
       range_key_(settings_.deterministic_ports > 0 ? random_() : 0),
       low_internal_end_(settings_.low_ports > 0 ? 1024 : 0) {
@@ -51,6 +51,7 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
   }
   const bool keeps_any_parity = std::ranges::any_of(settings_.profiles, &Profile::port_parity);
   table_.withdraw_reserved_windows(keeps_any_parity);
+  withdraw_others_windows();
   make_low_ports();
 }
 

@@ -16,6 +16,9 @@
 // Low ports (RFC 4787 REQ-3a) are one more block an address, which its subscribers share: Nat keeps
 // beside it whose each mapping is.
 //
+// Several translators, each of one thread, may share a table: each grants blocks in windows of its
+// own, and touches nothing but what stands in them.
+//
 // A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
 // used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
 // Whoever meets an entry whose time is over moves it on; the sweep meets all of them in turn. Idle
@@ -96,6 +99,11 @@ struct Settings {
   uint16_t low_ports = 0;
   uint16_t first_low_port = 0;
   std::vector<Profile> profiles = {Profile{}};  // attach() names one by its index
+  // Of several translators that share one table: how many they are, which this one is, and whose
+  // each of an address's windows is, the same for every address. Empty: it has all.
+  uint8_t sharers = 1;
+  uint8_t share = 0;
+  std::vector<uint8_t> shares = {};  // by port / kWindowPorts
 };
 
 // Why no mapping was made. One drop reason each.
@@ -169,7 +177,8 @@ static_assert(sizeof(Subscriber) == 64);
 
 class Nat {
  public:
-  // Bytes of table memory that `settings` need; alignment 64. The memory must be zeroed.
+  // Bytes of table memory that `settings` need, for all sharers together; alignment 64. The memory
+  // must be zeroed. Those who share it are all made before the first of them is used.
   static size_t memory_bytes(const Settings& settings);
   // `random` gives 64 unpredictable bits; it is called at attach() and when a block is granted.
   Nat(const Settings& settings, std::span<std::byte> memory, std::function<uint64_t()> random);
@@ -355,6 +364,7 @@ class Nat {
   Subscriber*& low_owner(const Mapping& mapping);
   const Subscriber* low_owner(const Mapping& mapping) const;
   void make_low_ports();
+  void withdraw_others_windows();
   Mapping* locate_low(const Subscriber& subscriber, Protocol protocol,
                       const Endpoint& internal) const;
   Mapping* create_low(Subscriber& subscriber, Protocol protocol, const Endpoint& internal,
@@ -371,6 +381,8 @@ class Nat {
   std::vector<Subscriber*> owners_;
   // The same for each low port, by (pool address, UDP or TCP, port).
   std::vector<Subscriber*> low_owners_;
+  uint16_t own_first_low_port_ = 0;  // this translator's part of the low ports
+  uint16_t own_low_ports_ = 0;
   const uint64_t range_key_;         // the ranges' hash keys follow from it
   const unsigned low_internal_end_;  // internal ports below it get low ports
   uint32_t granted_blocks_ = 0;

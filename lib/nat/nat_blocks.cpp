@@ -2,6 +2,7 @@
 // ports have rested.
 #include <algorithm>
 #include <bit>
+#include <cassert>
 
 #include "lib/nat/nat.h"
 
@@ -80,6 +81,15 @@ bool Nat::take_units(const Subscriber& subscriber, unsigned units, uint32_t& fir
     if (take_at((pool_index + i) % addresses)) return true;
   }
   return false;
+}
+
+void Nat::withdraw_others_windows() {
+  assert(settings_.shares.empty() || settings_.shares.size() == kUnitsPerAddress);
+  for (uint32_t i = 0; i < settings_.pool.size(); ++i) {
+    for (unsigned unit = 0; unit < settings_.shares.size(); ++unit) {
+      if (settings_.shares[unit] != settings_.share) table_.units(i).withdraw(unit);
+    }
+  }
 }
 
 void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {

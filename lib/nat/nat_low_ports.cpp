@@ -17,8 +17,7 @@ constexpr unsigned kLowShare = 8;
 }  // namespace
 
 Subscriber::Block Nat::low_block(uint32_t pool_index) const {
-  return {.first = pool_index * kPortsPerAddress + settings_.first_low_port,
-          .ports = settings_.low_ports};
+  return {.first = pool_index * kPortsPerAddress + own_first_low_port_, .ports = own_low_ports_};
 }
 
 bool Nat::is_low_unit(uint32_t unit) const {
@@ -41,6 +40,14 @@ void Nat::make_low_ports() {
   assert(std::has_single_bit(settings_.low_ports) && settings_.low_ports >= kWindowPorts);
   assert(settings_.first_low_port % settings_.low_ports == 0);
   low_owners_.resize(settings_.pool.size() * kLowProtocols * settings_.low_ports);
+  for (unsigned unit = 0; unit < kUnitsPerAddress; ++unit) {
+    const bool is_own = settings_.shares.empty() || settings_.shares[unit] == settings_.share;
+    if (!is_low_unit(unit) || !is_own) continue;
+    if (own_low_ports_ == 0) own_first_low_port_ = static_cast<uint16_t>(unit * kWindowPorts);
+    own_low_ports_ += kWindowPorts;
+  }
+  assert(own_low_ports_ == 0 || (std::has_single_bit(own_low_ports_) &&
+                                 own_first_low_port_ % own_low_ports_ == 0));
   // No subscriber's own block comes to stand there.
   for (uint32_t i = 0; i < settings_.pool.size(); ++i) {
     for (unsigned unit = 0; unit < kUnitsPerAddress; ++unit) {
@@ -53,7 +60,11 @@ Mapping* Nat::create_low(Subscriber& subscriber, Protocol protocol, const Endpoi
                          uint32_t now_s, Refusal& refusal) {
   // Its address follows from its own block: it needs one even if it uses low ports only.
   if (!is_bound(subscriber) && !grant_block(subscriber, 0, refusal)) return nullptr;
-  if (subscriber.low_mappings >= std::max(settings_.low_ports / kLowShare, 1u)) {
+  if (own_low_ports_ == 0) {
+    refusal = Refusal::low_ports_full;
+    return nullptr;
+  }
+  if (subscriber.low_mappings >= std::max(own_low_ports_ / kLowShare, 1u)) {
     refusal = Refusal::port_limit;
     return nullptr;
   }

@@ -28,21 +28,24 @@ constexpr uint32_t kPoolAddressesMax = 65536;  // Mapping::pool_index has 16 bit
 
 }  // namespace
 
-size_t Table::memory_bytes(size_t pool_addresses) {
-  constexpr size_t kBytesPerUnit = sizeof(Mapping) * kWindowPorts * kProtocols + sizeof(Window) +
-                                   sizeof(BlockRecord) + sizeof(uint32_t);
-  return pool_addresses * (kBytesPerUnit * kUnitsPerAddress + sizeof(AddressUnits));
+size_t Table::memory_bytes(size_t pool_addresses, unsigned sharers) {
+  constexpr size_t kBytesPerUnit =
+      sizeof(Mapping) * kWindowPorts * kProtocols + sizeof(Window) + sizeof(BlockRecord);
+  const size_t own = sizeof(uint32_t) * kUnitsPerAddress + sizeof(AddressUnits);
+  return pool_addresses * (kBytesPerUnit * kUnitsPerAddress + sharers * own);
 }
 
-Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory) {
-  assert(pool.size() <= kPoolAddressesMax && memory.size() >= memory_bytes(pool.size()));
+Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, unsigned sharers,
+             unsigned share) {
+  assert(pool.size() <= kPoolAddressesMax && share < sharers &&
+         memory.size() >= memory_bytes(pool.size(), sharers));
   Carver carver(memory);
   const size_t units = pool.size() * kUnitsPerAddress;
   mappings_ = carver.next<Mapping>(units * kWindowPorts * kProtocols);
   windows_ = carver.next<Window>(units);
-  units_ = carver.next<AddressUnits>(pool.size());
+  units_ = carver.next<AddressUnits>(pool.size() * sharers).subspan(pool.size() * share, pool.size());
   blocks_ = carver.next<BlockRecord>(units);
-  granted_ = carver.next<uint32_t>(units);
+  granted_ = carver.next<uint32_t>(units * sharers).subspan(units * share, units);
 
   pool_slots_.resize(std::bit_ceil(2 * pool.size() + 1));
   pool_mask_ = static_cast<uint32_t>(pool_slots_.size() - 1);

@@ -20,8 +20,11 @@ namespace adit::nat {
 
 class Table {
  public:
-  static size_t memory_bytes(size_t pool_addresses);
-  Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory);
+  // The memory of `sharers` tables over the same mappings and windows; what says which are free and
+  // which are granted, each has for itself.
+  static size_t memory_bytes(size_t pool_addresses, unsigned sharers = 1);
+  Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, unsigned sharers = 1,
+        unsigned share = 0);
 
   // Index of a pool address: one multiplication and, nearly always, one compare.
   std::optional<uint16_t> pool_index(Ipv4Address address) const {

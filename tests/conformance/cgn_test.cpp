@@ -226,7 +226,7 @@ TEST_F(Cgn, R6888_10_OperatorSeesASubscribersMappings) {
   ToWorker list;
   list.kind = ToWorker::list_mappings;
   list.slot = 1;
-  pipeline_->take(list, now_ns_);
+  tell(list);
   std::set<std::pair<unsigned, uint16_t>> listed;
   const std::vector<ToControl> items = handed_out();
   for (const ToControl& item : items) {

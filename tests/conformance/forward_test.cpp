@@ -58,7 +58,7 @@ TEST_F(Forwarding, Ours_g_AnybodyReachesTheInternalEndpoint) {
           {"and back", 1, inside(reply(Kind::udp, kGame, client), 2),
            {internet(reply(Kind::udp, kGameOutside, client, kForwarded))}}});
   }
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(Forwarding, Ours_g_WhatTheEndpointSendsFirstLeavesFromTheForward) {
@@ -175,7 +175,7 @@ TEST_F(Forwarding, Ours_g_ForwardsAreListedAmongTheMappings) {
   ToWorker list;
   list.kind = ToWorker::list_mappings;
   list.slot = 2;
-  pipeline_->take(list, now_ns_);
+  tell(list);
   std::vector<std::pair<Endpoint, bool>> listed;
   for (const ToControl& item : handed_out()) {
     if (item.kind == ToControl::mapping) listed.emplace_back(item.external, item.is_forward);

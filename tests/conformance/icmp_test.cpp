@@ -166,13 +166,13 @@ TEST_F(Icmp, R5508_5c_RouterInsideSpeaksWithTheGatewaysAddress) {
   tunnel.prefix_count = 1;
   tunnel.open->prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
   const Endpoint external = map(Kind::udp, host);
-  const uint64_t mappings = nat_->counts().mappings_created;
+  const uint64_t mappings = nat_counts().mappings_created;
   play({"host unreachable", 1,
         inside(icmp_packet(router, kServer, 3, 1, 0,
                            udp_packet(kService, host, kHello, kForwarded))),
         {internet(icmp_packet(kGateway, kServer, 3, 1, 0,
                               udp_packet(kService, external, kHello, kForwarded), kForwarded))}});
-  EXPECT_EQ(nat_->counts().mappings_created, mappings) << "it makes no mapping either";
+  EXPECT_EQ(nat_counts().mappings_created, mappings) << "it makes no mapping either";
 }
 
 TEST_F(Quoted, R5508_6_ErrorsFromInsideRefreshNothing) {
@@ -263,7 +263,7 @@ TEST_F(SilentOutside, R5508_9_TheInternetIsToldNothingAndTheDropKeepsItsName) {
          internet(adit::test::tcp_packet(kService, at(kGateway, 5555), {}, {.flags = kTcpSyn})),
          {}, Fate::unsolicited_syn}});
   set_time(10);
-  pipeline_->sweep(now_ns_);
+  sweep();
   EXPECT_EQ(come_out(), std::vector<Hop>{});
   EXPECT_EQ(counters_.icmp_errors_suppressed, 2u);
 }
@@ -300,7 +300,7 @@ TEST_F(Icmp, R5508_11_OtherMessagesAreDroppedAndMakeNoState) {
   play({"a reply to nothing, from inside", 1,
         inside(icmp_query(kInner, kServer, 0, 1, 1, kHello)), {}, Fate::icmp_unsupported});
   if (is_ours()) {
-    EXPECT_EQ(nat_->counts().mappings_created, 0u);
+    EXPECT_EQ(nat_counts().mappings_created, 0u);
   }
 }
 

@@ -163,7 +163,7 @@ void Lab::close(uint32_t slot) {
   ToWorker message;
   message.kind = ToWorker::close_tunnel;
   message.slot = slot;
-  pipeline_->take(message, now_ns_);
+  tell(message);
   far_ends_.erase(slot);
 }
 
@@ -249,9 +249,9 @@ Endpoint Lab::map(Kind kind, const Endpoint& internal, const Endpoint& to, uint3
 
 void Lab::sweep_all() {
   if (!is_ours()) return;
-  const uint64_t rounds = 2 * nat_->granted_entries() + 2;
-  for (uint64_t i = 0; i < rounds && nat_->granted_entries() > 0; i += 48)
-    pipeline_->sweep(now_ns_);
+  const uint64_t rounds = 2 * granted_entries() + 2;
+  for (uint64_t i = 0; i < rounds && granted_entries() > 0; i += 48)
+    sweep();
 }
 
 }  // namespace adit::gateway::test

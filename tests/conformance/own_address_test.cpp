@@ -33,9 +33,9 @@ class OwnAddresses : public Lab {
   }
 
   void expect_no_state() {
-    EXPECT_EQ(nat_->counts().mappings_created, 0u);
-    EXPECT_EQ(portless_->live(), 0u);
-    EXPECT_EQ(fragments_->datagrams(), 0u);
+    EXPECT_EQ(nat_counts().mappings_created, 0u);
+    EXPECT_EQ(portless_live(), 0u);
+    EXPECT_EQ(fragmented_datagrams(), 0u);
   }
   std::vector<Row> from_other_clients();
   void expect_unreachable_without_tunnel(const Endpoint& from, uint32_t slot);

@@ -50,8 +50,8 @@ TEST_F(Lab, Ours_c_SpoofedSourceIsDroppedAndMakesNoState) {
     play({"without ports", 1, inside(ipv4_packet(source, kServer, kIpEsp, kHello)), {},
           Fate::spoofed_source});
   }
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
-  EXPECT_EQ(portless_->live(), 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
+  EXPECT_EQ(portless_live(), 0u);
 }
 
 // Every test ends with this; here it is looked at packet by packet.
@@ -178,8 +178,8 @@ TEST_F(FullTable, Ours_i_LiveMappingsStayAndTheDropNamesTheLimit) {
   refuse(1, Kind::tcp, 4000, Fate::mapping_limit);
   for (unsigned i = 0; i < 10; ++i) refuse(2, Kind::udp, 4000 + i, Fate::port_limit);
   refuse(2, Kind::udp, 4000, Fate::rate_limited);
-  EXPECT_EQ(nat_->counts().mappings_live, 36u);
-  EXPECT_EQ(nat_->counts().mappings_expired, 0u);
+  EXPECT_EQ(nat_counts().mappings_live, 36u);
+  EXPECT_EQ(nat_counts().mappings_expired, 0u);
 }
 
 TEST_F(Lab, Ours_i_FullTableOfProtocolsWithoutPortsToo) {

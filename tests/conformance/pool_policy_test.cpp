@@ -129,15 +129,15 @@ TEST_F(TwoPools, R6888_8_RestIsThePools) {
   map(Kind::udp, theirs, kService, 2);
   set_time(601);  // idle: it rests
   sweep_all();
-  EXPECT_EQ(nat_->counts().mappings_resting, 1u);
+  EXPECT_EQ(nat_counts().mappings_resting, 1u);
   set_time(601 + 6);
   sweep_all();
-  EXPECT_EQ(nat_->counts().mappings_resting, 0u);
+  EXPECT_EQ(nat_counts().mappings_resting, 0u);
   const Endpoint mine = at(inner(1), 3001);
   map(Kind::udp, mine, kService, 1);
   set_time(607 + 301 + 100);
   sweep_all();
-  EXPECT_EQ(nat_->counts().mappings_resting, 1u) << "the default is two minutes";
+  EXPECT_EQ(nat_counts().mappings_resting, 1u) << "the default is two minutes";
 }
 
 class JoinedPools : public TwoPools {

@@ -151,7 +151,7 @@ TEST_F(PortControl, R6888_9_MapMakesAnOrdinaryMapping) {
     play(reaches(1, external, kListener, kind));
     EXPECT_EQ(map(kind, kListener), external) << "and its host's own packets leave from there";
   }
-  EXPECT_EQ(nat_->counts().mappings_created, 2u);
+  EXPECT_EQ(nat_counts().mappings_created, 2u);
   EXPECT_EQ(counters_.port_controls_answered, 2u);
 }
 
@@ -166,7 +166,7 @@ TEST_F(PortControl, R6888_9_ItLivesThroughItsLifetimeUnused) {
   sweep_all();
   set_time(kHourS);
   sweep_all();
-  EXPECT_EQ(nat_->counts().mappings_live, 1u);
+  EXPECT_EQ(nat_counts().mappings_live, 1u);
   play(ends_at(kHourS + 1, external));
 }
 
@@ -242,7 +242,7 @@ TEST_F(PortControl, R6888_9_WhatCannotBeDoneHasItsResult) {
   Bytes third_party = {1, 0, 0, 16};
   put_mapped(third_party, inner(2));
   expect_refused({.options = third_party}, kUnsupportedOption, 1800);
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(PortControl, R6888_9_WhoIsNotWhoItSaysIsRefused) {
@@ -251,7 +251,7 @@ TEST_F(PortControl, R6888_9_WhoIsNotWhoItSaysIsRefused) {
   const Bytes rest(other.begin() + 24, other.end());
   play({"another's address", 0, sent(other),
         {answered(response(ask, kAddressMismatch, 1800, 0, rest))}});
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(PortControl, R6888_9_NatPmpIsToldTheVersion) {

@@ -37,8 +37,8 @@ TEST_F(Exempt, R6888_6_ItSeesInnerAddressesAndReachesThem) {
           {"in without ports", 1, internet(ipv4_packet(kServer, kInner, protocol, kHello)),
            {inside(ipv4_packet(kServer, kInner, protocol, kHello, kForwarded))}}});
   }
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
-  EXPECT_EQ(portless_->live(), 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
+  EXPECT_EQ(portless_live(), 0u);
 }
 
 TEST_F(Exempt, R6888_6_EverybodyElseIsTranslated) {
@@ -79,7 +79,7 @@ TEST_F(Exempt, R6888_6_FragmentsPass) {
           {"in", 1, internet(packet(kServer, kInner, 64)),
            {inside(packet(kServer, kInner, 63))}}});
   }
-  EXPECT_EQ(fragments_->datagrams(), 0u);
+  EXPECT_EQ(fragmented_datagrams(), 0u);
 }
 
 TEST_F(Exempt, R6888_6_TtlSizeAndMssAreARouters) {

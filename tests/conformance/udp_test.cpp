@@ -30,7 +30,7 @@ TEST_P(Mapping, R4787_1_R5382_1_R5508_1a_IsTheSameForEveryRemote) {
     map(kind, at(kInner, 3000u + i), remote);  // others come and go between
   }
   if (is_ours()) {
-    EXPECT_EQ(nat_->counts().mappings_created, 41u);
+    EXPECT_EQ(nat_counts().mappings_created, 41u);
   }
 }
 
@@ -109,7 +109,7 @@ TEST_F(Lab, R7857_5_OneInternalPortHasAMappingOfEachProtocol) {
           {inside(reply(kind, kService, kApplication, kForwarded))}});
   }
   if (is_ours()) {
-    EXPECT_EQ(nat_->counts().mappings_created, 3u);
+    EXPECT_EQ(nat_counts().mappings_created, 3u);
   }
 }
 

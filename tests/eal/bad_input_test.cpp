@@ -39,8 +39,8 @@ class BadInput : public Rig {
   }
   void expect_refused(From from, const Bytes& packet, Fate reason) {
     const auto state = [&] {
-      return std::array<uint64_t, 4>{nat_->counts().mappings_created, portless_->live(),
-                                     fragments_->datagrams(), fragments_->held()};
+      return std::array<uint64_t, 4>{nat_counts().mappings_created, portless_live(),
+                                     fragmented_datagrams(), held_fragments()};
     };
     const auto state_before = state();
     const uint64_t drops_before = drops(reason);

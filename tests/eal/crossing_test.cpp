@@ -22,7 +22,7 @@ TEST_F(Crossing, PacketReachesTheOtherClientUntranslated) {
   receive_from(one, one.seal(udp_packet(kApplication, kSecond, kHello)));
   EXPECT_EQ(two.open(sent_to_tunnel(two.outer)),
             udp_packet(kApplication, kSecond, kHello, {.ttl = 63}));
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(Crossing, LanBehindAClientIsReachedToo) {
@@ -34,7 +34,7 @@ TEST_F(Crossing, LanBehindAClientIsReachedToo) {
   open.mtu_bytes = 1440;
   open.prefix_count = 1;
   open.prefixes[0] = *Ipv4Prefix::parse("10.20.0.0/16");
-  pipeline_->take(open, now_ns_);
+  tell(open);
   const Endpoint on_lan{Ipv4Address::from_octets(10, 20, 3, 4), Be16::from_host(7)};
   receive_from(one, one.seal(udp_packet(kApplication, on_lan, kHello)));
   expect_only_drop(Fate::no_session);  // it is that tunnel's, which has none yet
@@ -46,7 +46,7 @@ TEST_F(Crossing, AddressThatNobodyHoldsAnyMoreIsNotReached) {
   ToWorker release;
   release.kind = ToWorker::set_address;
   release.slot = 2;
-  pipeline_->take(release, now_ns_);
+  tell(release);
   receive_from(one, one.seal(udp_packet(kApplication, kSecond, kHello)));
   expect_only_drop(Fate::tunnel_to_tunnel);
 }

@@ -37,7 +37,7 @@ class Player : public Rig {
   Player(const RigOptions& options, uint32_t seed) : Rig(options), random_(seed) {}
   void TestBody() override {}
   void extend_open(ToWorker& open) override {
-    open.forward_count = forwards_ != nullptr && open.slot == 1 ? 1 : 0;
+    open.forward_count = parts_[0].forwards != nullptr && open.slot == 1 ? 1 : 0;
   }
 
   Record play() {
@@ -92,7 +92,7 @@ class Player : public Rig {
         break;
       }
       case 5:
-        for (unsigned i = 0; i < 100; ++i) pipeline_->sweep(now_ns_);
+        for (unsigned i = 0; i < 100; ++i) sweep();
         break;
     }
     take_frames();

@@ -161,13 +161,13 @@ TEST_F(FilterAddressAndPort, R5382_4_RefusedSynIsHeldAndForgottenWhenTheInnerHos
   receive(0, syn);
   expect_only_drop(Fate::unsolicited_syn);
   now_ns_ += 6 * tunnel::kSecondNs;
-  pipeline_->sweep(now_ns_);
+  sweep();
   EXPECT_EQ(sent_one(0), icmp_packet(kGateway, kStranger.address, 3, 3, 0, syn, kErrorHeader));
 
   receive(0, syn);
   external_of(far, tcp_packet(kApplication, kStranger, {}, kSyn));
   now_ns_ += 6 * tunnel::kSecondNs;
-  pipeline_->sweep(now_ns_);
+  sweep();
   EXPECT_TRUE(sent_frames(0).empty());
   EXPECT_TRUE(passes(syn)) << "the peer's next attempt completes the simultaneous open";
 }
@@ -182,7 +182,7 @@ TEST_F(FilterAddressAndPort, SessionEndsWhenIdleThoughItsMappingIsInUse) {
   EXPECT_EQ(drops(Fate::filtered), 1u);
   far = after(1, 3);
   external_of(far, udp_packet(kApplication, kStranger, kHello));
-  for (int i = 0; i < 10; ++i) pipeline_->sweep(now_ns_);
+  for (int i = 0; i < 10; ++i) sweep();
   EXPECT_EQ(filter_->live(), 1u) << "the idle one has made room";
 }
 
@@ -213,8 +213,8 @@ TEST_F(FilterAddressAndPort, SessionsEndWithTheirMapping) {
   ToWorker close;
   close.kind = ToWorker::close_tunnel;
   close.slot = 1;
-  pipeline_->take(close, now_ns_);
-  for (int i = 0; i < 10; ++i) pipeline_->sweep(now_ns_);
+  tell(close);
+  for (int i = 0; i < 10; ++i) sweep();
   EXPECT_EQ(filter_->live(), 0u);
 }
 

@@ -16,12 +16,12 @@ TEST_F(Fragment, WhatWaitsIsDroppedInTime) {
   open_tunnel(1, Protection::plain);
   receive(0, piece_of(udp_packet(kService, {kGateway, Be16::from_host(4444)}, kBody), 256, 600));
   now_ns_ += kFragmentTimeoutNs - 1;
-  for (int i = 0; i < 4; ++i) pipeline_->sweep(now_ns_);
+  for (int i = 0; i < 4; ++i) sweep();
   EXPECT_EQ(counters_.held(), 1);
   ++now_ns_;
-  for (int i = 0; i < 4; ++i) pipeline_->sweep(now_ns_);
+  for (int i = 0; i < 4; ++i) sweep();
   expect_only_drop(Fate::fragment_timeout);
-  EXPECT_EQ(fragments_->datagrams(), 0u);
+  EXPECT_EQ(fragmented_datagrams(), 0u);
 }
 
 TEST_F(Fragment, RouteIsForgottenInTimeEvenBeforeTheSweep) {
@@ -32,7 +32,7 @@ TEST_F(Fragment, RouteIsForgottenInTimeEvenBeforeTheSweep) {
   now_ns_ += kFragmentTimeoutNs;
   receive(0, piece_of(whole, 256, 600));
   EXPECT_TRUE(sent(0).empty());
-  EXPECT_EQ(fragments_->held(), 1u);
+  EXPECT_EQ(held_fragments(), 1u);
 }
 
 TEST_F(Fragment, OverlapIsDropped) {
@@ -94,8 +94,8 @@ TEST_F(Fragment, R4787_14a_FloodFromOutsideStaysInsideItsHalfAndDisturbsNobody) 
     receive(0, ipv4_packet(kServer, kGateway, kIpUdp, payload_bytes(64),
                            {.id = id, .fragment = 100}));
   }
-  EXPECT_EQ(fragments_->datagrams(), 32u);
-  EXPECT_EQ(fragments_->held(), 32u);
+  EXPECT_EQ(fragmented_datagrams(), 32u);
+  EXPECT_EQ(held_fragments(), 32u);
   EXPECT_EQ(drops(Fate::fragment_table_full), 968u);
   receive(0, udp_packet(kService, external(), kBody));
   EXPECT_EQ(opened(far).size(), 1u) << "whole packets";
@@ -112,7 +112,7 @@ TEST_F(Fragment, R4787_14a_FloodFromATunnelStaysInsideItsShare) {
     receive_from(one, one.plain(piece_of(udp_packet(kApplication, kService, kBody, {.id = id}), 0,
                                          256)));
   }
-  EXPECT_EQ(fragments_->datagrams(), 8u);
+  EXPECT_EQ(fragmented_datagrams(), 8u);
   EXPECT_EQ(drops(Fate::fragment_table_full), 92u);
   sent(0);
   for (const Bytes& piece : pieces_of(udp_packet(kSecond, kService, kBody), 256)) {
@@ -145,7 +145,7 @@ TEST_F(Fragment, R4787_14a_OneDatagramMayNotHoldTooMany) {
                        {.fragment = static_cast<uint16_t>(kIpMoreFragments | at)});
   };
   for (uint16_t at = 1; at <= 100; ++at) receive(0, piece(at));
-  EXPECT_EQ(fragments_->held(), Fragments::kHeldPerDatagramMax);
+  EXPECT_EQ(held_fragments(), Fragments::kHeldPerDatagramMax);
   EXPECT_EQ(drops(Fate::fragment_hold_full), 100u - Fragments::kHeldPerDatagramMax);
 }
 
@@ -155,7 +155,7 @@ TEST_F(Fragment, R4787_14a_ScatteredPiecesAreBoundedToo) {
     receive(0, ipv4_packet(kServer, kGateway, kIpUdp, payload_bytes(8),
                            {.fragment = static_cast<uint16_t>(kIpMoreFragments | at)}));
   }
-  EXPECT_EQ(fragments_->held(), 16u);
+  EXPECT_EQ(held_fragments(), 16u);
   EXPECT_EQ(drops(Fate::fragment_hold_full), 34u);
 }
 

@@ -21,7 +21,7 @@ TEST_F(Fragment, R4787_14_UdpLeavesInOrder) {
   }
   expect_left_renumbered(pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128),
                          sent(0));
-  EXPECT_EQ(fragments_->datagrams(), 0u) << "a whole datagram leaves no state";
+  EXPECT_EQ(fragmented_datagrams(), 0u) << "a whole datagram leaves no state";
 }
 
 TEST_F(Fragment, R4787_14_UdpLeavesInOrderFromOneBurst) {
@@ -49,7 +49,7 @@ TEST_F(Fragment, R4787_14_UdpBeforeItsFirstWaitsAndLeavesBehindIt) {
       pieces_of(udp_packet(external(), kService, kBody, {.ttl = 63}), 128);
   std::reverse(wanted.begin() + 1, wanted.end());  // the first, then in order of arrival
   expect_left_renumbered(wanted, sent(0));
-  EXPECT_EQ(fragments_->datagrams(), 0u);
+  EXPECT_EQ(fragmented_datagrams(), 0u);
 }
 
 TEST_F(Fragment, R4787_14_UdpArrivesInOrderAndOutOfOrder) {
@@ -66,7 +66,7 @@ TEST_F(Fragment, R4787_14_UdpArrivesInOrderAndOutOfOrder) {
       if (i != 0) expected.push_back(out[i]);
     }
     expect_left(expected, opened(far));
-    EXPECT_EQ(fragments_->datagrams(), 0u);
+    EXPECT_EQ(fragmented_datagrams(), 0u);
   }
   EXPECT_EQ(counters_.drops_total(), 0u);
 }
@@ -165,13 +165,13 @@ TEST_F(Fragment, ClosedTunnelTakesItsFragmentsAlong) {
   ToWorker close;
   close.kind = ToWorker::close_tunnel;
   close.slot = 1;
-  pipeline_->take(close, now_ns_);
+  tell(close);
   ToWorker open;  // the slot is another's now
   open.kind = ToWorker::open_tunnel;
   open.slot = 1;
   open.epoch = 99;
   open.mtu_bytes = 1440;
-  pipeline_->take(open, now_ns_);
+  tell(open);
   receive(0, piece_of(whole, 256, 600));
   expect_only_drop(Fate::stale_tunnel);
 }

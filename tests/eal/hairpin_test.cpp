@@ -119,7 +119,7 @@ TEST_F(Hairpin, Rfc1812PingFromInsideToAnExternalAddressIsAnsweredByTheGateway) 
   receive_from(one_, one_.seal(icmp_query(kInner, kGateway, 8, 5, 6, kHello)));
   EXPECT_EQ(one_.open(sent_to_tunnel(one_.outer)),
             icmp_query(kGateway, kInner, 0, 5, 6, kHello));
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(Hairpin, TunnelPortIsNotReachedFromInside) {
@@ -136,7 +136,7 @@ TEST_F(HairpinOff, R4787_9_IsRefusedUnderItsNameWhereSwitchedOff) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive_from(far, far.seal(udp_packet(kApplication, {kGateway, kService.port}, kHello)));
   expect_only_drop(Fate::hairpin);
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 TEST_F(HairpinOff, Rfc1812PingIsAnsweredAllTheSame) {

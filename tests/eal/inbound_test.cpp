@@ -137,7 +137,7 @@ TEST_F(Inbound, NothingGoesIntoATunnelWithoutASession) {
   ToWorker drop;
   drop.kind = ToWorker::drop_sessions;
   drop.slot = 1;
-  pipeline_->take(drop, now_ns_);
+  tell(drop);
   receive(0, udp_packet(kService, external, kHello));
   expect_only_drop(Fate::no_session);
 }
@@ -148,7 +148,7 @@ TEST_F(Inbound, ClosedTunnelsMappingIsGone) {
   ToWorker close;
   close.kind = ToWorker::close_tunnel;
   close.slot = 1;
-  pipeline_->take(close, now_ns_);
+  tell(close);
   receive(0, udp_packet(kService, external, kHello));
   expect_only_drop(Fate::no_mapping);
 }

@@ -100,7 +100,7 @@ TEST_F(Malformed, RandomBytesAreNeverMoreThanADrop) {
     sent_frames(0);
     handed_out();
   }
-  EXPECT_EQ(nat_->counts().mappings_created, 0u);
+  EXPECT_EQ(nat_counts().mappings_created, 0u);
 }
 
 }  // namespace

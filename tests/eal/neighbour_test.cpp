@@ -20,7 +20,7 @@ class NeighbourPath : public Rig {
     message.kind = kind;
     message.address = kOnLink.address;
     message.mac = kOnLinkMac;
-    pipeline_->take(message, now_ns_);
+    Rig::tell(message);
   }
 };
 

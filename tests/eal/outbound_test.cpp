@@ -50,7 +50,7 @@ TEST_P(OutboundEach, TcpAndIcmpQueriesTooAndTheSameEndpointKeepsItsMapping) {
   out = sent_one(0);
   const auto id = static_cast<uint16_t>(out[24] << 8 | out[25]);
   EXPECT_EQ(out, icmp_query(kGateway, kServer, 8, id, 1, kHello, {.ttl = 63}));
-  EXPECT_EQ(nat_->counts().mappings_live, 2u);
+  EXPECT_EQ(nat_counts().mappings_live, 2u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Protections, OutboundEach,
@@ -164,7 +164,7 @@ TEST_P(OutboundDrop, UnderItsOwnName) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   receive_from(far, far.seal(GetParam().inner));
   expect_only_drop(GetParam().reason);
-  EXPECT_EQ(nat_->counts().mappings_created, 0u) << "no state is made";
+  EXPECT_EQ(nat_counts().mappings_created, 0u) << "no state is made";
 }
 
 Bytes with_byte(Bytes packet, size_t at, uint8_t value) {

@@ -27,7 +27,7 @@ TEST_F(OuterFragment, AreReassembledInEveryOrder) {
     EXPECT_EQ(sent_one(0), udp_packet(external(), kService, kBody, {.ttl = 63}));
     EXPECT_EQ(counters_.held(), 0);
   }
-  EXPECT_EQ(fragments_->datagrams(), 0u);
+  EXPECT_EQ(fragmented_datagrams(), 0u);
   EXPECT_EQ(counters_.drops_total(), 0u);
 }
 
@@ -62,7 +62,7 @@ TEST_F(OuterFragment, MissingOnesAreDroppedInTime) {
   receive(0, pieces[2]);
   EXPECT_EQ(counters_.held(), 2);
   now_ns_ += kFragmentTimeoutNs + 1;
-  pipeline_->sweep(now_ns_);
+  sweep();
   EXPECT_EQ(drops(Fate::fragment_timeout), 2u);
   EXPECT_EQ(counters_.held(), 0);
 }
@@ -76,7 +76,7 @@ TEST_F(OuterFragment, MoreThanTheReassemblerTakesAreDropped) {
   EXPECT_TRUE(sent(0).empty());
   EXPECT_EQ(drops(Fate::outer_fragment), 8u) << "one too many takes the others along";
   now_ns_ += kFragmentTimeoutNs + 1;
-  pipeline_->sweep(now_ns_);
+  sweep();
   EXPECT_EQ(counters_.drops_total(), pieces.size()) << "and the rest in time";
 }
 

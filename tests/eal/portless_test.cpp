@@ -55,8 +55,8 @@ TEST_F(Portless, MappingEndsWhenIdleAndFreesTheRemote) {
   now_ns_ += 300 * tunnel::kSecondNs;
   receive(0, ipv4_packet(kServer, kGateway, kIpEsp, kBody));
   expect_only_drop(Fate::no_mapping);
-  for (int i = 0; i < 10; ++i) pipeline_->sweep(now_ns_);
-  EXPECT_EQ(portless_->live(), 0u);
+  for (int i = 0; i < 10; ++i) sweep();
+  EXPECT_EQ(portless_live(), 0u);
   FarEnd two = open_tunnel(2, Protection::plain);
   receive_from(two, two.plain(ipv4_packet(kSecondInner, kServer, kIpEsp, kBody)));
   EXPECT_EQ(sent(0).size(), 1u);
@@ -69,7 +69,7 @@ TEST_F(Portless, ClosedTunnelTakesItsMappingsAlong) {
   ToWorker close;
   close.kind = ToWorker::close_tunnel;
   close.slot = 1;
-  pipeline_->take(close, now_ns_);
+  tell(close);
   receive(0, ipv4_packet(kServer, kGateway, kIpEsp, kBody));
   expect_only_drop(Fate::no_mapping);
 }

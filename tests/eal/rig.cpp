@@ -3,8 +3,10 @@
 #include <rte_mbuf.h>
 
 #include <cctype>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "lib/net/checksum.h"
 #include "lib/net/parse.h"
@@ -135,66 +137,110 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   for (const Forwards::Forward& forward : options.forwards) {
     nat_settings_.reserved.push_back({forward.external.address, forward.external.port.host()});
   }
-  if (!options.forwards.empty()) {
-    forwards_ = std::make_unique<Forwards>("test-forwards", options.forwards);
+  const char* const wanted = std::getenv("ADIT_WORKERS");
+  unsigned workers = options.workers;
+  if (workers == 0) workers = wanted != nullptr ? static_cast<unsigned>(std::atoi(wanted)) : 1;
+  const unsigned block_ports_max = nat_settings_.deterministic_ports > 0
+                                       ? nat_settings_.deterministic_ports
+                                       : nat_settings_.first_block_ports << (nat::kBlocksMax - 1);
+  std::optional<config::PortRange> low_ports;
+  if (nat_settings_.low_ports > 0) {
+    const uint16_t first = nat_settings_.first_low_port;
+    low_ports = {first, static_cast<uint16_t>(first + nat_settings_.low_ports - 1)};
   }
-  const size_t bytes = nat::Nat::memory_bytes(nat_settings_);
-  memory_.reset(new (std::align_val_t{64}) std::byte[bytes]);
-  std::memset(memory_.get(), 0, bytes);  // many megabytes, which `new` would clear byte by byte
-  nat_ = std::make_unique<nat::Nat>(
-      nat_settings_, std::span{memory_.get(), bytes}, [state = uint64_t{1}]() mutable {
-        return state = state * 6364136223846793005u + 1442695040888963407u;
-      });
-  tunnels_ = std::make_unique<TunnelTable>(16);
-  crypto_ = std::make_unique<Crypto>(16);
-  if (options.tunnel_to_tunnel || !options.exempt.empty()) {
-    inner_routes_ = std::make_unique<TunnelRoutes>("test-routes", 64);
+  const SteeringPlan plan = plan_steering(workers, block_ports_max, 0, low_ports).value();
+  nat_settings_.sharers = static_cast<uint8_t>(workers);
+  nat_settings_.shares = plan.shares;
+  settings_.workers = workers;
+  settings_.shares = plan.shares;
+  if (workers > 1) {
+    hand_off_.emplace("test-handed", workers);
+    // One port for both sides is spread by flow.
+    nics_.push_back(adit::test::NicModel::by_flow(plan, plan.slices));
+    if (two_ports) nics_.push_back(adit::test::NicModel::by_port(plan, plan.slices));
   }
-  if (!options.outer.empty()) {
-    outer_routes_ = std::make_unique<TunnelRoutes>("test-outer-routes", 64);
-    for (const Ipv4Prefix& prefix : options.outer) {
-      outer_routes_->add(prefix, TunnelRoutes::kNobody);
-    }
-  }
-  if (options.answer_unsolicited_syn) {
-    held_syns_ = std::make_unique<HeldSyns>("test-held-syns", kRigHeldSyns);
-  }
-  if (Filter::is_needed(nat_settings_.profiles)) {
-    const Filter::Settings sessions{.sessions = kRigSessions,
-                                    .sessions_per_tunnel = kRigSessionsPerTunnel};
-    filter_ = std::make_unique<Filter>("test-filter", sessions, *tunnels_, *nat_);
-  }
-  neighbours_ = std::make_unique<Neighbours>("test-neighbours", 64);
+  memory_bytes_ = nat::Nat::memory_bytes(nat_settings_);
+  memory_.reset(new (std::align_val_t{64}) std::byte[memory_bytes_]);
+  std::memset(memory_.get(), 0, memory_bytes_);  // which `new` would clear byte by byte
+  tunnels_ = std::make_unique<TunnelTable>(16, workers);
   pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
-  portless_ = std::make_unique<PortlessMappings>("test-portless", 128, *nat_);
-  fragments_ = std::make_unique<Fragments>(
-      "test-fragments", Fragments::Sizes{.datagrams = 64, .held = 128, .tunnel_slots = 16});
-  reassembly_ = std::make_unique<Reassembly>(16);
-  pipeline_ = std::make_unique<Pipeline>(
-      settings_,
-      Pipeline::Tables{*tunnels_, *nat_, *portless_, *fragments_, *reassembly_, *neighbours_,
-                       inner_routes_.get(), held_syns_.get(), filter_.get(),
-                       outer_routes_.get(), forwards_.get()},
-      *crypto_, pool_, counters_);
+  parts_.resize(workers);
+  for (unsigned worker = 0; worker < workers; ++worker) make_parts(worker, options);
+  nat_ = parts_[0].nat.get();
+  fragments_ = parts_[0].fragments.get();
+  held_syns_ = parts_[0].held_syns.get();
+  filter_ = parts_[0].filter.get();
+  pipeline_ = parts_[0].pipeline.get();
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
     neighbour.kind = ToWorker::set_neighbour;
     neighbour.port = port;
     neighbour.address = settings_.ports[port].next_hop;
     neighbour.mac = kNextHopMac;
-    pipeline_->take(neighbour, now_ns_);
+    tell(neighbour);
   }
 }
 
+void Rig::make_parts(unsigned worker, const RigOptions& options) {
+  Parts& parts = parts_[worker];
+  const auto name = [&](const char* what) {
+    return std::string("test-") + what + std::to_string(worker);
+  };
+  nat_settings_.share = static_cast<uint8_t>(worker);
+  parts.nat = std::make_unique<nat::Nat>(
+      nat_settings_, std::span{memory_.get(), memory_bytes_},
+      [state = uint64_t{1} + worker]() mutable {
+        return state = state * 6364136223846793005u + 1442695040888963407u;
+      });
+  parts.crypto = std::make_unique<Crypto>(16);
+  if (!options.forwards.empty()) {
+    parts.forwards = std::make_unique<Forwards>(name("forwards").c_str(), options.forwards);
+  }
+  if (options.tunnel_to_tunnel || !options.exempt.empty()) {
+    parts.inner_routes = std::make_unique<TunnelRoutes>(name("routes").c_str(), 64);
+  }
+  if (!options.outer.empty()) {
+    parts.outer_routes = std::make_unique<TunnelRoutes>(name("outer-routes").c_str(), 64);
+    for (const Ipv4Prefix& prefix : options.outer) {
+      parts.outer_routes->add(prefix, TunnelRoutes::kNobody);
+    }
+  }
+  if (options.answer_unsolicited_syn) {
+    parts.held_syns = std::make_unique<HeldSyns>(name("held-syns").c_str(), kRigHeldSyns);
+  }
+  if (Filter::is_needed(nat_settings_.profiles)) {
+    const Filter::Settings sessions{.sessions = kRigSessions,
+                                    .sessions_per_tunnel = kRigSessionsPerTunnel};
+    parts.filter =
+        std::make_unique<Filter>(name("filter").c_str(), sessions, *tunnels_, *parts.nat);
+  }
+  parts.neighbours = std::make_unique<Neighbours>(name("neighbours").c_str(), 64);
+  parts.portless = std::make_unique<PortlessMappings>(name("portless").c_str(), 128, *parts.nat,
+                                                      *tunnels_);
+  parts.fragments = std::make_unique<Fragments>(
+      name("fragments").c_str(),
+      Fragments::Sizes{.datagrams = 64, .held = 128, .tunnel_slots = 16});
+  parts.reassembly = std::make_unique<Reassembly>(16);
+  PipelineSettings settings = settings_;
+  settings.worker = worker;
+  parts.pipeline = std::make_unique<Pipeline>(
+      settings,
+      Pipeline::Tables{*tunnels_, *parts.nat, *parts.portless, *parts.fragments,
+                       *parts.reassembly, *parts.neighbours, parts.inner_routes.get(),
+                       parts.held_syns.get(), parts.filter.get(), parts.outer_routes.get(),
+                       parts.forwards.get(), hand_off_ ? &*hand_off_ : nullptr},
+      *parts.crypto, pool_, counters_);
+}
+
 Rig::~Rig() {
-  pipeline_.reset();
+  parts_.clear();
   rte_mempool_free(pool_);
 }
 
 void Rig::TearDown() {
   for (unsigned port = 0; port < settings_.ports.size(); ++port) sent_frames(port);
   handed_out();
-  pipeline_->drain();
+  for (const Parts& parts : parts_) parts.pipeline->drain();
   EXPECT_EQ(counters_.held(), 0) << "the conservation law";
   EXPECT_EQ(rte_mempool_in_use_count(pool_), 0u) << "a packet buffer leaked";
 }
@@ -227,7 +273,90 @@ void Rig::give(ToWorker message, const Bytes& packet) {
   ASSERT_NE(message.packet, nullptr);
   char* at = rte_pktmbuf_append(message.packet, static_cast<uint16_t>(packet.size()));
   std::memcpy(at, packet.data(), packet.size());
-  pipeline_->take(message, now_ns_);
+  tell(message);
+}
+
+void Rig::tell(const ToWorker& message) {
+  const unsigned owner = tunnels_->owner(message.slot);
+  const auto tell_others = [&](ToWorker others, ToWorker::Kind kind) {
+    others.kind = kind;
+    for (unsigned worker = 0; worker < parts_.size(); ++worker) {
+      if (worker != owner) parts_[worker].pipeline->take(others, now_ns_);
+    }
+  };
+  ToWorker& opened = opened_[message.slot % opened_.size()];
+  switch (message.kind) {
+    case ToWorker::set_neighbour:
+    case ToWorker::lose_neighbour:
+      for (const Parts& parts : parts_) parts.pipeline->take(message, now_ns_);
+      return hand_round();
+    case ToWorker::open_tunnel:
+      if (opened.kind == ToWorker::open_elsewhere) tell_others(opened, ToWorker::close_elsewhere);
+      opened = message;
+      opened.kind = ToWorker::open_elsewhere;
+      tell_others(opened, ToWorker::open_elsewhere);
+      break;
+    case ToWorker::set_address: {
+      ToWorker others = opened;
+      others.previous_address = opened.address;
+      others.address = opened.address = message.address;
+      tell_others(others, ToWorker::set_address_elsewhere);
+      break;
+    }
+    case ToWorker::close_tunnel:
+      tell_others(opened, ToWorker::close_elsewhere);
+      opened = {};
+      break;
+    default:
+      break;
+  }
+  parts_[owner].pipeline->take(message, now_ns_);
+  hand_round();
+}
+
+void Rig::sweep() {
+  for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+  hand_round();
+}
+
+// Workers take over what others have handed them, until nobody has anything.
+void Rig::hand_round() {
+  if (parts_.size() == 1) return;
+  for (unsigned worker = 0; worker < parts_.size(); ++worker) collect(worker);
+  for (bool any = true; any;) {
+    any = false;
+    for (unsigned to = 0; to < parts_.size(); ++to) {
+      for (unsigned from = 0; from < parts_.size(); ++from) {
+        HandedPacket packets[kBurstMax];
+        const unsigned count = from == to ? 0 : hand_off_->pop(from, to, packets);
+        if (count == 0) continue;
+        any = true;
+        parts_[to].pipeline->take_over({packets, count}, now_ns_);
+        collect(to);
+      }
+    }
+  }
+}
+
+// What a worker does at the end of a burst.
+void Rig::collect(unsigned worker) {
+  Pipeline& pipeline = *parts_[worker].pipeline;
+  pipeline.flush_hand_off();
+  for (unsigned port = 0; port < settings_.ports.size(); ++port) {
+    TxQueue& queue = pipeline.tx(port);
+    for (unsigned i = 0; i < queue.count; ++i) {
+      sent_[port].push_back(copy_of(queue.packets[i]));
+      rte_pktmbuf_free(queue.packets[i]);
+    }
+    counters_.transmitted += queue.count;
+    queue.count = 0;
+  }
+  Pipeline::ControlOutbox& outbox = pipeline.control_outbox();
+  for (unsigned i = 0; i < outbox.count; ++i) {
+    told_.push_back(outbox.items[i]);
+    if (outbox.items[i].packet != nullptr) ++counters_.handed_out;
+  }
+  outbox.count = 0;
 }
 
 FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
@@ -241,7 +370,7 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   open.tunnel_to_tunnel = settings_.tunnel_to_tunnel;
   open.address = Ipv4Address::from_host(kInner.host() - 1 + slot);
   extend_open(open);
-  pipeline_->take(open, now_ns_);
+  tell(open);
   const tunnel::Session session = make_session(slot, protection);
   install(slot, session);
   FarEnd far(session, kMtu);
@@ -262,7 +391,15 @@ void Rig::receive_burst(unsigned port, const std::vector<Bytes>& frames) {
     ASSERT_NE(at, nullptr);
     if (!frame.empty()) std::memcpy(at, frame.data(), frame.size());
   }
-  pipeline_->run(port, mbufs, now_ns_);
+  if (parts_.size() == 1) return pipeline_->run(port, mbufs, now_ns_);
+  std::vector<std::vector<rte_mbuf*>> queues(parts_.size());
+  for (size_t i = 0; i < frames.size(); ++i) {
+    queues[nics_[port].queue_of(frames[i])].push_back(mbufs[i]);
+  }
+  for (size_t worker = 0; worker < parts_.size(); ++worker) {
+    if (!queues[worker].empty()) parts_[worker].pipeline->run(port, queues[worker], now_ns_);
+  }
+  hand_round();
 }
 
 void Rig::receive(unsigned port, const Bytes& ip_packet) {
@@ -295,6 +432,7 @@ void Rig::receive_together(const FarEnd& far, const std::vector<Bytes>& payloads
 }
 
 std::vector<Bytes> Rig::sent_frames(unsigned port) {
+  if (parts_.size() > 1) return std::exchange(sent_[port], {});
   TxQueue& queue = pipeline_->tx(port);
   std::vector<Bytes> frames;
   for (unsigned i = 0; i < queue.count; ++i) {
@@ -344,6 +482,10 @@ Bytes Rig::sent_to_tunnel(const Endpoint& to) {
 }
 
 std::vector<ToControl> Rig::handed_out() {
+  if (parts_.size() > 1) {
+    for (const ToControl& item : told_) rte_pktmbuf_free(item.packet);
+    return std::exchange(told_, {});
+  }
   Pipeline::ControlOutbox& outbox = pipeline_->control_outbox();
   std::vector<ToControl> items(outbox.items.begin(), outbox.items.begin() + outbox.count);
   for (ToControl& item : items) {
@@ -363,6 +505,46 @@ Endpoint Rig::external_of(FarEnd& far, const Bytes& inner) {
   Ipv4Header ip{};
   if (packet.size() >= sizeof ip) std::memcpy(&ip, packet.data(), sizeof ip);
   return {ip.source, parsed.source_port};
+}
+
+nat::Nat::Counts Rig::nat_counts() const {
+  nat::Nat::Counts sum;
+  for (const Parts& parts : parts_) {
+    const nat::Nat::Counts& its = parts.nat->counts();
+    sum.mappings_created += its.mappings_created;
+    sum.mappings_revived += its.mappings_revived;
+    sum.mappings_expired += its.mappings_expired;
+    sum.mappings_detached += its.mappings_detached;
+    sum.mappings_live += its.mappings_live;
+    sum.mappings_resting += its.mappings_resting;
+    sum.blocks_granted += its.blocks_granted;
+    sum.spilled += its.spilled;
+  }
+  return sum;
+}
+
+uint64_t Rig::granted_entries() const {
+  uint64_t sum = 0;
+  for (const Parts& parts : parts_) sum += parts.nat->granted_entries();
+  return sum;
+}
+
+unsigned Rig::portless_live() const {
+  unsigned sum = 0;
+  for (const Parts& parts : parts_) sum += parts.portless->live();
+  return sum;
+}
+
+unsigned Rig::fragmented_datagrams() const {
+  unsigned sum = 0;
+  for (const Parts& parts : parts_) sum += parts.fragments->datagrams();
+  return sum;
+}
+
+unsigned Rig::held_fragments() const {
+  unsigned sum = 0;
+  for (const Parts& parts : parts_) sum += parts.fragments->held();
+  return sum;
 }
 
 void Rig::expect_only_drop(Fate reason) {

@@ -16,6 +16,7 @@
 
 #include "gateway/pipeline.h"
 #include "lib/tunnel/seal.h"
+#include "tests/support/nic_model.h"
 #include "tests/support/packets.h"
 
 struct rte_mempool;
@@ -85,6 +86,7 @@ struct RigOptions {
   uint32_t limit_window_s = 0;  // and blocks are told of where it is not
   IcmpErrorSettings icmp_errors = {.per_second = 20};
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
+  unsigned workers = 0;    // 0: ADIT_WORKERS of the environment, or one
 };
 
 class Rig : public testing::Test {
@@ -99,8 +101,11 @@ class Rig : public testing::Test {
   virtual void extend_open(ToWorker&) {}
   tunnel::Session make_session(uint32_t slot, Protection protection, uint8_t generation = 1);
   void install(uint32_t slot, const tunnel::Session& session);
-  // Gives the pipeline a message of the control thread, with `packet` in a buffer.
+  // Gives the tunnel's worker a message of the control thread; with `packet` in a buffer. The
+  // others hear of it as far as it matters to them, as the control thread does it.
   void give(ToWorker message, const Bytes& packet);
+  void tell(const ToWorker& message);
+  void sweep();
 
   // Puts frames on a port; `receive` takes IPv4 packets and adds the Ethernet header.
   void receive_frame(unsigned port, const Bytes& frame);
@@ -126,6 +131,11 @@ class Rig : public testing::Test {
   Endpoint external_of(FarEnd& far, const Bytes& inner);
 
   uint64_t drops(Fate reason) const { return counters_.drops(reason); }
+  nat::Nat::Counts nat_counts() const;  // all workers', as the following
+  uint64_t granted_entries() const;
+  unsigned portless_live() const;
+  unsigned fragmented_datagrams() const;
+  unsigned held_fragments() const;
   void expect_only_drop(Fate reason);  // exactly one drop, for this reason, and nothing sent
 
   rte_mempool* pool() { return pool_; }
@@ -138,24 +148,45 @@ class Rig : public testing::Test {
   nat::Settings nat_settings_;
   Counters counters_;
   std::unique_ptr<TunnelTable> tunnels_;
-  std::unique_ptr<nat::Nat> nat_;
-  std::unique_ptr<Crypto> crypto_;
-  std::unique_ptr<PortlessMappings> portless_;
-  std::unique_ptr<Fragments> fragments_;
-  std::unique_ptr<Reassembly> reassembly_;
-  std::unique_ptr<Neighbours> neighbours_;
-  std::unique_ptr<TunnelRoutes> inner_routes_;
-  std::unique_ptr<TunnelRoutes> outer_routes_;
-  std::unique_ptr<Forwards> forwards_;
-  std::unique_ptr<HeldSyns> held_syns_;
-  std::unique_ptr<Filter> filter_;
-  std::unique_ptr<Pipeline> pipeline_;
+  // What a worker has of its own; but all count in counters_.
+  struct Parts {
+    std::unique_ptr<nat::Nat> nat;
+    std::unique_ptr<Crypto> crypto;
+    std::unique_ptr<PortlessMappings> portless;
+    std::unique_ptr<Fragments> fragments;
+    std::unique_ptr<Reassembly> reassembly;
+    std::unique_ptr<Neighbours> neighbours;
+    std::unique_ptr<TunnelRoutes> inner_routes;
+    std::unique_ptr<TunnelRoutes> outer_routes;
+    std::unique_ptr<Forwards> forwards;
+    std::unique_ptr<HeldSyns> held_syns;
+    std::unique_ptr<Filter> filter;
+    std::unique_ptr<Pipeline> pipeline;
+  };
+  std::vector<Parts> parts_;  // by worker
+  // The first worker's, which is the only one in most tests.
+  nat::Nat* nat_ = nullptr;
+  Fragments* fragments_ = nullptr;
+  HeldSyns* held_syns_ = nullptr;
+  Filter* filter_ = nullptr;
+  Pipeline* pipeline_ = nullptr;
 
  private:
+  void make_parts(unsigned worker, const RigOptions& options);
+  void hand_round();
+  void collect(unsigned worker);
+
   struct FreeAligned {
     void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
   };
   std::unique_ptr<std::byte[], FreeAligned> memory_;
+  size_t memory_bytes_ = 0;
+  // Where there are several workers:
+  std::optional<HandOff> hand_off_;
+  std::vector<adit::test::NicModel> nics_;           // by port
+  std::array<std::vector<Bytes>, kPortsMax> sent_;   // in the order in which it was sent
+  std::vector<ToControl> told_;
+  std::array<ToWorker, 16> opened_;                  // by slot
   rte_mempool* pool_ = nullptr;
 };
 

@@ -23,7 +23,7 @@ class Syn : public Rig {
 
   void wait(uint64_t duration_ns) {
     now_ns_ += duration_ns;
-    pipeline_->sweep(now_ns_);
+    sweep();
   }
   // A TCP mapping that has ended, so that a SYN finds none, whose own endpoint gets it back.
   Endpoint ended_mapping(FarEnd& far) {

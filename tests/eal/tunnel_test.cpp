@@ -171,7 +171,7 @@ TEST_F(TunnelPath, HeartbeatIsConsumedAndOneIsSentOnRequest) {
   ToWorker heartbeat;
   heartbeat.kind = ToWorker::heartbeat;
   heartbeat.slot = 1;
-  pipeline_->take(heartbeat, now_ns_);
+  tell(heartbeat);
   EXPECT_EQ(far.open(sent_to_tunnel(far.outer)), Bytes{});
   EXPECT_EQ(counters_.heartbeats_sent, 1u);
 }

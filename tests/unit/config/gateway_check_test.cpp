@@ -225,8 +225,10 @@ std::vector<Row> subscriber_rows() {
                       "prefixes: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, "
                       "10.6.0.0/16, 10.7.0.0/16, 10.8.0.0/16, 10.9.0.0/16]")),
        "gw.yaml:5:16: subscribers[0].prefixes: 9 entries are more than the 8 that are supported\n"},
-      {"TwoWorkers", with("  []\neal: {worker_cores: [1, 2]}\n"),
-       "gw.yaml:6:25: eal.worker_cores[1]: only one worker is supported\n"},
+      {"MoreWorkersThanPlacesForBlocks",
+       with("  []\neal: {worker_cores: [1, 2, 3, 4, 5, 6, 7, 8, 9]}\n"
+            "nat: {blocks: {first_ports: 1024}}\n"),
+       "gw.yaml:6:6: eal: 9 workers: with blocks of up to 8192 ports, an address has ports for 8\n"},
       {"NameAndKeyTwice", with(subscriber("a", 2) + subscriber("a", 2)),
        "gw.yaml:6:12: subscribers[1].name: \"a\" is already used at gw.yaml:5\n"
        "gw.yaml:6:27: subscribers[1].public_key: the key is already used at gw.yaml:5\n"},

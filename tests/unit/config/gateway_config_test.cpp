@@ -442,7 +442,7 @@ TEST_F(GatewayConfig, DescribesItselfForCheck) {
             "pool clients: 192.168.1.0/24, router 192.168.1.1, 253 addresses to lease "
             "(192.168.1.2-192.168.1.254) for 1h, routes none\n"
             "nat: 1 external addresses (30.1.1.10), ports 1024-65535, reserved "
-            "30.1.1.10:udp:8000; 64512 ports for the worker\n"
+            "30.1.1.10:udp:8000; 64512 ports\n"
             "nat: up to 960 ports for a subscriber in 4 blocks; first blocks of 64 ports for up to "
             "1008 subscribers\n"
             "nat: up to 64 ports for s in 1 blocks\n"

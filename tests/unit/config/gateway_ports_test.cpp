@@ -118,7 +118,7 @@ TEST_F(GatewayPorts, AreCountedByCheck) {
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_NE(describe_check(*config).find(
                 "nat: 2 external addresses (40.0.0.1, 40.0.0.9), ports 1000-1600, reserved "
-                "40.0.0.9:tcp:1030, 1300; 1202 ports for the worker\n"
+                "40.0.0.9:tcp:1030, 1300; 1202 ports\n"
                 "nat: 256 ports for each subscriber, always the same; 4 subscribers fit, there are "
                 "3\n"),
             std::string::npos)

@@ -1,0 +1,255 @@
+// Between workers: what belongs to another one is handed over, and what others have found to be
+// ours is taken over. A packet goes as it came wherever that is possible, so that its owner does with
+// it what it would do if it had received it.
+//
+//   a tunnel's packet            the tunnel's worker, which its slot says
+//   a reply                      the worker of the port's window (steering.h)
+//   a fragment                   first where all of its datagram meet, then as its first fragment
+//   an ICMP error                as the packet that it quotes
+//   a protocol without ports     the worker that keeps (protocol, external address)
+#include <rte_mbuf.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "gateway/pipeline.h"
+#include "gateway/raw_words.h"
+
+namespace adit::gateway {
+
+// ---- Handing over ----
+
+Fate Pipeline::hand_over(unsigned worker, const HandedPacket& packet) {
+  HandOutbox& outbox = hand_outboxes_[worker];
+  if (outbox.count == outbox.packets.size()) flush_hand_outbox(worker);
+  outbox.packets[outbox.count++] = packet;
+  return Fate::taken;
+}
+
+void Pipeline::flush_hand_outbox(unsigned worker) {
+  HandOutbox& outbox = hand_outboxes_[worker];
+  const unsigned taken =
+      hand_off_->push(worker_, worker, {outbox.packets.data(), outbox.count});
+  counters_.handed_over += taken;
+  for (unsigned i = taken; i < outbox.count; ++i) {
+    finish(Fate::hand_off_full, outbox.packets[i].mbuf);
+  }
+  outbox.count = 0;
+}
+
+void Pipeline::flush_hand_off() {
+  for (unsigned worker = 0; worker < hand_outboxes_.size(); ++worker) {
+    if (hand_outboxes_[worker].count != 0) flush_hand_outbox(worker);
+  }
+}
+
+// From its IPv4 header on, which has been found good.
+Fate Pipeline::hand_packet(const Packet& packet, unsigned worker) {
+  HandedPacket handed;
+  handed.mbuf = packet.mbuf;
+  handed.port = packet.port;
+  handed.kind = packet.hairpin              ? HandedPacket::turned
+                : packet.parsed.is_fragment ? HandedPacket::fragment
+                                            : HandedPacket::packet;
+  packet.mbuf->ol_flags &= ~RTE_MBUF_F_RX_IP_CKSUM_MASK;
+  packet.mbuf->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+  return hand_over(worker, handed);
+}
+
+void Pipeline::hand_frame_to_send(unsigned port, rte_mbuf* frame, unsigned worker) {
+  HandedPacket handed;
+  handed.mbuf = frame;
+  handed.port = static_cast<uint8_t>(port);
+  handed.kind = HandedPacket::to_send;
+  hand_over(worker, handed);
+}
+
+void Pipeline::hand_frame(unsigned port, rte_mbuf* mbuf, unsigned worker) {
+  HandedPacket handed;
+  handed.mbuf = mbuf;
+  handed.port = static_cast<uint8_t>(port);
+  hand_over(worker, handed);
+}
+
+// A tunnel's packet that begins at its tunnel header now.
+Fate Pipeline::hand_tunnel_packet(Packet& packet, unsigned worker) {
+  rte_pktmbuf_prepend(packet.mbuf, static_cast<uint16_t>(packet.parsed.payload_offset()));
+  return hand_packet(packet, worker);
+}
+
+// Of a datagram in fragments, the others follow the first.
+Fate Pipeline::hand_inbound(const Packet& packet, unsigned worker) {
+  if (!packet.parsed.is_fragment || !packet.parsed.is_first_fragment) {
+    return hand_packet(packet, worker);
+  }
+  return hand_first_fragment(packet, worker);
+}
+
+Fate Pipeline::hand_to_tunnel(uint32_t slot, rte_mbuf* mbuf) {
+  HandedPacket handed;
+  handed.mbuf = mbuf;
+  handed.kind = HandedPacket::inner;
+  handed.slot = slot;
+  return hand_over(tunnels_.owner(slot), handed);
+}
+
+// ---- Whose is it? ----
+
+unsigned Pipeline::port_owner(nat::Protocol protocol, const Endpoint& external) const {
+  if (forwards_ != nullptr) {
+    if (const nat::Mapping* forward = forwards_->find_inbound(protocol, external)) {
+      return tunnels_.owner(forward->tunnel_slot);
+    }
+  }
+  const uint8_t owner = settings_.shares[external.port.host() / nat::kWindowPorts];
+  return owner < settings_.workers ? owner : worker_;  // nobody's: whoever has it says so
+}
+
+unsigned Pipeline::portless_owner(uint8_t protocol, Ipv4Address external) const {
+  return (external.host() + protocol) % settings_.workers;
+}
+
+// Where the fragments of a datagram meet, wherever they come in.
+unsigned Pipeline::meeting_place(const Ipv4Header& ip) const {
+  const uint32_t mixed = (ip.source.host() ^ ip.destination.host() ^ ip.id.host()) * 0x9e3779b1u;
+  return static_cast<unsigned>(uint64_t{mixed} * settings_.workers >> 32);
+}
+
+// ---- Taking over ----
+
+void Pipeline::take_over(std::span<const HandedPacket> packets, uint64_t now_ns) {
+  set_time(now_ns);
+  counters_.taken_over += packets.size();
+  rte_mbuf* burst[kBurstMax];
+  for (size_t i = 0; i < packets.size();) {
+    // Frames of one port are a burst, as they were.
+    unsigned count = 0;
+    const uint8_t port = packets[i].port;
+    while (i < packets.size() && count < kBurstMax && packets[i].port == port &&
+           packets[i].kind == HandedPacket::frame) {
+      burst[count++] = packets[i++].mbuf;
+    }
+    if (count != 0) {
+      run_burst(port, {burst, count});
+    } else {
+      take_one_over(packets[i++]);
+    }
+  }
+}
+
+void Pipeline::take_one_over(const HandedPacket& handed) {
+  Packet packet;
+  packet.mbuf = handed.mbuf;
+  packet.port = handed.port;
+  switch (handed.kind) {
+    case HandedPacket::frame:
+      return run_stages(handed.port, handed.mbuf);
+    case HandedPacket::fragment:
+      packet.has_met = true;
+      [[fallthrough]];
+    case HandedPacket::packet:
+      return finish(pass(packet, &Pipeline::read_ip, &Pipeline::sort_by_journey), handed.mbuf);
+    case HandedPacket::turned:
+      packet.hairpin = packet.has_met = true;
+      return finish(pass(packet, &Pipeline::read_ip, &Pipeline::come_round), handed.mbuf);
+    case HandedPacket::inner: {
+      Tunnel& tunnel = tunnels_.at(handed.slot);
+      return finish(tunnel.active ? send_to_client(tunnel, handed.mbuf) : Fate::stale_tunnel,
+                    handed.mbuf);
+    }
+    case HandedPacket::portless_out:
+      return finish(map_others_portless(packet, handed), handed.mbuf);
+    case HandedPacket::portless_in:
+      return finish(enter_portless(packet, handed), handed.mbuf);
+    case HandedPacket::portless_refused:
+      return finish(hear_portless_refused(packet, handed), handed.mbuf);
+    case HandedPacket::to_send:
+      return finish(transmit(handed.port, handed.mbuf), handed.mbuf);
+  }
+}
+
+// From another worker's tunnel to an address outside that is a subscriber's or the pool's.
+Fate Pipeline::come_round(Packet& packet) {
+  if (nat_.is_pool_address(packet.ip().destination)) {
+    return must_follow(packet) ? follow(packet) : go_inbound(packet);
+  }
+  const std::optional<uint32_t> slot = owner_of(packet.ip().destination);
+  return slot ? enter_tunnel(packet, tunnels_.at(*slot)) : Fate::not_our_address;
+}
+
+// ---- Protocols without ports ----
+
+Fate Pipeline::hand_portless_out(const Packet& packet, unsigned worker) {
+  const Tunnel& tunnel = *packet.tunnel;
+  HandedPacket handed;
+  handed.mbuf = packet.mbuf;
+  handed.kind = HandedPacket::portless_out;
+  handed.slot = tunnel.slot;
+  handed.epoch = tunnel.epoch;
+  handed.profile = tunnel.subscriber.profile;
+  handed.address = nat_.address_of(tunnel.subscriber);
+  return hand_over(worker, handed);
+}
+
+Fate Pipeline::map_others_portless(Packet& packet, const HandedPacket& handed) {
+  const ParseError error = parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed);
+  if (error != ParseError::none) return Fate::inner_bad_length;
+  const Ipv4Header& ip = packet.ip();
+  auto refusal = PortlessMappings::Refusal::none;
+  packet.portless =
+      portless_.outbound({handed.slot, handed.epoch, handed.profile}, ip.protocol, ip.source,
+                         ip.destination, handed.address, now_s_, refusal);
+  if (packet.portless != nullptr) {
+    if (const std::optional<uint32_t> slot = owner_of(ip.destination)) {
+      packet.hairpin = true;
+      packet.to = &tunnels_.at(*slot);
+    }
+    return translate_outbound(packet);
+  }
+  HandedPacket back = handed;
+  back.kind = HandedPacket::portless_refused;
+  back.reason = static_cast<uint8_t>(fate_of(refusal));
+  return hand_over(tunnels_.owner(handed.slot), back);
+}
+
+Fate Pipeline::hear_portless_refused(Packet& packet, const HandedPacket& handed) {
+  Tunnel& tunnel = tunnels_.at(handed.slot);
+  if (!tunnel.active || tunnel.epoch != handed.epoch) return Fate::stale_tunnel;
+  if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
+    return Fate::inner_bad_length;
+  }
+  packet.tunnel = &tunnel;
+  return refuse_portless(packet, static_cast<Fate>(handed.reason));
+}
+
+Fate Pipeline::hand_portless_in(const Packet& packet) {
+  HandedPacket handed;
+  handed.mbuf = packet.mbuf;
+  handed.kind = HandedPacket::portless_in;
+  handed.port = packet.port;
+  handed.slot = packet.portless->tunnel_slot;
+  handed.address = packet.portless->internal.address;
+  handed.hairpin = packet.hairpin;
+  return hand_over(tunnels_.owner(handed.slot), handed);
+}
+
+// As found by the worker that keeps the mapping: find_mapping() has been passed there.
+Fate Pipeline::enter_portless(Packet& packet, const HandedPacket& handed) {
+  Tunnel& tunnel = tunnels_.at(handed.slot);
+  if (!tunnel.active) return Fate::stale_tunnel;
+  if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
+    return Fate::ip_bad_length;
+  }
+  nat::Mapping mapping;
+  nat::bind_endpoints(mapping, {handed.address, {}}, {packet.ip().destination, {}});
+  packet.tunnel = &tunnel;
+  packet.hairpin = handed.hairpin;
+  packet.portless = &mapping;
+  if (packet.parsed.protocol == kIpIcmp) {
+    packet.is_icmp_error = nat::parse_quoted(packet.span(), packet.parsed, packet.quoted);
+    if (!packet.is_icmp_error) return Fate::icmp_bad_quote;
+  }
+  return pass(packet, &Pipeline::forward_inbound, &Pipeline::translate_inbound, &Pipeline::wrap);
+}
+
+}  // namespace adit::gateway
