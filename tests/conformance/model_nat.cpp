@@ -1,6 +1,7 @@
 #include "tests/conformance/model_nat.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace adit::gateway::test {
 
@@ -220,6 +221,12 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
   if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
     return "an address that is not the pool's";
   }
+  const unsigned share = tunnels_.owner(slot);
+  // With ranges a tunnel goes to the worker of its range, which the tests here do not do.
+  if (!settings_.shares.empty() && settings_.deterministic_ports == 0 &&
+      settings_.shares[port / nat::kWindowPorts] != share) {
+    return "a port of another worker's share";
+  }
   if (settings_.deterministic_ports > 0) {
     const Endpoint range = *range_of(slot);
     if (external.address != range.address) return "an address that is not its range's";
@@ -274,7 +281,8 @@ std::string ModelNat::learn_refusal(uint32_t slot, const Endpoint& internal, Kin
     return has_address ? "the pool cannot be what is full: it has an address" : "";
   }
   if (reason == Fate::port_limit && wants_low_port(kind, internal)) {
-    return low_of_slot == settings_.low_ports / 8 ? "" : "refused a low port before its share";
+    const unsigned parts = std::bit_ceil(unsigned{settings_.sharers});
+    return low_of_slot == settings_.low_ports / parts / 8 ? "" : "refused a low port before its share";
   }
   if (reason == Fate::port_limit) {
     const bool has_no_block = others_of_slot == 0 && low_of_slot > 0;

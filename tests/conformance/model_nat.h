@@ -23,8 +23,9 @@ struct Use {
 
 class ModelNat {
  public:
-  explicit ModelNat(const nat::Settings& settings)
-      : settings_(settings), profile_(settings.profiles[0]) {}
+  // `tunnels` says which worker a slot's tunnel is of: its ports are of that one's share.
+  ModelNat(const nat::Settings& settings, const TunnelTable& tunnels)
+      : settings_(settings), profile_(settings.profiles[0]), tunnels_(tunnels) {}
 
   void open(uint32_t slot, uint32_t now_s);
   void close(uint32_t slot, uint32_t now_s);
@@ -96,6 +97,7 @@ class ModelNat {
 
   nat::Settings settings_;
   nat::Profile profile_;
+  const TunnelTable& tunnels_;
   std::map<InternalKey, Mapping> mappings_;          // live or resting
   std::map<ExternalKey, InternalKey> by_external_;
   std::map<ExternalKey, uint32_t> of_closed_tunnels_;  // resting until this second

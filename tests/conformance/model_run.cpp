@@ -235,16 +235,16 @@ std::string ModelRun::send_in(Step step) {
   if (!external) return "";
   // The tunnel's own port is not the translator's, and a SYN to nobody has a rule of its own.
   if (*external == kTunnelEndpoint && step.kind == Kind::udp) return "";
-  const bool is_owned = model_.owner_of(step.kind, *external, now_s()).has_value();
-  if (!is_owned) step.tcp_flags = kTcpAck;
+  const auto holder = model_.owner_of(step.kind, *external, now_s());
+  if (!holder) step.tcp_flags = kTcpAck;
 
   const bool is_last_hop = step.verb == Step::ttl_one_in;
   const Bytes packet = packet_of(step, Step::in, remote, *external,
                                  {.ttl = is_last_hop ? uint8_t{1} : uint8_t{64}});
   give_in(internet(packet));
-  if (!is_owned) return compare(step, {}, Fate::no_mapping);
+  if (!holder) return compare(step, {}, Fate::no_mapping);
   if (is_last_hop) {
-    if (!may_tell()) return compare(step, {}, Fate::ttl_exceeded);
+    if (!may_tell(holder->slot)) return compare(step, {}, Fate::ttl_exceeded);
     return compare(step,
                    {internet(icmp_packet(external->address, remote.address, kIcmpTimeExceeded, 0,
                                          0, packet, kErrorHeader))},
@@ -345,16 +345,17 @@ std::string ModelRun::send_error_round(const Step& step) {
 // ---- What the gateway itself says ----
 
 // RFC 1812 §4.3.2.8: so many errors of the gateway's own a second, and no more.
-bool ModelRun::may_tell() {
-  if (told_at_s_ != now_s()) told_ = 0;
+bool ModelRun::may_tell(uint32_t slot) {
+  if (told_at_s_ != now_s()) told_.clear();
   told_at_s_ = now_s();
-  if (told_ == kIcmpErrorsPerSecond) return false;
-  ++told_;
+  unsigned& told = told_[tunnels_->owner(slot)];
+  if (told == kIcmpErrorsPerSecond) return false;
+  ++told;
   return true;
 }
 
 std::vector<Hop> ModelRun::told(uint32_t slot, uint8_t type, uint8_t code, const Bytes& about) {
-  if (!may_tell()) return {};
+  if (!may_tell(slot)) return {};
   return {inside(icmp_packet(kRouter, inner(slot), type, code, 0, about, kErrorHeader), slot)};
 }
 

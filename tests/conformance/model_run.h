@@ -18,7 +18,8 @@ namespace adit::gateway::test {
 class ModelRun : public Lab {
  public:
   explicit ModelRun(const Crowd& crowd)
-      : Lab({.nat = crowd.settings()}), model_(nat_settings_) {}
+      : Lab({.nat = crowd.settings(), .workers = crowd.workers}),
+        model_(nat_settings_, *tunnels_) {}
   ~ModelRun() override { TearDown(); }
   void TestBody() override {}
 
@@ -60,7 +61,7 @@ class ModelRun : public Lab {
   Endpoint ask_where_it_is(const Step& step);
   std::optional<Fate> refused_by() const;
   std::string drops() const;
-  bool may_tell();
+  bool may_tell(uint32_t slot);
   std::vector<Hop> told(uint32_t slot, uint8_t type, uint8_t code, const Bytes& about);
   std::vector<Hop> refusal(const Step& step, const Endpoint& to);
 
@@ -70,7 +71,7 @@ class ModelRun : public Lab {
   std::map<std::tuple<Kind, uint32_t, uint32_t>, std::set<uint16_t>> ids_;
   std::array<uint64_t, kFates> fates_before_{};
   uint32_t told_at_s_ = 0;
-  unsigned told_ = 0;
+  std::map<unsigned, unsigned> told_;  // by worker: each may say so much
 };
 
 }  // namespace adit::gateway::test

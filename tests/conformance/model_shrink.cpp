@@ -19,7 +19,7 @@ std::pair<size_t, uint64_t> weight(const Episode& episode) {
   const Crowd& crowd = episode.crowd;
   uint64_t sum = uint64_t{crowd.ports} + crowd.deterministic_ports + crowd.low_ports +
                  crowd.blocks + crowd.port_parity + crowd.mappings + crowd.burst +
-                 crowd.tcp_opening_s + crowd.dns_s;
+                 crowd.tcp_opening_s + crowd.dns_s + crowd.workers;
   for (const Step& step : episode.steps) {
     sum += uint64_t{step.verb} + static_cast<unsigned>(step.kind) + step.slot + step.peer +
            step.remote + (step.tcp_flags == kTcpAck ? 0u : step.tcp_flags) + step.port +
@@ -174,6 +174,7 @@ class Shrinker {
                     [](Episode& e) -> uint32_t& { return e.crowd.mappings; });
     lower<uint32_t>({1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48},
                     [](Episode& e) -> uint32_t& { return e.crowd.burst; });
+    lower<unsigned>({1, 2}, [](Episode& e) -> unsigned& { return e.crowd.workers; });
     lower<uint32_t>({60}, [](Episode& e) -> uint32_t& { return e.crowd.tcp_opening_s; });
     lower<uint32_t>({0}, [](Episode& e) -> uint32_t& { return e.crowd.dns_s; });
     lower<uint16_t>({32, 128}, [](Episode& e) -> uint16_t& { return e.crowd.ports; });

@@ -1,5 +1,6 @@
 #include "tests/conformance/model_steps.h"
 
+#include <bit>
 #include <ostream>
 #include <random>
 
@@ -17,14 +18,17 @@ Crowd random_crowd(std::mt19937_64& random) {
   constexpr uint32_t kBursts[] = {10, 60};
   constexpr uint32_t kOpening[] = {60, 240};
   constexpr uint32_t kDns[] = {0, 10};
+  constexpr unsigned kWorkers[] = {1, 1, 2, 3};
   constexpr uint16_t kLowPorts[] = {0, 16, 32};
   // Of 32 ports that leaves four ranges for six subscribers.
   constexpr uint16_t kDeterministic[] = {0, 0, 0, 16};
   const auto one_of = [&](const auto& values) { return values[random() % std::size(values)]; };
-  return {.ports = one_of(kPorts), .deterministic_ports = one_of(kDeterministic),
-          .low_ports = one_of(kLowPorts), .blocks = one_of(kBlocks),
-          .port_parity = random() % 2 == 0, .mappings = one_of(kMappings),
-          .burst = one_of(kBursts), .tcp_opening_s = one_of(kOpening), .dns_s = one_of(kDns)};
+  Crowd crowd{.ports = one_of(kPorts), .deterministic_ports = one_of(kDeterministic),
+              .low_ports = one_of(kLowPorts), .blocks = one_of(kBlocks),
+              .port_parity = random() % 2 == 0, .mappings = one_of(kMappings),
+              .burst = one_of(kBursts), .tcp_opening_s = one_of(kOpening), .dns_s = one_of(kDns)};
+  if (crowd.deterministic_ports == 0) crowd.workers = one_of(kWorkers);
+  return crowd;
 }
 
 Step::Verb random_verb(unsigned dice) {
@@ -85,7 +89,9 @@ nat::Settings Crowd::settings() const {
   nat::Settings settings;
   settings.pool = {kGateway, Ipv4Address::from_octets(30, 1, 1, 77)};
   settings.first_port = 7984;
-  settings.last_port = static_cast<uint16_t>(settings.first_port + ports - 1);
+  // A share for each worker, which with blocks of up to 128 ports is whole slices of so many.
+  const unsigned shared_ports = workers > 1 ? ports * 8u : ports;
+  settings.last_port = static_cast<uint16_t>(settings.first_port + shared_ports - 1);
   settings.first_block_ports = 16;
   settings.deterministic_ports = deterministic_ports;
   nat::Profile& profile = settings.profiles[0];
@@ -95,7 +101,7 @@ nat::Settings Crowd::settings() const {
   profile.timeouts.dns_s = dns_s;
   profile.port_parity = port_parity;
   settings.first_low_port = 512;
-  settings.low_ports = low_ports;
+  settings.low_ports = static_cast<uint16_t>(low_ports * std::bit_ceil(workers));
   return settings;
 }
 
@@ -107,7 +113,7 @@ std::ostream& operator<<(std::ostream& out, const Crowd& crowd) {
     out << "at most " << unsigned{crowd.blocks} << " blocks";
   }
   out << " and " << crowd.mappings << " mappings each, " << crowd.burst << " at a time, "
-      << crowd.low_ports << " low ports, TCP opens within " << crowd.tcp_opening_s << " s";
+      << crowd.low_ports << " low ports, " << crowd.workers << " workers, TCP opens within " << crowd.tcp_opening_s << " s";
   if (crowd.dns_s > 0) out << ", DNS within " << crowd.dns_s << " s";
   if (crowd.port_parity) out << ", parity kept";
   return out;

@@ -62,6 +62,7 @@ struct Crowd {
   uint32_t burst = 60;
   uint32_t tcp_opening_s = 240;
   uint32_t dns_s = 0;
+  unsigned workers = 1;  // with ranges there is one: which worker a tunnel goes to, Control says
 
   nat::Settings settings() const;
 };

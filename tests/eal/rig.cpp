@@ -140,6 +140,9 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   const char* const wanted = std::getenv("ADIT_WORKERS");
   unsigned workers = options.workers;
   if (workers == 0) workers = wanted != nullptr ? static_cast<unsigned>(std::atoi(wanted)) : 1;
+  // What a test says of a pool of few ports it says of one worker's share.
+  const unsigned ports = nat_settings_.last_port - nat_settings_.first_port + 1u;
+  if (options.workers == 0 && (ports < 4096 || nat_settings_.deterministic_ports != 0 || nat_settings_.low_ports % 512 != 0)) workers = 1;
   const unsigned block_ports_max = nat_settings_.deterministic_ports > 0
                                        ? nat_settings_.deterministic_ports
                                        : nat_settings_.first_block_ports << (nat::kBlocksMax - 1);
