@@ -31,6 +31,11 @@ constexpr uint64_t kHashedByFlow =
     kHashedByPort | RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
 constexpr unsigned kKeyBytesMin = 40;
 
+// A device that does not say takes the usual one.
+unsigned key_bytes_of(const rte_eth_dev_info& device) {
+  return device.hash_key_size == 0 ? kKeyBytesMin : device.hash_key_size;
+}
+
 rte_eth_dev_info device_of(const PortConfig& config, uint16_t& id) {
   check(config.name, config.device.c_str(),
         rte_eth_dev_get_port_by_name(eal_device_name(config).c_str(), &id));
@@ -48,7 +53,10 @@ unsigned queues_of(const PortConfig& config, const rte_eth_dev_info& device, uns
 }
 
 // Tells the device which queue each hash goes to, and asks it what it has understood.
-bool redirect(uint16_t id, const std::vector<uint16_t>& queues, const std::vector<uint8_t>& key) {
+bool redirect(uint16_t id, const std::vector<uint16_t>& queues, rte_eth_rss_conf wanted) {
+  const std::vector<uint8_t> key(wanted.rss_key, wanted.rss_key + wanted.rss_key_len);
+  // Some take the key when they are configured, some now.
+  if (rte_eth_dev_rss_hash_update(id, &wanted) != 0) return false;
   std::vector<rte_eth_rss_reta_entry64> table(queues.size() / RTE_ETH_RETA_GROUP_SIZE);
   for (size_t i = 0; i < queues.size(); ++i) {
     auto& group = table[i / RTE_ETH_RETA_GROUP_SIZE];
@@ -76,7 +84,7 @@ unsigned Port::redirection_entries(const PortConfig& config) {
   uint16_t id = 0;
   const rte_eth_dev_info device = device_of(config, id);
   const bool can_hash = (device.flow_type_rss_offloads & kHashedByPort) == kHashedByPort &&
-                        device.hash_key_size >= kKeyBytesMin &&
+                        key_bytes_of(device) >= kKeyBytesMin &&
                         device.reta_size >= RTE_ETH_RETA_GROUP_SIZE &&
                         queues_of(config, device, kWorkersMax) > 1;
   return can_hash ? std::min<unsigned>(std::bit_floor(device.reta_size), kRedirectionMax) : 0;
@@ -103,7 +111,7 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
   std::vector<uint8_t> key;
   if (steering_ != Steering::none) {
     const bool by_port = steering_ == Steering::by_port;
-    key = by_port ? port_steering_key(device.hash_key_size) : flow_steering_key(device.hash_key_size);
+    key = by_port ? port_steering_key(key_bytes_of(device)) : flow_steering_key(key_bytes_of(device));
     ethernet.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     ethernet.rx_adv_conf.rss_conf = {
         key.data(), static_cast<uint8_t>(key.size()),
@@ -137,7 +145,7 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
                                             ? port_redirection(plan, device.reta_size)
                                             : even_redirection(queues_, device.reta_size);
     // What it does is not what we ask for then; every packet finds its worker all the same.
-    if (!redirect(id_, table, key)) steering_ = Steering::none;
+    if (!redirect(id_, table, ethernet.rx_adv_conf.rss_conf)) steering_ = Steering::none;
   }
 
   rte_ether_addr mac{};

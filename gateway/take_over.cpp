@@ -71,9 +71,10 @@ void Pipeline::hand_frame(unsigned port, rte_mbuf* mbuf, unsigned worker) {
   hand_over(worker, handed);
 }
 
-// A tunnel's packet that begins at its tunnel header now.
+// A tunnel's packet that begins at its tunnel header now, and ends with its datagram.
 Fate Pipeline::hand_tunnel_packet(Packet& packet, unsigned worker) {
   rte_pktmbuf_prepend(packet.mbuf, static_cast<uint16_t>(packet.parsed.payload_offset()));
+  packet.ip().total_bytes = Be16::from_host(rte_pktmbuf_data_len(packet.mbuf));
   return hand_packet(packet, worker);
 }
 

@@ -166,7 +166,7 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   memory_.reset(new (std::align_val_t{64}) std::byte[memory_bytes_]);
   std::memset(memory_.get(), 0, memory_bytes_);  // which `new` would clear byte by byte
   tunnels_ = std::make_unique<TunnelTable>(16, workers);
-  pool_ = rte_pktmbuf_pool_create("test-packets", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
+  pool_ = rte_pktmbuf_pool_create("test-packets", workers > 1 ? 4095 : 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   parts_.resize(workers);
   for (unsigned worker = 0; worker < workers; ++worker) make_parts(worker, options);
   nat_ = parts_[0].nat.get();
@@ -331,7 +331,7 @@ void Rig::hand_round() {
     for (unsigned to = 0; to < parts_.size(); ++to) {
       for (unsigned from = 0; from < parts_.size(); ++from) {
         HandedPacket packets[kBurstMax];
-        const unsigned count = from == to ? 0 : hand_off_->pop(from, to, packets);
+        const unsigned count = from == to || still_ == to ? 0 : hand_off_->pop(from, to, packets);
         if (count == 0) continue;
         any = true;
         parts_[to].pipeline->take_over({packets, count}, now_ns_);
@@ -339,6 +339,15 @@ void Rig::hand_round() {
       }
     }
   }
+}
+
+void Rig::go_on() {
+  still_.reset();
+  hand_round();
+}
+
+unsigned Rig::queue_of(unsigned port, const Bytes& ip_packet) const {
+  return nics_[port].queue_of(frame_of(ip_packet, kEtherTypeIpv4, settings_.ports[port].vlan));
 }
 
 // What a worker does at the end of a burst.

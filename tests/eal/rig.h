@@ -106,6 +106,10 @@ class Rig : public testing::Test {
   void give(ToWorker message, const Bytes& packet);
   void tell(const ToWorker& message);
   void sweep();
+  // A worker takes nothing over until the others go on with it.
+  void stand_still(unsigned worker) { still_ = worker; }
+  void go_on();
+  unsigned queue_of(unsigned port, const Bytes& ip_packet) const;
 
   // Puts frames on a port; `receive` takes IPv4 packets and adds the Ethernet header.
   void receive_frame(unsigned port, const Bytes& frame);
@@ -186,6 +190,7 @@ class Rig : public testing::Test {
   std::vector<adit::test::NicModel> nics_;           // by port
   std::array<std::vector<Bytes>, kPortsMax> sent_;   // in the order in which it was sent
   std::vector<ToControl> told_;
+  std::optional<unsigned> still_;
   std::array<ToWorker, 16> opened_;                  // by slot
   rte_mempool* pool_ = nullptr;
 };

@@ -1,0 +1,140 @@
+// Replies come back to the worker that has their port: computed with DPDK's own Toeplitz hash.
+#include "gateway/steering.h"
+
+#include <gtest/gtest.h>
+#include <rte_dev.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_thash.h>
+
+#include <random>
+#include <set>
+
+#include "gateway/port.h"
+#include "tests/support/nic_model.h"
+#include "tests/support/packets.h"
+
+namespace adit::gateway {
+namespace {
+
+constexpr unsigned kTuples = 200'000;
+
+TEST(Steering, EveryReplyReachesItsWorkerWhateverTheTableSize) {
+  std::mt19937_64 random(7);
+  for (const unsigned entries : {64u, 128u, 256u, 512u, 1024u, 2048u}) {
+    for (const unsigned workers : {2u, 3u, 8u}) {
+      const auto plan = plan_steering(workers, 512, entries, std::nullopt);
+      ASSERT_TRUE(plan);
+      std::vector<uint8_t> key = port_steering_key(40);
+      const std::vector<uint16_t> queues = port_redirection(*plan, entries);
+      unsigned wrong = 0;
+      for (unsigned i = 0; i < kTuples / 3; ++i) {
+        uint32_t tuple[3] = {static_cast<uint32_t>(random()), static_cast<uint32_t>(random()),
+                             static_cast<uint32_t>(random())};
+        const unsigned port = tuple[2] & 0xffff;
+        const uint32_t hash = rte_softrss(tuple, 3, key.data());
+        wrong += queues[hash & (entries - 1)] != plan->shares[port / nat::kWindowPorts];
+      }
+      EXPECT_EQ(wrong, 0u) << entries << " entries, " << workers << " workers";
+    }
+  }
+}
+
+TEST(Steering, HashIsThePortReversed) {
+  std::vector<uint8_t> key = port_steering_key(52);
+  for (uint32_t port = 0; port < 65536; ++port) {
+    uint32_t tuple[3] = {0x28010a0a, 0x1e01010a, 6600u << 16 | port};
+    uint32_t reversed = 0;
+    for (unsigned bit = 0; bit < 16; ++bit) reversed |= (port >> bit & 1) << (15 - bit);
+    ASSERT_EQ(rte_softrss(tuple, 3, key.data()), reversed);
+  }
+}
+
+TEST(Steering, EveryWorkerHasAlmostTheSameShareAndBlocksLieInOne) {
+  for (const unsigned workers : {2u, 3u, 5u, 16u}) {
+    const auto plan = plan_steering(workers, 512, 128, std::nullopt);
+    ASSERT_TRUE(plan);
+    std::vector<unsigned> windows(workers);
+    for (unsigned unit = 0; unit < nat::kUnitsPerAddress; ++unit) {
+      ++windows[plan->shares[unit]];
+      EXPECT_EQ(plan->shares[unit], plan->shares[unit / 32 * 32]);  // 512 ports are 32 windows
+    }
+    const auto [least, most] = std::ranges::minmax(windows);
+    EXPECT_LE(most - least, nat::kUnitsPerAddress / plan->slices);
+  }
+}
+
+TEST(Steering, TooManyWorkersForSoLargeBlocksAreRefused) {
+  EXPECT_TRUE(plan_steering(8, 8192, 0, std::nullopt));
+  EXPECT_FALSE(plan_steering(9, 8192, 0, std::nullopt));
+  EXPECT_FALSE(plan_steering(64, 512, 32, std::nullopt));
+}
+
+TEST(Steering, LowPortsAreSplitIntoPowersOfTwo) {
+  const auto plan = plan_steering(3, 512, 0, config::PortRange{512, 1023});
+  ASSERT_TRUE(plan);
+  std::vector<unsigned> ports(kWorkersMax + 1);
+  for (unsigned unit = 32; unit < 64; ++unit) ports[plan->shares[unit]] += nat::kWindowPorts;
+  EXPECT_EQ(ports[0], 128u);
+  EXPECT_EQ(ports[1], 128u);
+  EXPECT_EQ(ports[2], 128u);
+  EXPECT_EQ(ports[kWorkersMax], 128u);  // nobody's
+}
+
+// A device that keeps what it is told: net_null.
+class NullDevice : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(rte_eal_hotplug_add("vdev", "net_null7", ""), 0);
+    pool_ = rte_pktmbuf_pool_create("null-packets", 8191, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
+    ASSERT_NE(pool_, nullptr);
+    config_.name = "out";
+    config_.device = "net_null7";
+    config_.address = *Ipv4Interface::parse("30.2.1.10/24");
+    config_.rx_descriptors = config_.tx_descriptors = 64;
+    config_.queues = 64;
+  }
+  void TearDown() override {
+    rte_eal_hotplug_remove("vdev", "net_null7");
+    rte_mempool_free(pool_);
+  }
+  rte_mempool* pool_ = nullptr;
+  PortConfig config_;
+};
+
+TEST_F(NullDevice, HasTheKeyAndTheTableOfThePublicPort) {
+  const unsigned entries = Port::redirection_entries(config_);
+  ASSERT_GE(entries, 64u);
+  const auto plan = plan_steering(4, 512, entries, std::nullopt);
+  ASSERT_TRUE(plan);
+  const Port port(config_, pool_, Port::Steering::by_port, *plan);
+  EXPECT_EQ(port.queues(), 4u);
+  EXPECT_EQ(port.steering(), Port::Steering::by_port);
+  EXPECT_NE(port.describe().find("replies to their worker by destination port"),
+            std::string::npos);
+
+  std::vector<uint8_t> key(40);
+  rte_eth_rss_conf rss{key.data(), static_cast<uint8_t>(key.size()), 0};
+  ASSERT_EQ(rte_eth_dev_rss_hash_conf_get(port.id(), &rss), 0);
+  EXPECT_EQ(key, port_steering_key(40));
+  rte_eth_rss_reta_entry64 table[kRedirectionMax / RTE_ETH_RETA_GROUP_SIZE] = {};
+  for (auto& group : table) group.mask = UINT64_MAX;
+  ASSERT_EQ(rte_eth_dev_rss_reta_query(port.id(), table, static_cast<uint16_t>(entries)), 0);
+  const std::vector<uint16_t> wanted = port_redirection(*plan, entries);
+  for (unsigned i = 0; i < entries; ++i) {
+    EXPECT_EQ(table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE], wanted[i]);
+  }
+}
+
+TEST_F(NullDevice, WithFewerQueuesThanWorkersTheLogSaysWhoReceives) {
+  config_.queues = 2;
+  const auto plan = plan_steering(4, 512, 0, std::nullopt);
+  const Port port(config_, pool_, Port::Steering::by_port, *plan);
+  EXPECT_EQ(port.queues(), 2u);
+  EXPECT_EQ(port.steering(), Port::Steering::none);
+  EXPECT_NE(port.describe().find("2 of 4 workers receive and send, and hand over"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace adit::gateway
