@@ -22,7 +22,8 @@ class Port {
   // Configures as many receive and transmit queues as there are workers, or fewer where the device
   // or the configuration has no more, and starts the port. Throws std::runtime_error that names the
   // port and what failed.
-  Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const SteeringPlan& plan);
+  Port(const PortConfig& config, rte_mempool* pool, Steering wanted = Steering::none,
+       const SteeringPlan& plan = {});
   ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;

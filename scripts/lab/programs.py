@@ -47,6 +47,11 @@ def write_config(lab, name, config):
     return path
 
 
+def cores_for(workers):
+    """The last of those that we may use."""
+    return sorted(os.sched_getaffinity(0))[-workers:]
+
+
 class Gateway:
     """The gateway of a WorkedExample. `subscribers` are dictionaries as the configuration has
     them, but for the public key: that is found in `keys` by the subscriber's name."""
@@ -146,8 +151,10 @@ class Gateway:
         def unaccounted():
             worker = self.status()["worker"]
             events = worker["events"]
-            came = events["received"] + events["handed_in"] + events["generated"]
-            went = events["transmitted"] + events["handed_out"] + events["consumed"]
+            came = sum(events[name] for name in
+                       ("received", "handed_in", "taken_over", "generated"))
+            went = sum(events[name] for name in
+                       ("transmitted", "handed_out", "handed_over", "consumed"))
             return came - went - sum(worker["drops"].values())
 
         wait_until(lambda: unaccounted() == 0, 3,

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import download, start_client, start_gateway, start_web_server
 from lab.netns import wait_until
-from lab.programs import Gateway, make_keys
+from lab.programs import Gateway, cores_for, make_keys
 
 
 def browse(world, gateway):
@@ -25,14 +25,19 @@ def test_net_af_xdp(world):
     browse(world, start_gateway(world, change=use_af_xdp))
 
 
-def test_net_tap(world):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_net_tap(world, workers):
+    """With two workers it has two queues, filled as the kernel chooses."""
     # The gateway makes the device; we then move it to where the cable was.
     world.internet.ip("link", "delete", "gateway")
 
     def use_tap(config):
         config["ports"][0]["device"] = "net_tap0,iface=tap0"
+        if workers > 1:
+            config["eal"]["worker_cores"] = cores_for(workers)
 
     gateway = start_gateway(world, change=use_tap)
+    assert ("2 queues, filled as the device chooses" in gateway.process.log()) == (workers == 2)
     world.gateway.ip("link", "set", "tap0", "netns", world.internet.full_name)
     world.internet.ip("link", "set", "tap0", "up")
     world.internet.address("tap0", "30.1.1.1/24")

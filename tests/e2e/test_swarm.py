@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 
-from lab.programs import Gateway, make_keys  # noqa: E402
+from lab.programs import Gateway, cores_for, make_keys  # noqa: E402
 from wire_rig import SWARM, Swarm  # noqa: E402
 
 CLIENTS = 4
@@ -17,11 +17,13 @@ MEMIF = "net_memif{n},role={role},socket={path},socket-abstract=no"
 TRIAL = {"rate_mpps": 0.002, "seconds": 1, "inner_bytes": [64, 67, 200, 1420]}
 
 
-@pytest.fixture(params=["plain", "aes-256-gcm"])
+@pytest.fixture(params=[("plain", 1), ("aes-256-gcm", 1), ("plain", 2), ("aes-256-gcm", 2)],
+                ids=lambda param: f"{param[0]}-{param[1]}")
 def gateway(world, request):
+    protection, workers = request.param
     subscribers = world.lab.directory / "subscribers.yaml"
     world.lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(CLIENTS))
-    gateway = Gateway(world, make_keys(world.lab, ["gateway"]), [], [request.param])
+    gateway = Gateway(world, make_keys(world.lab, ["gateway"]), [], [protection])
     gateway.sockets = [world.lab.directory / f"{name}.sock" for name in ("up", "out")]
     gateway.config["ports"] = [
         {"name": name, "device": MEMIF.format(n=n, role="server", path=gateway.sockets[n]),
@@ -29,6 +31,8 @@ def gateway(world, request):
         for n, name in enumerate(("uplink", "public"))]
     gateway.config["public"] = "public"
     gateway.config["include"] = [str(subscribers)]
+    if workers > 1:
+        gateway.config["eal"]["worker_cores"] = cores_for(workers)
     gateway.start()
     return gateway
 
@@ -46,6 +50,7 @@ def trial(gateway, *arguments):
         result = swarm.trial(**TRIAL)
         gateway.check_conservation()
         result["gateway"] = gateway.counters()
+        result["workers"] = gateway.status()["workers"]
         assert gateway.stop() == 0
         return result
     finally:
@@ -61,6 +66,11 @@ def test_every_byte_comes_back(gateway):
         assert counts["reordered"] == 0
         assert result["gateway"][f"{direction}_packets"] >= counts["received"]
     assert result["gateway"]["busy_cycles"] > 0
+    # One worker receives what the ring brings; each other has tunnels all the same, and sends.
+    for worker in result["workers"][1:]:
+        assert worker["received"] == 0
+        assert worker["taken_over"] > 100
+        assert worker["mappings_live"] > 0
 
 
 def test_a_turned_bit_is_noticed(gateway):
