@@ -138,6 +138,27 @@ def run_eal(suite):
     run_gtest_programs(suite, "tests/conformance")
 
 
+def run_scale(suite, _):
+    """What threads share, under ThreadSanitizer; the conformance matrix, which any number of workers
+    passes; and what is about workers themselves."""
+    run_gtest_programs(suite, "tests/scale")
+    eal = BUILD / "tests/eal/eal-gateway"
+    runs = [(eal, {}, ["--gtest_filter=Steering.*:NullDevice.*:Workers*"])]
+    runs += [(BUILD / "tests/conformance/conformance", {"ADIT_WORKERS": str(workers)}, [])
+             for workers in (2, 3)]
+    for program, environment, arguments in runs:
+        if (done := gtest_report(suite, program, arguments, environment)) is None:
+            continue
+        workers = environment.get("ADIT_WORKERS", "several")
+        for name, test in done[1].items():
+            if has_passed(test):
+                suite.passed += 1
+            else:
+                suite.fail(f"{program.name}: {name}, {workers} workers")
+        if done[0] != 0 and not suite.failures:
+            suite.fail(f"{program.name}: ended with status {done[0]} after its tests")
+
+
 def run_conformance(suite, against):
     """Runs the tests of the packet path, then counts the checklist's lines instead of the tests.
 
@@ -224,9 +245,10 @@ SUITES = {
     "eal": lambda suite, _: run_eal(suite),
     "e2e": lambda suite, arguments: run_pytest(suite, "tests/e2e", arguments),
     "conformance": run_conformance,
+    "scale": run_scale,
     "instructions": run_instructions,
 }
-DEFAULT_SUITES = ("unit", "eal", "conformance", "instructions", "e2e")
+DEFAULT_SUITES = ("unit", "eal", "scale", "conformance", "instructions", "e2e")
 
 
 def main(words):

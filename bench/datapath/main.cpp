@@ -67,6 +67,8 @@ struct Options {
   bool software_checksums = false;
   bool stages = false;
   bool mapping_rate = false;
+  unsigned workers = 1;
+  bool unsteered = false;
 };
 
 std::vector<uint16_t> sizes_of(const std::string& name) {
@@ -78,7 +80,7 @@ std::optional<double> goal_of(const World& world, Direction direction, const std
   const WorldOptions& options = world.options();
   if (options.protection != Protection::plain || size != "64" || !options.checksum_by_port ||
       options.filtering != Filtering::endpoint_independent || options.flows_per_tunnel != 16 ||
-      !options.express) {
+      !options.express || options.workers != 1) {
     return std::nullopt;
   }
   for (const Goal& goal : kGoals) {
@@ -93,7 +95,8 @@ class Measurement {
  public:
   Measurement(World& world, unsigned rounds) : world_(world), rounds_(rounds), reference_(world) {
     const WorldOptions& options = world.options();
-    if (options.protection == Protection::plain && options.checksum_by_port) {
+    if (options.protection == Protection::plain && options.checksum_by_port &&
+        options.workers == 1) {
       yardstick_.emplace(world);
     }
   }
@@ -104,11 +107,12 @@ class Measurement {
     std::vector<double> cycles;
     std::vector<double> bare;
     start_passes();
+    const uint64_t handed_before = world_.counters().handed_over;
     for (unsigned round = 0; round < rounds_; ++round) {
       world_.draw_flows();
       world_.fill(direction, sizes);
       cycles.push_back(a_packet(world_.run(direction)));
-      if (!yardstick_ && !is_encrypted()) continue;
+      if (!yardstick_ && (!is_encrypted() || world_.options().workers > 1)) continue;
       world_.draw_flows();
       world_.fill(direction, sizes);
       bare.push_back(a_packet(yardstick_ ? yardstick_->run(direction)
@@ -126,6 +130,11 @@ class Measurement {
         {"filtering", name_in(kFilterings, world_.options().filtering)},
         {"checksums", world_.options().checksum_by_port ? "device" : "software"},
         {"way", world_.options().express ? "express" : "stages"},
+        {"workers", world_.options().workers},
+        {"steered", world_.options().steered},
+        {"handed_over_share",
+         static_cast<double>(world_.counters().handed_over - handed_before) / World::kPackets /
+             rounds_},
         {"cycles_min", summary.min},
         {"cycles_median", summary.median},
         {"cycles_max", summary.max},
@@ -201,6 +210,10 @@ class Measurement {
                           passes["board"].get<double>(), passes["open"].get<double>(),
                           passes["depart"].get<double>());
     }
+    if (row["workers"] != 1) {
+      line += fmt::format("  {} workers, {:.1f} % handed over", row["workers"].get<unsigned>(),
+                          row["handed_over_share"].get<double>() * 100);
+    }
     if (row["checksums"] == "software") line += "  checksums in software";
     if (row["way"] == "stages") line += "  through the stages";
     fmt::print("{}\n", line);
@@ -242,7 +255,9 @@ nlohmann::json run(const Options& options) {
                      .protection = kProtections.at(protection),
                      .filtering = kFilterings.at(filtering),
                      .checksum_by_port = !options.software_checksums,
-                     .express = !options.stages});
+                     .express = !options.stages,
+                     .workers = options.workers,
+                     .steered = !options.unsteered});
         const uint64_t making = world.make_mappings();
         if (options.mapping_rate) rows.push_back(mapping_row(world, "created", making));
         {
@@ -285,6 +300,10 @@ int main(int argc, char** argv) {
   app.add_flag("--stages", options.stages, "No express way: every packet through the stages");
   app.add_flag("--software-checksums", options.software_checksums,
                "No device writes outer checksums or vouches for received ones");
+  app.add_option("--workers", options.workers, "So many, in turns on one core")
+      ->check(CLI::Range(1u, adit::gateway::kWorkersMax));
+  app.add_flag("--unsteered", options.unsteered,
+               "Packets come to any worker, not to their owner");
   app.add_flag("--mapping-rate", options.mapping_rate, "What making and expiring mappings costs");
   app.add_option("--json", json, "Write the rows to this file");
   app.add_flag("--hugepages", huge, "Packet buffers in hugepages, as a gateway has them");

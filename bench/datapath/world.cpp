@@ -7,7 +7,10 @@
 #include <bit>
 #include <cstring>
 #include <stdexcept>
+#include <string>
+#include <unordered_set>
 
+#include "gateway/steering.h"
 #include "lib/net/checksum.h"
 
 namespace adit::bench {
@@ -131,10 +134,11 @@ World::World(const WorldOptions& options)
   settings_.express = options.express;
   settings_.inner_networks = {*Ipv4Prefix::parse("10.0.0.0/8")};
 
-  // One block a tunnel, and a little room to choose in.
+  // One block a tunnel, and a little room to choose in, for each worker.
   const uint32_t block = nat_settings_.first_block_ports;
   const uint32_t blocks_an_address = (65536 - 1024) / block;
-  const uint32_t addresses = tunnels_count_ / blocks_an_address + 1;
+  const uint32_t addresses =
+      tunnels_count_ / blocks_an_address + 1 + (options.workers > 1 ? 1 : 0);
   for (uint32_t i = 0; i < addresses; ++i) {
     nat_settings_.pool.push_back(Ipv4Address::from_host(kFirstPoolAddress + i));
   }
@@ -143,40 +147,29 @@ World::World(const WorldOptions& options)
                     .new_mappings_per_second = 1'000'000,
                     .new_mappings_burst = 1'000'000};
   profile.filtering.fill(options.filtering);
+  const unsigned workers = options.workers;
+  const gateway::SteeringPlan plan =
+      gateway::plan_steering(workers, nat_settings_.first_block_ports << (nat::kBlocksMax - 1), 0,
+                             std::nullopt)
+          .value();
+  nat_settings_.sharers = static_cast<uint8_t>(workers);
+  nat_settings_.shares = settings_.shares = plan.shares;
+  settings_.workers = workers;
   table_memory_ = gateway::HugeMemory(nat::Nat::memory_bytes(nat_settings_));
   std::ranges::fill(table_memory_.span(), std::byte{});  // touches its pages once
-  nat_ = std::make_unique<nat::Nat>(nat_settings_, table_memory_.span(),
-                                    [state = uint64_t{1}]() mutable { return mix(++state); });
-  tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1));
-  crypto_ = std::make_unique<gateway::Crypto>(tunnels_->slots());
-  portless_ = std::make_unique<gateway::PortlessMappings>("bench-portless", 128, *nat_, *tunnels_);
-  fragments_ = std::make_unique<gateway::Fragments>(
-      "bench-fragments", gateway::Fragments::Sizes{
-                             .datagrams = 64, .held = 128, .tunnel_slots = tunnels_->slots()});
-  reassembly_ = std::make_unique<gateway::Reassembly>(16);
-  neighbours_ = std::make_unique<gateway::Neighbours>("bench-neighbours", 64);
-  held_syns_ = std::make_unique<gateway::HeldSyns>("bench-held-syns", 64);
-  if (gateway::Filter::is_needed(nat_settings_.profiles)) {
-    const gateway::Filter::Settings sessions{
-        .sessions = std::max(options.flows + options.flows / 8, 1024u),
-        .sessions_per_tunnel = options.flows_per_tunnel};
-    filter_ = std::make_unique<gateway::Filter>("bench-filter", sessions, *tunnels_, *nat_);
-  }
+  tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1), workers);
   pool_ = rte_pktmbuf_pool_create("bench-packets", 2 * kPackets - 1, 0, 0,
                                   RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   if (pool_ == nullptr) throw std::runtime_error("no memory for packet buffers");
-  pipeline_ = std::make_unique<gateway::Pipeline>(
-      settings_,
-      gateway::Pipeline::Tables{*tunnels_, *nat_, *portless_, *fragments_, *reassembly_,
-                                *neighbours_, nullptr, held_syns_.get(), filter_.get()},
-      *crypto_, pool_, counters_);
+  if (workers > 1) hand_off_.emplace("bench-handed", workers);
+  for (unsigned worker = 0; worker < workers; ++worker) parts_.push_back(make_parts(worker));
   for (uint8_t port = 0; port < settings_.ports.size(); ++port) {
     ToWorker neighbour;
     neighbour.kind = ToWorker::set_neighbour;
     neighbour.port = port;
     neighbour.address = settings_.ports[port].next_hop;
     neighbour.mac = kNextHopMac;
-    pipeline_->take(neighbour, now_ns_);
+    for (const Parts& parts : parts_) parts.pipeline->take(neighbour, now_ns_);
   }
   externals_.resize(options.flows);
   client_counters_.resize(tunnels_count_ + 1);
@@ -191,9 +184,47 @@ World::World(const WorldOptions& options)
 
 World::~World() {
   rte_pktmbuf_free_bulk(buffers_.data(), kPackets);
-  pipeline_->drain();
-  pipeline_.reset();
+  for (const Parts& parts : parts_) parts.pipeline->drain();
+  parts_.clear();
   rte_mempool_free(pool_);
+}
+
+World::Parts World::make_parts(unsigned worker) {
+  const auto name = [&](const char* what) {
+    return std::string("bench-") + what + std::to_string(worker);
+  };
+  Parts parts;
+  nat_settings_.share = static_cast<uint8_t>(worker);
+  parts.nat = std::make_unique<nat::Nat>(
+      nat_settings_, table_memory_.span(),
+      [state = uint64_t{1} + worker]() mutable { return mix(++state); });
+  parts.crypto = std::make_unique<gateway::Crypto>(tunnels_->slots());
+  parts.portless = std::make_unique<gateway::PortlessMappings>(name("portless").c_str(), 128,
+                                                               *parts.nat, *tunnels_);
+  parts.fragments = std::make_unique<gateway::Fragments>(
+      name("fragments").c_str(),
+      gateway::Fragments::Sizes{
+          .datagrams = 64, .held = 128, .tunnel_slots = tunnels_->slots()});
+  parts.reassembly = std::make_unique<gateway::Reassembly>(16);
+  parts.neighbours = std::make_unique<gateway::Neighbours>(name("neighbours").c_str(), 64);
+  parts.held_syns = std::make_unique<gateway::HeldSyns>(name("held-syns").c_str(), 64);
+  if (gateway::Filter::is_needed(nat_settings_.profiles)) {
+    const gateway::Filter::Settings sessions{
+        .sessions = std::max(options_.flows + options_.flows / 8, 1024u),
+        .sessions_per_tunnel = options_.flows_per_tunnel};
+    parts.filter = std::make_unique<gateway::Filter>(name("filter").c_str(), sessions, *tunnels_,
+                                                     *parts.nat);
+  }
+  gateway::PipelineSettings settings = settings_;
+  settings.worker = worker;
+  parts.pipeline = std::make_unique<gateway::Pipeline>(
+      settings,
+      gateway::Pipeline::Tables{*tunnels_, *parts.nat, *parts.portless, *parts.fragments,
+                                *parts.reassembly, *parts.neighbours, nullptr,
+                                parts.held_syns.get(), parts.filter.get(), nullptr, nullptr,
+                                hand_off_ ? &*hand_off_ : nullptr},
+      *parts.crypto, pool_, counters_);
+  return parts;
 }
 
 // ---- Tunnels ----
@@ -207,7 +238,8 @@ void World::open_tunnels() {
     open.mtu_bytes = kMtu;
     open.router = Ipv4Address::from_host(kFirstInnerAddress);
     open.address = Ipv4Address::from_host(kFirstInnerAddress + slot);
-    pipeline_->take(open, now_ns_);
+    gateway::Pipeline& pipeline = pipeline_of(slot);
+    pipeline.take(open, now_ns_);
 
     ToWorker install;
     install.kind = ToWorker::install_session;
@@ -223,10 +255,10 @@ void World::open_tunnels() {
     fill_key(install.session.receive_key, uint64_t{slot} << 8 | 0x80);
     install.packet = rte_pktmbuf_alloc(pool_);
     rte_pktmbuf_append(install.packet, sizeof(tunnel::ResponseMessage));
-    pipeline_->take(install, now_ns_);
+    pipeline.take(install, now_ns_);
     confirm(slot);
     for (unsigned port = 0; port < settings_.ports.size(); ++port) {
-      gateway::TxQueue& queue = pipeline_->tx(port);
+      gateway::TxQueue& queue = pipeline.tx(port);
       rte_pktmbuf_free_bulk(queue.packets.data(), queue.count);
       counters_.transmitted += queue.count;
       queue.count = 0;
@@ -246,7 +278,7 @@ void World::confirm(uint32_t slot) {
   aead.seal({udp + sizeof(UdpHeader), tunnel::kEncryptedOverheadBytes}, 0, session.local_index,
             client_counters_[slot]++);
   write_udp(udp, client(slot), kTunnelEndpoint, udp_bytes);
-  pipeline_->run(kUplinkPort, {&mbuf, 1}, now_ns_);
+  pipeline_of(slot).run(kUplinkPort, {&mbuf, 1}, now_ns_);
   if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
   }
@@ -317,8 +349,8 @@ void World::fill(Direction direction, std::span<const uint16_t> inner_bytes) {
 }
 
 // What a device's transmit function does to the queue, but for the device.
-void World::take_sent(unsigned port) {
-  gateway::TxQueue& queue = pipeline_->tx(port);
+void World::take_sent(gateway::Pipeline& pipeline, unsigned port) {
+  gateway::TxQueue& queue = pipeline.tx(port);
   sent_.insert(sent_.end(), queue.packets.begin(), queue.packets.begin() + queue.count);
   queue.count = 0;
 }
@@ -328,17 +360,78 @@ uint64_t World::run(Direction direction) {
   const unsigned from = outbound ? kUplinkPort : kPublicPort;
   const unsigned to = outbound ? kPublicPort : kUplinkPort;
   sent_.clear();
-  const uint64_t start = rte_rdtsc_precise();
-  for (unsigned i = 0; i < kPackets; i += kBurstMax) {
-    pipeline_->run(from, {&buffers_[i], kBurstMax}, now_ns_);
-    take_sent(to);
+  uint64_t cycles = 0;
+  if (parts_.size() == 1) {
+    gateway::Pipeline& pipeline = *parts_[0].pipeline;
+    const uint64_t start = rte_rdtsc_precise();
+    for (unsigned i = 0; i < kPackets; i += kBurstMax) {
+      pipeline.run(from, {&buffers_[i], kBurstMax}, now_ns_);
+      take_sent(pipeline, to);
+    }
+    cycles = rte_rdtsc_precise() - start;
+  } else {
+    cycles = run_workers(from, to);
   }
-  const uint64_t cycles = rte_rdtsc_precise() - start;
   counters_.transmitted += sent_.size();
   if (sent_.size() != kPackets || counters_.held() != 0) {
     throw std::runtime_error("packets were lost");
   }
+  if (parts_.size() > 1) sort_sent();
   return cycles;
+}
+
+// Where a drawn flow's packet comes in.
+unsigned World::receiver_of(size_t drawn, unsigned from) const {
+  const auto workers = static_cast<unsigned>(parts_.size());
+  if (!options_.steered) return static_cast<unsigned>(drawn) % workers;
+  const Flow its = flow(drawn_[drawn]);
+  return from == kUplinkPort ? tunnels_->owner(its.slot)
+                             : settings_.shares[its.external.port.host() / nat::kWindowPorts];
+}
+
+// The workers take turns, a burst each; what is taken over is its owner's work.
+uint64_t World::run_workers(unsigned from, unsigned to) {
+  std::vector<std::vector<rte_mbuf*>> queues(parts_.size());
+  for (size_t i = 0; i < kPackets; ++i) queues[receiver_of(i, from)].push_back(buffers_[i]);
+  uint64_t cycles = 0;
+  size_t begin = 0;
+  for (bool more = true; more; begin += kBurstMax) {
+    more = false;
+    for (size_t worker = 0; worker < parts_.size(); ++worker) {
+      gateway::Pipeline& pipeline = *parts_[worker].pipeline;
+      gateway::HandedPacket handed[kBurstMax];
+      const uint64_t start = rte_rdtsc_precise();
+      for (unsigned other = 0; other < parts_.size(); ++other) {
+        const unsigned count =
+            other == worker
+                ? 0
+                : hand_off_->pop(other, static_cast<unsigned>(worker), handed);
+        if (count == 0) continue;
+        more = true;
+        pipeline.take_over({handed, count}, now_ns_);
+        take_sent(pipeline, to);
+      }
+      std::vector<rte_mbuf*>& queue = queues[worker];
+      if (begin < queue.size()) {
+        more = true;
+        const size_t count = std::min<size_t>(kBurstMax, queue.size() - begin);
+        pipeline.run(from, {&queue[begin], count}, now_ns_);
+        take_sent(pipeline, to);
+        pipeline.flush_hand_off();
+      }
+      cycles += rte_rdtsc_precise() - start;
+    }
+  }
+  return cycles;
+}
+
+// In the order of the buffers, which are what has been sent.
+void World::sort_sent() {
+  std::unordered_set<const rte_mbuf*> seen(sent_.begin(), sent_.end());
+  for (const rte_mbuf* buffer : buffers_) {
+    if (!seen.contains(buffer)) throw std::runtime_error("a packet was not sent");
+  }
+  std::ranges::copy(buffers_, sent_.begin());
 }
 
 // ---- Mappings ----
@@ -370,13 +463,19 @@ uint64_t World::expire_mappings() {
   now_ns_ += (nat_settings_.profiles[0].timeouts.udp_s + 1) * tunnel::kSecondNs;
   const auto now_s = static_cast<uint32_t>(now_ns_ / tunnel::kSecondNs);
   const uint64_t start = rte_rdtsc_precise();
-  for (uint64_t left = nat_->granted_entries(); left > 0;) {
-    const auto step = static_cast<unsigned>(std::min<uint64_t>(left, 1024));
-    nat_->sweep(now_s, step);
-    left -= step;
+  for (const Parts& parts : parts_) {
+    for (uint64_t left = parts.nat->granted_entries(); left > 0;) {
+      const auto step = static_cast<unsigned>(std::min<uint64_t>(left, 1024));
+      parts.nat->sweep(now_s, step);
+      left -= step;
+    }
   }
   const uint64_t cycles = rte_rdtsc_precise() - start;
-  if (nat_->counts().mappings_live != 0) throw std::runtime_error("mappings outlived their time");
+  for (const Parts& parts : parts_) {
+    if (parts.nat->counts().mappings_live != 0) {
+      throw std::runtime_error("mappings outlived their time");
+    }
+  }
   return cycles;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct WorldOptions {
   nat::Filtering filtering = nat::Filtering::endpoint_independent;
   bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
   bool express = true;           // false: every packet through the stages
+  // Several take turns on one core. `steered`: each packet comes to its owner, as a card brings it;
+  // else to any, and most are handed over.
+  unsigned workers = 1;
+  bool steered = true;
 };
 
 // One packet's flow, and where it stands.
@@ -62,8 +67,8 @@ class World {
   // Fills the buffers with one packet of each drawn flow. `inner_bytes` has one size, or several
   // that take turns.
   void fill(nat::Direction direction, std::span<const uint16_t> inner_bytes);
-  // Runs the buffers through the pipeline in bursts; returns the TSC cycles that it took. Throws
-  // std::runtime_error if not every packet came out.
+  // Runs the buffers through the pipeline in bursts; returns the TSC cycles that it took, all
+  // workers' together. Throws std::runtime_error if not every packet came out.
   uint64_t run(nat::Direction direction);
   // What came out, in order: the same buffers.
   std::span<rte_mbuf* const> sent() const { return sent_; }
@@ -79,12 +84,11 @@ class World {
   Ipv4Address first_pool_address() const { return nat_settings_.pool.front(); }
   uint32_t pool_addresses() const { return static_cast<uint32_t>(nat_settings_.pool.size()); }
   const nat::Mapping* first_mapping(uint32_t pool_index) const {
-    return nat_->entry(nat_settings_.pool[pool_index], nat::Protocol::udp, {});
+    return parts_[0].nat->entry(nat_settings_.pool[pool_index], nat::Protocol::udp, {});
   }
 
-  const nat::Nat& translator() const { return *nat_; }
-  gateway::Pipeline& pipeline() { return *pipeline_; }
-  gateway::Crypto& crypto() { return *crypto_; }
+  const nat::Nat& translator() const { return *parts_[0].nat; }
+  gateway::Crypto& crypto() { return *parts_[0].crypto; }
   const gateway::Counters& counters() const { return counters_; }
   gateway::TunnelTable& tunnel_table() { return *tunnels_; }
 
@@ -94,7 +98,23 @@ class World {
   void write_outbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
   void write_inbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
   uint8_t* reset(rte_mbuf* mbuf, unsigned bytes) const;
-  void take_sent(unsigned port);
+  struct Parts {  // of a worker
+    std::unique_ptr<nat::Nat> nat;
+    std::unique_ptr<gateway::Crypto> crypto;
+    std::unique_ptr<gateway::PortlessMappings> portless;
+    std::unique_ptr<gateway::Fragments> fragments;
+    std::unique_ptr<gateway::Reassembly> reassembly;
+    std::unique_ptr<gateway::Neighbours> neighbours;
+    std::unique_ptr<gateway::HeldSyns> held_syns;
+    std::unique_ptr<gateway::Filter> filter;
+    std::unique_ptr<gateway::Pipeline> pipeline;
+  };
+  Parts make_parts(unsigned worker);
+  gateway::Pipeline& pipeline_of(uint32_t slot) { return *parts_[tunnels_->owner(slot)].pipeline; }
+  void take_sent(gateway::Pipeline& pipeline, unsigned port);
+  uint64_t run_workers(unsigned from, unsigned to);
+  unsigned receiver_of(size_t drawn, unsigned from) const;
+  void sort_sent();
 
   const WorldOptions options_;
   uint32_t tunnels_count_;
@@ -105,15 +125,8 @@ class World {
   gateway::Counters counters_;
   rte_mempool* pool_ = nullptr;
   std::unique_ptr<gateway::TunnelTable> tunnels_;
-  std::unique_ptr<nat::Nat> nat_;
-  std::unique_ptr<gateway::Crypto> crypto_;
-  std::unique_ptr<gateway::PortlessMappings> portless_;
-  std::unique_ptr<gateway::Fragments> fragments_;
-  std::unique_ptr<gateway::Reassembly> reassembly_;
-  std::unique_ptr<gateway::Neighbours> neighbours_;
-  std::unique_ptr<gateway::HeldSyns> held_syns_;
-  std::unique_ptr<gateway::Filter> filter_;
-  std::unique_ptr<gateway::Pipeline> pipeline_;
+  std::optional<gateway::HandOff> hand_off_;  // of several workers
+  std::vector<Parts> parts_;                  // by worker; all count in counters_
 
   std::vector<Endpoint> externals_;          // by flow
   std::vector<uint64_t> client_counters_;    // by slot: of the next type 4 packet

@@ -1,0 +1,76 @@
+"""What a packet costs with several workers; scripts/bench scale calls this after the build.
+
+bench/datapath with so many workers, which take turns on one core: cycles are counted for each of
+them while it works, so that the sum does not depend on how many cores the machine has. Steered: a
+packet comes to its owner, as a card with the gateway's key and table brings it. Not steered: packets
+come to the workers in turn, and most are handed over.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
+WORKERS = (1, 2, 4, 8, 16)
+DIRECTIONS = ("outbound", "inbound")
+
+
+def measure(workers, steered, flows, rounds):
+    with tempfile.NamedTemporaryFile(suffix=".json") as scratch:
+        command = [BUILD / "bench/datapath", "--flows", str(flows), "--workers", str(workers),
+                   "--rounds", str(rounds), "--json", scratch.name]
+        subprocess.run(command + ([] if steered else ["--unsteered"]), check=True,
+                       stdout=subprocess.DEVNULL)
+        return json.load(open(scratch.name))
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="scripts/bench scale", description=__doc__)
+    parser.add_argument("--flows", type=int, default=64_512)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--repeat", type=int, default=3, help="the median of so many runs")
+    parser.add_argument("--json", type=pathlib.Path)
+    options = parser.parse_args(words)
+
+    print(f"{options.flows} flows, plain, 64 bytes; cycles a packet, all workers together: the "
+          f"least and the median of {options.repeat} runs of {options.rounds} rounds")
+    print(f"{'workers':>7} {'steered':>8} {'handed over':>12} {'outbound':>15} {'inbound':>15}"
+          f" {'x one worker':>15} {'a hand-off costs':>17}")
+    rows, alone, steered_cost = [], {}, {}
+    for workers in WORKERS:
+        for steered in (True, False) if workers > 1 else (True,):
+            runs = [measure(workers, steered, options.flows, options.rounds)
+                    for _ in range(options.repeat)]
+            best = {}
+            for direction in DIRECTIONS:
+                its = [row for run in runs for row in run if row["direction"] == direction]
+                its.sort(key=lambda row: row["cycles_median"])
+                best[direction] = its[len(its) // 2] | {
+                    "bench": "scale", "cycles_min": min(row["cycles_min"] for row in its)}
+            rows += best.values()
+            cost = {d: best[d]["cycles_min"] for d in DIRECTIONS}
+            share = best["outbound"]["handed_over_share"]
+            if workers == 1:
+                alone = cost
+            if steered:
+                steered_cost = cost
+            ratio = "/".join(f"{cost[d] / alone[d]:.2f}" for d in DIRECTIONS)
+            hand_off = "" if steered else "/".join(
+                f"{(cost[d] - steered_cost[d]) / best[d]['handed_over_share']:.0f}"
+                for d in DIRECTIONS)
+            figures = [f"{best[d]['cycles_min']:.0f} / {best[d]['cycles_median']:.0f}"
+                       for d in DIRECTIONS]
+            print(f"{workers:>7} {'yes' if steered else 'no':>8} {share:>11.1%} {figures[0]:>15}"
+                  f" {figures[1]:>15} {ratio:>15} {hand_off:>17}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
