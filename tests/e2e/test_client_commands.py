@@ -18,7 +18,7 @@ def test_down_returns_when_everything_is_undone(world):
     assert routes(world.pc) != before[0]
     world.lab.host(CLIENT_PROGRAM, "down", "--socket", client.socket)
     assert (routes(world.pc), devices(world.pc)) == before
-    wait_until(lambda: client.process.exit_status == 0, 1, "the client to end")
+    wait_until(lambda: client.process.exit_status == 0, 5, "the client to end")
     again = world.lab.host(CLIENT_PROGRAM, "down", "--socket", client.socket, check=False)
     assert again.returncode == 1
     assert "nobody answers" in again.stderr

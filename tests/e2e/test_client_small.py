@@ -1,0 +1,87 @@
+"""How small and how quick adit-client is, each figure printed beside its bound."""
+
+from conftest import PYTHON, start_client, start_gateway, start_udp_echo
+from lab import topology
+from lab.programs import CLIENT_PROGRAM, Client
+
+PROGRAM_BYTES_MAX = 1 << 20
+ANONYMOUS_KIB_MAX = 4096
+START_MS_MAX = 50  # and two round trips
+STARTS_MAX = 10
+
+
+def test_the_stripped_program_is_small(lab):
+    stripped = lab.directory / "stripped"
+    lab.host("strip", "-o", stripped, CLIENT_PROGRAM)
+    size = stripped.stat().st_size
+    print(f"stripped: {size} of {PROGRAM_BYTES_MAX} bytes")
+    assert size <= PROGRAM_BYTES_MAX
+
+
+def anonymous_kib(pid):
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    raise AssertionError("no RssAnon")
+
+
+def test_idle_it_takes_little_memory(world):
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=lambda config: config.update(dns="auto"))
+    children = open(f"/proc/{client.process.pid}/task/{client.process.pid}/children").read()
+    kib = sum(map(anonymous_kib, [client.process.pid, *children.split()]))
+    print(f"anonymous memory, the child for other programs included: {kib} of "
+          f"{ANONYMOUS_KIB_MAX} KiB")
+    assert children and kib <= ANONYMOUS_KIB_MAX
+
+
+# Sends until one comes back, and says when that was.
+UNTIL_ANSWERED = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    asker.settimeout(0.001)
+    print("ready", flush=True)
+    while True:
+        try:
+            asker.sendto(b"question", (sys.argv[1], int(sys.argv[2])))
+            asker.recv(100)
+            break
+        except OSError:
+            continue
+print(time.monotonic(), flush=True)
+"""
+
+# Becomes the program that it is given, having said when.
+BEGIN = """
+import os, sys, time
+print("began", time.monotonic(), flush=True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def round_trip_ms(world):
+    """Of the least lucky of a few pings through the tunnel to the server."""
+    done = world.pc.run("ping", "-c5", "-i0.2", topology.SERVER)
+    return float(done.stdout.rsplit("=", 1)[1].split("/")[2])
+
+
+def test_the_first_packet_is_soon_answered(world):
+    """A round trip for the handshake, one for the address; a third brings the answer here. The
+    least of a few starts counts: others on this machine can only make it longer."""
+    gateway = start_gateway(world)
+    start_udp_echo(world)
+    over_ms = []
+    while len(over_ms) < STARTS_MAX and min(over_ms, default=START_MS_MAX + 1) > START_MS_MAX:
+        asker = world.pc.start(PYTHON, "-c", UNTIL_ANSWERED, topology.SERVER,
+                               topology.SERVER_PORT, name="asker")
+        asker.wait_for_log("ready")
+        client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+        client.start(PYTHON, "-c", BEGIN)
+        assert asker.wait(20) == 0
+        began = float(client.process.log().split()[1])
+        answered = float(asker.log().split()[-1])
+        over_ms.append((answered - began) * 1e3 - 3 * round_trip_ms(world))
+        assert client.stop() == 0
+    print("start to first packet: two round trips and "
+          f"{', '.join(f'{ms:.1f}' for ms in sorted(over_ms))} ms of {START_MS_MAX}")
+    assert min(over_ms) <= START_MS_MAX
