@@ -48,6 +48,20 @@ ADIT_INLINED void rewrite(uint8_t* ip, nat::Protocol protocol, uint16_t l3_delta
   store(ip + kUdpChecksum, after == 0 ? uint16_t{0xffff} : after);
 }
 
+ADIT_INLINED Endpoint endpoint_at(const uint8_t* address, const uint8_t* port) {
+  return {Ipv4Address{Be32::from_raw(load<uint32_t>(address))},
+          Be16::from_raw(load<uint16_t>(port))};
+}
+
+// nat::is_in_use() of a mapping that has been used this second.
+ADIT_INLINED bool is_in_same_use(const Mapping& mapping, nat::Protocol protocol,
+                                 const uint8_t* address, const uint8_t* port) {
+  if (protocol != nat::Protocol::tcp) return !mapping.is_dns_only;
+  return mapping.tcp_state == nat::TcpState::established &&
+         mapping.tcp_remote.address.value.raw() == load<uint32_t>(address) &&
+         mapping.tcp_remote.port.raw() == load<uint16_t>(port);
+}
+
 // A line's count of packets and, behind it, of bytes, as one number. Returns whether it is time to
 // report them.
 ADIT_INLINED bool add_traffic(TunnelLine& line, size_t offset, uint64_t bytes) {
@@ -115,26 +129,29 @@ void Pipeline::run_inner_stages(const ExpressPacket& express) {
 bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   uint8_t* const ip = packet.ip;
   TunnelLine& line = *packet.line;
-  const Endpoint to{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kDestination))},
-                    Be16::from_raw(load<uint16_t>(ip + kDestinationPort))};
   Mapping* mapping = packet.mapping;
   if (!packet.owns(*mapping) || !mapping->is_live() || mapping->last_seen_s != now_s_)
       [[unlikely]] {
     mapping = find_or_make(packet);
     if (mapping == nullptr) return false;
   }
-  if (filter_ != nullptr && filter_->open(*mapping, to, now_s_) != Filter::Refusal::none) {
+  uint8_t* const to = ip + kDestination;
+  uint8_t* const to_port = ip + kDestinationPort;
+  if (filter_ != nullptr &&
+      filter_->open(*mapping, endpoint_at(to, to_port), now_s_) != Filter::Refusal::none) {
     return false;
   }
-  if (!nat::is_in_use(*mapping, packet.protocol, to, now_s_)) [[unlikely]] {
+  if (mapping->last_seen_s != now_s_ || !is_in_same_use(*mapping, packet.protocol, to, to_port))
+      [[unlikely]] {
     const uint8_t flags = packet.protocol == nat::Protocol::tcp ? ip[kTcpFlags] : uint8_t{0};
-    nat_.on_outbound(*mapping, to, flags, now_s_);
+    nat_.on_outbound(*mapping, endpoint_at(to, to_port), flags, now_s_);
   }
   rewrite(ip, packet.protocol, mapping->l3_delta, mapping->l4_delta);
   store(ip + kSource, mapping->external.address.value.raw());
   store(ip + kSourcePort, mapping->external.port.raw());
   if ((load<uint16_t>(ip + kFragment) & raw16(kIpDontFragment)) == 0) {
-    nat::set_id(ip, ids_.next(mapping->external.address, to.address, packet.protocol));
+    const Ipv4Address remote = endpoint_at(to, to_port).address;
+    nat::set_id(ip, ids_.next(mapping->external.address, remote, packet.protocol));
   }
 
   const unsigned total = packet.total_bytes;
@@ -143,7 +160,7 @@ bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   if (add_traffic(line, offsetof(TunnelLine, rx_packets), total)) [[unlikely]] {
     report_traffic(packet.slot());
   }
-  send_express(public_exit_, packet.mbuf, ip, total, to.address.value.raw());
+  send_express(public_exit_, packet.mbuf, ip, total, load<uint32_t>(to));
   return true;
 }
 
@@ -169,12 +186,15 @@ bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
                                 mapping->external.port, now_s_);
     if (mapping == nullptr) return false;
   }
-  const Endpoint from{Ipv4Address{Be32::from_raw(load<uint32_t>(ip + kSource))},
-                      Be16::from_raw(load<uint16_t>(ip + kSourcePort))};
-  if (filter_ != nullptr && !filter_->admits(*mapping, from, now_s_)) return false;
-  if (!nat::is_in_use(*mapping, packet.protocol, from, now_s_)) [[unlikely]] {
+  const uint8_t* const from = ip + kSource;
+  const uint8_t* const from_port = ip + kSourcePort;
+  if (filter_ != nullptr && !filter_->admits(*mapping, endpoint_at(from, from_port), now_s_)) {
+    return false;
+  }
+  if (mapping->last_seen_s != now_s_ ||
+      !is_in_same_use(*mapping, packet.protocol, from, from_port)) [[unlikely]] {
     const uint8_t flags = packet.protocol == nat::Protocol::tcp ? ip[kTcpFlags] : uint8_t{0};
-    nat_.on_inbound(*mapping, from, flags, now_s_);
+    nat_.on_inbound(*mapping, endpoint_at(from, from_port), flags, now_s_);
   }
   rewrite(ip, packet.protocol, complement(mapping->l3_delta), complement(mapping->l4_delta));
   store(ip + kDestination, mapping->internal.address.value.raw());
