@@ -192,6 +192,22 @@ def test_a_lan_behind_the_client_is_carried_too(world):
     assert gateway.counters()["spoofed_source"] >= 1
 
 
+def test_a_host_in_a_lan_behind_the_client_is_carried_both_ways(world):
+    gateway = start_gateway(world, change=lambda config: config["subscribers"][0].update(
+        prefixes=["192.168.44.0/24"]))
+    start_client(gateway, world.pc, change=lambda config: config.update(lan=["192.168.44.0/24"]))
+    camera = world.lab.namespace("camera")
+    world.lab.link(camera, "eth0", world.pc, "lan0")
+    camera.address("eth0", "192.168.44.7/24")
+    world.pc.address("lan0", "192.168.44.1/24")
+    camera.default_route("192.168.44.1")
+    assert not camera.succeeds("ping", "-c1", "-W1", topology.SERVER)
+    world.pc.sysctl("net.ipv4.ip_forward=1")
+    assert camera.succeeds("ping", "-c2", "-i0.2", "-W2", topology.SERVER)
+    start_udp_echo(world)
+    ask(camera, "192.168.44.7", 5004, size=1400, count=3)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_preshared_key_must_be_the_same_at_both_ends(world, same):
     psk = make_key(world.lab, "psk")
