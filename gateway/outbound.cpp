@@ -1,4 +1,5 @@
 // The stages of the outbound journey: from a tunnel to the Internet.
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 
@@ -12,6 +13,12 @@ using tunnel::MessageType;
 using tunnel::PlainHeader;
 using tunnel::Protection;
 using tunnel::SessionSet;
+
+namespace {
+
+constexpr uint16_t kMtuBytesMin = 576;  // RFC 791: every host takes it
+
+}  // namespace
 
 // The packet begins at the tunnel header.
 Fate Pipeline::find_tunnel(Packet& packet) {
@@ -124,6 +131,16 @@ Fate Pipeline::open_plain(Packet& packet) {
   return Fate::next;
 }
 
+// The client's word, for its path may take less than is configured here.
+void Pipeline::set_mtu(Tunnel& tunnel, uint16_t told_bytes) {
+  const uint16_t mtu_bytes =
+      std::clamp(told_bytes, std::min(kMtuBytesMin, tunnel.open->mtu_bytes_max),
+                 tunnel.open->mtu_bytes_max);
+  if (mtu_bytes == tunnel.mtu_bytes) return;
+  tunnel.mtu_bytes = mtu_bytes;
+  refresh_line(tunnel);
+}
+
 // What stands inside type 4 and is no IPv4 packet: nothing (a heartbeat), or a probe.
 Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
   if (text_bytes == 0) {
@@ -135,6 +152,7 @@ Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
   if (text_bytes < sizeof(tunnel::ProbePacket)) return Fate::unknown_inner;
   auto& probe = *reinterpret_cast<tunnel::ProbePacket*>(packet.bytes());
   if (probe.kind != tunnel::kProbeRequest) return Fate::unknown_inner;
+  if (probe.mtu_bytes.host() != 0) set_mtu(*packet.tunnel, probe.mtu_bytes.host());
   probe.kind = tunnel::kProbeReply;
   ++counters_.probes_answered;
   return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::always);

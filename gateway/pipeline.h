@@ -261,6 +261,7 @@ class Pipeline {
   Fate turn_round(Packet& packet);
   Fate rewrite_outbound(Packet& packet);
   Fate answer_control_text(Packet& packet, unsigned text_bytes);
+  void set_mtu(Tunnel& tunnel, uint16_t told_bytes);
   Fate map_error_outbound(Packet& packet);
 
   // inbound.cpp: from the Internet into a tunnel

@@ -70,6 +70,7 @@ struct OpenTunnel {
     uint32_t untold = 0;     // packets refused since
   };
   std::array<LimitNotice, kToldLimits.size()> limit_notices{};  // by place in kToldLimits
+  uint16_t mtu_bytes_max = 0;     // as configured; the client may say that its path takes less
   uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
   uint32_t icmp_errors_at_s = 0;
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)

@@ -101,7 +101,9 @@ inline constexpr unsigned kEncryptedOverheadBytes = sizeof(EncryptedHeader) + kT
 // A probe is answered at once with the same stamp, so that its sender learns the round trip.
 struct ProbePacket {
   uint8_t kind;         // kProbeRequest or kProbeReply
-  uint8_t reserved[7];  // 0
+  uint8_t reserved;     // 0
+  Be16 mtu_bytes;       // request: the tunnel's MTU at its sender's end, 0 where it says nothing
+  uint8_t reserved2[4];  // 0
   Be64 stamp;           // opaque to the one who answers
 };
 static_assert(sizeof(ProbePacket) == 16 && alignof(ProbePacket) == 1);

@@ -165,6 +165,38 @@ TEST_F(TunnelPath, ProbeIsAnsweredWithItsStamp) {
   EXPECT_EQ(far.open(sent_to_tunnel(far.outer)), probe);
 }
 
+// DF is set: what is too big is refused, at the express way and at the stages.
+TEST_F(TunnelPath, AClientWhosePathTakesLessSaysSoInAProbe) {
+  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
+  const Endpoint external = external_of(far, kGood);
+  const auto fits = [&](size_t packet_bytes) {
+    const uint64_t refused = drops(Fate::too_big);
+    receive(0, udp_packet(kService, external, payload_bytes(packet_bytes - 28)));
+    sent(0);
+    return drops(Fate::too_big) == refused;
+  };
+  const auto tell = [&](uint16_t mtu_bytes) {
+    Bytes probe(16, 0);
+    probe[0] = tunnel::kProbeRequest;
+    probe[2] = static_cast<uint8_t>(mtu_bytes >> 8);
+    probe[3] = static_cast<uint8_t>(mtu_bytes);
+    receive_from(far, far.seal(probe));
+    sent_to_tunnel(far.outer);
+  };
+  EXPECT_TRUE(fits(1440));
+  tell(1200);
+  EXPECT_TRUE(fits(1200));
+  EXPECT_FALSE(fits(1201));
+  tell(0);  // says nothing
+  EXPECT_FALSE(fits(1201));
+  tell(100);  // no less than every host takes
+  EXPECT_TRUE(fits(576));
+  EXPECT_FALSE(fits(577));
+  tell(65535);  // no more than is configured
+  EXPECT_TRUE(fits(1440));
+  EXPECT_FALSE(fits(1441));
+}
+
 TEST_F(TunnelPath, HeartbeatIsConsumedAndOneIsSentOnRequest) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   EXPECT_EQ(counters_.heartbeats_received, 1u);
