@@ -22,10 +22,6 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 // Where neither the configuration nor the gateway says: below the 30 s after which the least
 // patient NATs forget a UDP flow (RFC 4787 REQ-5 asks for two minutes, few give it).
 constexpr uint64_t kHeartbeatNs = 25 * kSecondNs;
-// A gateway is silent when it missed three heartbeats in a row, but lost packets alone should not
-// look like that where the interval is a second.
-constexpr uint64_t kHeartbeatsMissedMax = 3;
-constexpr uint64_t kSilentNsMin = 5 * kSecondNs;
 
 std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -91,7 +87,9 @@ bool Client::open() {
   signals_ = FileDescriptor(signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC));
   const bool ready = epoll_.is_open() && resolver_.open() && watch(tun_.fd(), kTagTun) &&
                      watch(udp_.fd(), kTagUdp) && watch(timer_.get(), kTagTimer) &&
-                     watch(signals_.get(), kTagSignal) && watch(resolver_.fd(), kTagResolver);
+                     watch(signals_.get(), kTagSignal) && watch(resolver_.fd(), kTagResolver) &&
+                     network_watch_.open() && watch(network_watch_.netlink_fd(), kTagNetwork) &&
+                     watch(network_watch_.clock_fd(), kTagClock);
   if (!ready) {
     refusal = std::string("event loop: ") + std::strerror(errno);
     return refuse();
@@ -164,6 +162,10 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
     }
     case kTagResolver:
       return on_resolved(now_ns);
+    case kTagNetwork:
+      return on_network_readable(now_ns);
+    case kTagClock:
+      return on_clock_set(now_ns);
     case kTagControl:
       return control_.on_readable([this](const std::string& request) -> std::string {
         if (request == "status") return to_text(make_status());
@@ -179,6 +181,7 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
 
 void Client::run_timers(uint64_t now_ns) {
   path_.expire(now_ns);
+  if (now_ns >= look_ns_) look_at_network(now_ns);
   if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
   if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) {
@@ -187,13 +190,13 @@ void Client::run_timers(uint64_t now_ns) {
                                            : "the gateway gives no address",
             now_ns);
   }
-  if (has_tunnel() && now_ns >= silence_ends_ns()) {
-    give_up("the gateway has fallen silent", now_ns);
-  }
+  if (has_tunnel()) watch_path(now_ns);
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
     next_heartbeat_ns_ = now_ns + heartbeat_ns_;
     send_heartbeat(now_ns);
+    path_watch_.on_probe(now_ns, round_trip_);
   }
+  if (has_tunnel()) probe_path_mtu(now_ns);
   if (has_tunnel() && dhcp_start_due_) {
     dhcp_start_due_ = false;
     act(dhcp_.start(now_ns, last_address_), now_ns);
@@ -202,21 +205,17 @@ void Client::run_timers(uint64_t now_ns) {
 }
 
 uint64_t Client::next_deadline_ns() const {
-  if (phase_ == Phase::waiting) return retry_ns_;
-  uint64_t next_ns = attempt_ends_ns_;
+  if (phase_ == Phase::waiting) return std::min(retry_ns_, look_ns_);
+  uint64_t next_ns = std::min(attempt_ends_ns_, look_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (has_tunnel()) {
-    next_ns = std::min(
-        {next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns(), silence_ends_ns()});
+    next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});
+    // Without a way there is nothing to probe, and a stock peer answers no probe: there Peer
+    // notices, by unanswered packets and handshakes.
+    if (outer_path_ && !is_stock()) next_ns = std::min(next_ns, path_watch_.next_deadline_ns());
+    if (outer_path_) next_ns = std::min(next_ns, path_mtu_.next_deadline_ns());
   }
   return next_ns;
-}
-
-// When the gateway counts as gone, should nothing authenticated come until then. A stock peer
-// answers no heartbeat; there Peer notices, by unanswered packets and handshakes.
-uint64_t Client::silence_ends_ns() const {
-  if (is_stock() || !peer_) return kNever;
-  return peer_->last_heard_ns() + std::max(kHeartbeatsMissedMax * heartbeat_ns_, kSilentNsMin);
 }
 
 // Most turns change no deadline.

@@ -8,10 +8,10 @@
 // in Peer, because it is a probe, goes out even while packets flow (docs/protocol.md, rule 9), and
 // its interval comes with the lease.
 //
-// A gateway is given up when a handshake is not answered, or when nothing authenticated was heard
-// for three heartbeats. A tunnel that was up is first tried again with the same gateway, then with
-// the next. What is on the host stays meanwhile, so that connections survive and nothing leaks
-// past the tunnel.
+// A gateway is given up when a handshake is not answered, or when what was sent stays unanswered
+// through several probes, the last of them from another source port (path_watch.h); then the next
+// is tried. What is on the host stays meanwhile, so that connections survive and nothing leaks past
+// the tunnel.
 //
 // Owner: main.
 #pragma once
@@ -28,8 +28,11 @@
 #include "client-lite/control_socket.h"
 #include "client-lite/host_network.h"
 #include "client-lite/log.h"
+#include "client-lite/network_watch.h"
 #include "client-lite/packet_path.h"
 #include "client-lite/packet_queue.h"
+#include "client-lite/path_mtu.h"
+#include "client-lite/path_watch.h"
 #include "client-lite/resolver.h"
 #include "client-lite/round_trip.h"
 #include "client-lite/segmenter.h"
@@ -41,6 +44,12 @@
 #include "lib/tunnel/peer.h"
 
 namespace adit::client {
+
+// What the tunnel puts around an inner packet: IPv4 and UDP headers, type 4's header and tag. An
+// outer path of 1500 bytes gives an inner MTU of 1440. A plain session could take 24 more, but
+// the next session may not be plain.
+inline constexpr unsigned kOuterOverheadBytes =
+    sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
 
 class Client {
  public:
@@ -58,7 +67,9 @@ class Client {
 
  private:
   enum class Phase : uint8_t { waiting, resolving, handshaking, addressing, up };
-  enum Tag : uint64_t { kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl };
+  enum Tag : uint64_t {
+    kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock
+  };
   // Datagrams that are to be sent with one call, in outbound_.
   struct Outbound {
     bool usable = false;      // there is a session to send in
@@ -73,13 +84,14 @@ class Client {
   void run_timers(uint64_t now_ns);
   void arm_timer();
   uint64_t next_deadline_ns() const;
-  uint64_t silence_ends_ns() const;
   void shut_down();
   bool needs_no_more_rights() const;
   Status make_status() const;
 
   // client_connect.cpp: from a gateway's name to a configured device.
   void begin_attempt(uint64_t now_ns);
+  void restart(uint64_t now_ns);
+  void drop_peer();
   void on_resolved(uint64_t now_ns);
   bool make_peer();
   void act(const tunnel::Actions& actions, uint64_t now_ns);
@@ -95,6 +107,19 @@ class Client {
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
   void report(const std::string& problem);
+
+  // client_path.cpp: the outer path.
+  void on_network_readable(uint64_t now_ns);
+  void on_clock_set(uint64_t now_ns);
+  void look_at_network(uint64_t now_ns);
+  void on_path_changed(uint64_t now_ns);
+  void rebind();
+  void watch_path(uint64_t now_ns);
+  uint16_t path_mtu_bytes_max();
+  void start_path_mtu(uint64_t now_ns);
+  void probe_path_mtu(uint64_t now_ns);
+  void apply_path_mtu(uint64_t now_ns);
+  Be16 told_mtu() const;
 
   // client_packets.cpp: packets.
   void on_tun_readable(uint64_t now_ns);
@@ -122,6 +147,10 @@ class Client {
   StateFiles files_;
   Backoff backoff_;
   RoundTrip round_trip_;
+  PathWatch path_watch_;
+  PathMtu path_mtu_;
+  NetworkWatch network_watch_;
+  SleepMeter sleep_meter_;
   Resolver resolver_;
   Tun tun_;
   UdpSocket udp_;
@@ -139,6 +168,8 @@ class Client {
   size_t gateway_index_ = 0;
   unsigned failures_ = 0;  // attempts given up since the tunnel was up
   Endpoint gateway_;
+  std::optional<OuterPath> outer_path_;  // to the gateway; nothing: the host has no way there
+  unsigned initiations_unanswered_ = 0;
   tunnel::Tai64n last_stamp_{};
   bool stamp_write_failed_ = false;
   std::optional<Ipv4Address> last_address_;
@@ -153,6 +184,10 @@ class Client {
   uint64_t next_heartbeat_ns_ = 0;
   uint64_t last_plain_sent_ns_ = 0;
   uint64_t last_answer_ns_ = 0;     // rule 12: when a heartbeat was last answered
+
+  uint64_t look_ns_ = UINT64_MAX;   // when to look at the host's network
+  uint64_t looked_ns_ = 0;          // when that was done last
+  uint64_t doubted_ns_ = 0;         // when a change of it last cast doubt on the path
 
   PacketQueue waiting_;
   Segmenter segmenter_;

@@ -20,11 +20,6 @@ constexpr uint64_t kHeartbeatNsMax = 3600 * kSecondNs;
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
 
-// What the tunnel puts around an inner packet: IPv4 and UDP headers, type 4's header and tag. An
-// outer path of 1500 bytes gives an inner MTU of 1440. A plain session could take 24 more, but
-// the next session may not be plain.
-constexpr unsigned kOuterOverheadBytes =
-    sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
 constexpr uint16_t kOuterMtuBytes = 1500;  // where the route does not say
 constexpr uint16_t kMtuBytesMin = 576;     // RFC 791: what every host takes
 
@@ -36,6 +31,23 @@ void Client::begin_attempt(uint64_t now_ns) {
   attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
   log_.debug("trying %s:%u", gateway.host.c_str(), gateway.port);
   resolver_.ask(gateway.host);
+}
+
+// Whatever the phase: what is left of the last attempt is dropped, but not what is on the host.
+void Client::restart(uint64_t now_ns) {
+  drop_peer();
+  begin_attempt(now_ns);
+}
+
+void Client::drop_peer() {
+  if (peer_) last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
+  peer_.reset();
+  path_.clear();
+  counters_.tx_no_session += waiting_.size();
+  waiting_.clear();
+  dhcp_start_due_ = false;
+  path_watch_ = {};
+  path_mtu_.stop();
 }
 
 void Client::on_resolved(uint64_t now_ns) {
@@ -50,6 +62,7 @@ void Client::on_resolved(uint64_t now_ns) {
     const std::string conflict = network_.conflict_of(*config_.address);
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
+  outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
   attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kHandshakePatienceNs : kNever;
@@ -98,6 +111,7 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
 void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
   path_.install(session);
   ++counters_.sessions;
+  initiations_unanswered_ = 0;
   if (phase_ != Phase::handshaking) {
     // A rekey, as far as we know. But the gateway may be a new process that knows of no lease and
     // drops what we send, so each new session asks for the address again: two small packets.
@@ -108,6 +122,7 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
             tunnel::protection_name(session.protection));
   phase_ = Phase::addressing;
   set_heartbeat(heartbeat_ns_, now_ns);
+  start_path_mtu(now_ns);
   if (config_.address) {
     configure(now_ns);
     return;
@@ -120,22 +135,16 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
 void Client::give_up(const std::string& reason, uint64_t now_ns) {
   const bool was_up = phase_ == Phase::up;
   report(config_.gateways[gateway_index_].host + ": " + reason);
-  if (peer_) last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
-  peer_.reset();
-  path_.clear();
-  counters_.tx_no_session += waiting_.size();
-  waiting_.clear();
+  drop_peer();
   ++counters_.gateway_changes;
-  dhcp_start_due_ = false;
 
   phase_ = Phase::waiting;
   attempt_ends_ns_ = kNever;
   uint64_t wait_ns = kShortWaitNs + random_u64() % kShortWaitNs;
-  if (!was_up) {
-    gateway_index_ = (gateway_index_ + 1) % config_.gateways.size();
-    ++failures_;
-    // Each gateway had its turn: now it is time to be patient.
-    if (failures_ % config_.gateways.size() == 0) wait_ns = backoff_.next_ns(random_u64());
+  gateway_index_ = (gateway_index_ + 1) % config_.gateways.size();
+  // Each gateway had its turn: now it is time to be patient. But not with one that was up.
+  if (!was_up && ++failures_ % config_.gateways.size() == 0) {
+    wait_ns = backoff_.next_ns(random_u64());
   }
   retry_ns_ = now_ns + wait_ns;
   log_.debug("next attempt in %.1f s", static_cast<double>(wait_ns) / 1e9);
@@ -169,6 +178,11 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
 // Puts the fixed or leased address and what came with it on the device.
 void Client::configure(uint64_t now_ns) {
   const bool leased = !config_.address;
+  // What the gateway takes is known now, and may be more or less than what was probed for.
+  if (const uint16_t largest_bytes = path_mtu_bytes_max();
+      largest_bytes != 0 && largest_bytes != path_mtu_.bytes_max()) {
+    path_mtu_.start(now_ns, largest_bytes);
+  }
   const HostNetwork::Settings settings =
       leased ? leased_settings(*dhcp_.lease()) : fixed_settings();
   const bool changed = !settings_ || settings_->address != settings.address;
@@ -234,6 +248,7 @@ uint16_t Client::device_mtu_bytes(std::optional<uint16_t> leased_bytes) {
   if (config_.mtu) return *config_.mtu;
   uint16_t outer_bytes = network_.outer_mtu_bytes(gateway_.address);
   if (outer_bytes == 0) outer_bytes = kOuterMtuBytes;
+  if (!is_stock()) outer_bytes = std::min(outer_bytes, path_mtu_.bytes());
   const unsigned fits = outer_bytes > kOuterOverheadBytes ? outer_bytes - kOuterOverheadBytes : 0;
   const unsigned wanted = std::min<unsigned>(leased_bytes.value_or(UINT16_MAX), fits);
   return static_cast<uint16_t>(std::clamp<unsigned>(wanted, kMtuBytesMin, kInnerBytesMax));

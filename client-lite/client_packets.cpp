@@ -82,6 +82,8 @@ void Client::send_batch(Outbound& batch, uint64_t now_ns) {
 void Client::send_datagrams(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
                             uint64_t now_ns) {
   const bool sent_segments = udp_.sends_segments();
+  path_watch_.on_sent(now_ns);
+  path_mtu_.on_traffic(now_ns);
   const unsigned taken = udp_.send(datagrams, gateway_);
   counters_.tx_send_error += datagrams.size() - taken;
   if (sent_segments && !udp_.sends_segments()) {
@@ -134,7 +136,10 @@ void Client::write_to_device() {
 void Client::on_received(const Received& received, std::span<const uint8_t> datagram,
                          uint64_t now_ns) {
   if (!peer_) return;  // between two attempts nothing is usable, and receive() has counted it
-  if (received.heard) peer_->on_heard(now_ns, received.kind == Received::packet);
+  if (received.heard) {
+    path_watch_.on_heard();
+    peer_->on_heard(now_ns, received.kind == Received::packet);
+  }
   HandshakeReject reject = HandshakeReject::none;
   switch (received.kind) {
     case Received::dropped:
@@ -172,6 +177,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
     case Received::probe_request:
       return send_probe(tunnel::kProbeReply, received.stamp, now_ns);
     case Received::probe_reply:
+      if (path_mtu_.on_reply(received.stamp, now_ns)) return apply_path_mtu(now_ns);
       // The clock anew: a batch may have taken a while since the turn began.
       round_trip_.on_reply(received.stamp, adit::client::now_ns());
       return;
@@ -216,6 +222,7 @@ void Client::send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns
   const PacketPath::Wrapped wrapped = path_.wrap_control(control_buffer_, inner_bytes);
   if (wrapped.datagram.empty()) return;
   if (udp_.send({&wrapped.datagram, 1}, gateway_) == 0) ++counters_.tx_send_error;
+  if (wants_answer) path_watch_.on_sent(now_ns);
   peer_->on_sent(now_ns, wants_answer);
   peer_->on_send_counter(path_.send_counter());
 }
@@ -232,6 +239,7 @@ void Client::send_heartbeat(uint64_t now_ns) {
 void Client::send_probe(uint8_t kind, uint64_t stamp, uint64_t now_ns) {
   ProbePacket probe{};
   probe.kind = kind;
+  probe.mtu_bytes = told_mtu();
   probe.stamp = Be64::from_host(stamp);
   std::memcpy(control_buffer_.inner().data(), &probe, sizeof probe);
   send_control(sizeof probe, kind == tunnel::kProbeRequest, now_ns);
@@ -249,6 +257,8 @@ void Client::send_message(std::span<const uint8_t> message) {
   }
   stamp_write_failed_ = !written;
   ++counters_.handshakes_sent;
+  // Every other one that stays unanswered goes from another port: the binding may be what is dead.
+  if (++initiations_unanswered_ % 2 == 1 && initiations_unanswered_ > 1) rebind();
   if (udp_.send({&message, 1}, gateway_) == 0) ++counters_.tx_send_error;
 }
 

@@ -20,11 +20,14 @@ namespace adit::client {
   X(rx_handshake, "handshake responses and cookie replies received")                \
   X(handshakes_sent, "handshake initiations sent")                                  \
   X(sessions, "handshakes completed")                                               \
-  X(gateway_changes, "times that a gateway was given up")
+  X(gateway_changes, "times that a gateway was given up")                           \
+  X(path_changes, "times that the host's way to the gateway changed")               \
+  X(rebinds, "times that another source port was taken")
 
 #define ADIT_CLIENT_DROPS(X)                                                        \
   X(tx_not_ipv4, "from the TUN device, not IPv4")                                   \
   X(tx_malformed, "from the TUN device, lengths contradict each other")             \
+  X(tx_outer_loop, "a tunnel packet of ours: the gateway's route led into the tunnel") \
   X(tx_no_session, "no session, and the waiting queue was full or given up")        \
   X(tx_counter_exhausted, "the session's counter is used up")                       \
   X(tx_send_error, "the UDP socket refused it")                                     \

@@ -152,6 +152,24 @@ std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
   return client::conflict_of(address, gateway_, host_addresses(device_));
 }
 
+void HostNetwork::refresh() {
+  if (!settings_ && refusals_.empty()) return;
+  const std::optional<std::vector<Route>> table = netlink_.routes();
+  if (!table) return;
+  // One that is gone, or whose link is down, is made anew; the kernel keeps the latter in the way.
+  const std::vector<Route> before = installed_;
+  for (const Route& route : before) {
+    if (std::find(table->begin(), table->end(), route) == table->end()) remove(route);
+  }
+  reconcile_routes();
+}
+
+std::optional<OuterPath> HostNetwork::outer_path(uint32_t mark) {
+  const std::optional<OuterPath> path = netlink_.path_to(gateway_, mark);
+  if (path && path->interface_index == interface_index_) return std::nullopt;
+  return path;
+}
+
 uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
   const std::optional<std::vector<Route>> table = netlink_.routes();
   if (!table) return 0;
@@ -182,9 +200,12 @@ void HostNetwork::reconcile_routes() {
       });
     }
   }
-  if (plan.gateway_cut_off) {
+  if (cut_off_ && !plan.gateway_cut_off) problem_.clear();
+  cut_off_ = plan.gateway_cut_off;
+  if (cut_off_) {
     set_problem("no route to the gateway " + gateway_.to_string() +
                 " outside the tunnel: routes that cover it are not installed");
+    if (settings_) return;  // what is there stays, so that nothing slips past the tunnel
   }
   const std::vector<Route> before = installed_;
   // New ones first: between the two no packet of the tunnel may slip into the tunnel.

@@ -54,6 +54,12 @@ class HostNetwork {
 
   // Why this address must not go on the device now, as a sentence; empty: nothing speaks against it.
   std::string conflict_of(const Ipv4Interface& address) const;
+  // The routes were changed by other hands: makes ours right again. Where the gateway cannot be
+  // reached, what leads into the tunnel stays, so that nothing slips past it.
+  void refresh();
+  // How the tunnel's own packets, with this mark, get to the gateway; nothing: they do not.
+  std::optional<OuterPath> outer_path(uint32_t mark);
+
   // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
   // What went wrong last, empty when all that is wanted is in place.
@@ -86,6 +92,7 @@ class HostNetwork {
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
+  bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel
 };
 
 }  // namespace adit::client

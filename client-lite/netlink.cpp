@@ -114,6 +114,22 @@ void read_route(const nlmsghdr* header, std::vector<Route>& out) {
   }
 }
 
+void read_path(const nlmsghdr* header, OuterPath& out) {
+  if (header->nlmsg_len < NLMSG_LENGTH(sizeof(rtmsg))) return;
+  const auto* message = static_cast<const rtmsg*>(NLMSG_DATA(header));
+  auto left = static_cast<int>(RTM_PAYLOAD(header));
+  for (const rtattr* attribute = RTM_RTA(message); RTA_OK(attribute, left);
+       attribute = RTA_NEXT(attribute, left)) {
+    if (RTA_PAYLOAD(attribute) != 4) continue;
+    switch (attribute->rta_type) {
+      case RTA_PREFSRC: std::memcpy(&out.source, RTA_DATA(attribute), 4); break;
+      case RTA_GATEWAY: std::memcpy(&out.via, RTA_DATA(attribute), 4); break;
+      case RTA_OIF: std::memcpy(&out.interface_index, RTA_DATA(attribute), 4); break;
+      default: break;
+    }
+  }
+}
+
 }  // namespace
 
 bool Netlink::open() {
@@ -121,20 +137,22 @@ bool Netlink::open() {
   return socket_.is_open();
 }
 
-int Netlink::exchange(Request& request) {
+int Netlink::exchange(Request& request, OuterPath* answer) {
   nlmsghdr* header = request.header();
   header->nlmsg_flags |= NLM_F_ACK;
   header->nlmsg_seq = ++sequence_;
   if (send(socket_.get(), header, header->nlmsg_len, 0) < 0) return errno;
-  alignas(NLMSG_ALIGNTO) uint8_t answer[4096];
+  alignas(NLMSG_ALIGNTO) uint8_t part[4096];
   for (;;) {
-    const ssize_t got = recv(socket_.get(), answer, sizeof answer, 0);
+    const ssize_t got = recv(socket_.get(), part, sizeof part, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return errno;
     auto left = static_cast<uint32_t>(got);
-    for (auto* reply = reinterpret_cast<nlmsghdr*>(answer); NLMSG_OK(reply, left);
+    for (auto* reply = reinterpret_cast<nlmsghdr*>(part); NLMSG_OK(reply, left);
          reply = NLMSG_NEXT(reply, left)) {
-      if (reply->nlmsg_seq != sequence_ || reply->nlmsg_type != NLMSG_ERROR) continue;
+      if (reply->nlmsg_seq != sequence_) continue;
+      if (reply->nlmsg_type == RTM_NEWROUTE && answer != nullptr) read_path(reply, *answer);
+      if (reply->nlmsg_type != NLMSG_ERROR) continue;
       return -static_cast<const nlmsgerr*>(NLMSG_DATA(reply))->error;
     }
   }
@@ -252,6 +270,18 @@ std::optional<std::vector<Route>> Netlink::routes() {
       read_route(reply, table);
     }
   }
+}
+
+std::optional<OuterPath> Netlink::path_to(Ipv4Address destination, uint32_t mark) {
+  rtmsg body{};
+  body.rtm_family = AF_INET;
+  body.rtm_dst_len = 32;
+  Request request(RTM_GETROUTE, 0, &body, sizeof body);
+  request.add(RTA_DST, destination);
+  if (mark != 0) request.add(RTA_MARK, mark);
+  OuterPath path;
+  if (exchange(request, &path) != 0 || path.interface_index == 0) return std::nullopt;
+  return path;
 }
 
 uint32_t interface_mtu_bytes(uint32_t interface_index) {

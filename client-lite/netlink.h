@@ -16,6 +16,15 @@
 
 namespace adit::client {
 
+// How the kernel would send a packet to a destination.
+struct OuterPath {
+  Ipv4Address source;
+  Ipv4Address via;  // zero: on the link
+  uint32_t interface_index = 0;
+
+  friend bool operator==(const OuterPath&, const OuterPath&) = default;
+};
+
 class Netlink {
  public:
   // False when the kernel has no rtnetlink; errno says why.
@@ -37,10 +46,14 @@ class Netlink {
   // The unicast routes of the main table. Policy routing is not followed: whoever uses it names
   // an fwmark for the tunnel's packets instead.
   std::optional<std::vector<Route>> routes();
+  // The kernel's own choice for a packet with this mark, policy routing and all; nothing when it
+  // has no way.
+  std::optional<OuterPath> path_to(Ipv4Address destination, uint32_t mark);
 
  private:
   struct Request;
-  int exchange(Request& request);
+  // `answer`: what the kernel says before its acknowledgement, if anything.
+  int exchange(Request& request, OuterPath* answer = nullptr);
 
   FileDescriptor socket_;
   uint32_t sequence_ = 0;

@@ -76,6 +76,11 @@ std::optional<Admitted> PacketPath::admit(std::span<const uint8_t> inner) {
     ++counters_.tx_malformed;
     return std::nullopt;
   }
+  if (reinterpret_cast<const Ipv4Header*>(inner.data())->destination == gateway_.address &&
+      parsed.protocol == kIpUdp && parsed.destination_port == gateway_.port) [[unlikely]] {
+    ++counters_.tx_outer_loop;
+    return std::nullopt;
+  }
   return Admitted{parsed.total_bytes, is_dhcp(parsed), parsed};
 }
 
@@ -90,7 +95,7 @@ PacketPath::Wrapped PacketPath::wrap(PacketBuffer& buffer, const Admitted& packe
     std::memcpy(buffer.bytes.data() + start, &header, sizeof header);
     wrapped.datagram = std::span(buffer.bytes).subspan(start, sizeof header + packet.bytes);
   } else {
-    wrapped = seal(buffer, packet.bytes);
+    wrapped = seal(buffer, packet.bytes, mtu_bytes_);
   }
   if (!wrapped.datagram.empty()) {
     ++counters_.tx_packets;
@@ -100,19 +105,26 @@ PacketPath::Wrapped PacketPath::wrap(PacketBuffer& buffer, const Admitted& packe
 }
 
 PacketPath::Wrapped PacketPath::wrap_control(PacketBuffer& buffer, size_t inner_bytes) {
-  const Wrapped wrapped = seal(buffer, inner_bytes);
+  const Wrapped wrapped = seal(buffer, inner_bytes, mtu_bytes_);
   if (!wrapped.datagram.empty()) ++counters_.tx_control;
   return wrapped;
 }
 
-PacketPath::Wrapped PacketPath::seal(PacketBuffer& buffer, size_t inner_bytes) {
+PacketPath::Wrapped PacketPath::wrap_exactly(PacketBuffer& buffer, size_t inner_bytes) {
+  const Wrapped wrapped = seal(buffer, inner_bytes, inner_bytes);
+  if (!wrapped.datagram.empty()) ++counters_.tx_control;
+  return wrapped;
+}
+
+PacketPath::Wrapped PacketPath::seal(PacketBuffer& buffer, size_t inner_bytes,
+                                     size_t mtu_bytes) {
   Keys* keys = keys_of(current().local_index);
   uint64_t& counter = sessions_.send_counter(SessionSet::kCurrent);
   if (keys == nullptr || counter >= tunnel::kRejectAfterMessages) {
     ++counters_.tx_counter_exhausted;
     return {};
   }
-  const size_t text_bytes = tunnel::padded_bytes(inner_bytes, mtu_bytes_);
+  const size_t text_bytes = tunnel::padded_bytes(inner_bytes, mtu_bytes);
   // The room behind the packet holds what an earlier one left there.
   std::memset(buffer.bytes.data() + kHeadroomBytes + inner_bytes, 0, text_bytes - inner_bytes);
   const size_t bytes = keys->send.seal(buffer.bytes, text_bytes, current().remote_index, counter);

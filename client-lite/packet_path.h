@@ -106,6 +106,8 @@ class PacketPath {
   Wrapped wrap(PacketBuffer& buffer, const Admitted& packet);
   // Wraps a control message (nothing, a probe, a DHCP packet): always type 4.
   Wrapped wrap_control(PacketBuffer& buffer, size_t inner_bytes);
+  // The same without padding, whatever the tunnel's MTU: the datagram's length is what matters.
+  Wrapped wrap_exactly(PacketBuffer& buffer, size_t inner_bytes);
 
   // Takes a datagram apart; `datagram` is decrypted in place.
   Received receive(std::span<uint8_t> datagram, const Endpoint& source, uint64_t now_ns);
@@ -121,7 +123,7 @@ class PacketPath {
   const tunnel::Session& current() const { return sessions_.at(tunnel::SessionSet::kCurrent); }
   Keys* keys_of(uint32_t local_index);
   void drop_unused_keys();
-  Wrapped seal(PacketBuffer& buffer, size_t inner_bytes);
+  Wrapped seal(PacketBuffer& buffer, size_t inner_bytes, size_t mtu_bytes);
   Received receive_sealed(std::span<uint8_t> datagram, uint64_t now_ns);
   Received receive_plain(std::span<uint8_t> datagram, uint64_t now_ns);
   Received deliver(std::span<uint8_t> inner, bool sealed);

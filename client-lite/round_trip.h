@@ -8,9 +8,15 @@ namespace adit::client {
 
 class RoundTrip {
  public:
+  // A probe that is not answered after so long is forgotten.
+  static constexpr uint64_t kLongestNs = 10'000'000'000;
+
   // A probe left, stamped with the time. Its stamp is remembered: an answer to anything else,
-  // an old probe or none of ours, is no sample.
-  void on_probe(uint64_t now_ns) { outstanding_ns_ = now_ns; }
+  // an old probe or none of ours, is no sample. Of several on their way it is the first, so that
+  // there are samples too where the round trip is longer than the interval.
+  void on_probe(uint64_t now_ns) {
+    if (!outstanding_ns_ || now_ns - *outstanding_ns_ >= kLongestNs) outstanding_ns_ = now_ns;
+  }
 
   // Returns whether the answer was a sample.
   bool on_reply(uint64_t stamp_ns, uint64_t now_ns) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace adit::client {
 namespace {
@@ -95,6 +96,16 @@ void UdpSocket::forgo_segments() {
   const int off = 0;
   setsockopt(socket_.get(), IPPROTO_UDP, UDP_GRO, &off, sizeof off);
   sends_segments_ = receives_segments_ = false;
+}
+
+bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
+  UdpSocket fresh;
+  std::string refusal;
+  if (!fresh.open(0, fwmark, refusal)) return false;
+  if (!receives_segments_) fresh.forgo_segments();
+  fresh.sends_segments_ = fresh.sends_segments_ && sends_segments_;
+  *this = std::move(fresh);
+  return true;
 }
 
 uint16_t UdpSocket::local_port() const {
@@ -216,6 +227,19 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
     }
   }
   return taken;
+}
+
+bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& destination) {
+  const auto set = [this](int discover) {
+    return setsockopt(socket_.get(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover) == 0;
+  };
+  // PROBE: DF, and what ICMP has told the kernel of the path does not matter.
+  if (!set(IP_PMTUDISC_PROBE)) return false;
+  const sockaddr_in address = socket_address(destination);
+  const ssize_t sent = sendto(socket_.get(), datagram.data(), datagram.size(), 0,
+                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  set(IP_PMTUDISC_DONT);
+  return sent == static_cast<ssize_t>(datagram.size());
 }
 
 }  // namespace adit::client

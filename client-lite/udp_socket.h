@@ -42,6 +42,9 @@ class UdpSocket {
 
   // From now on each datagram goes to and comes from the kernel by itself.
   void forgo_segments();
+  // Another socket with another source port, and so another binding in every NAT on the way. False:
+  // there is none to be had, and the old one stays.
+  bool rebind(std::optional<uint32_t> fwmark);
 
   int fd() const { return socket_.get(); }
   uint16_t local_port() const;
@@ -56,6 +59,9 @@ class UdpSocket {
   // Sends up to kSendBatch datagrams; returns how many the kernel took. The rest are lost, as any
   // datagram may be.
   unsigned send(std::span<const std::span<const uint8_t>> datagrams, const Endpoint& destination);
+  // Sends one datagram that must not be cut on its way (DF). False: it is larger than the link
+  // takes, or the kernel refuses it for another reason.
+  bool send_whole(std::span<const uint8_t> datagram, const Endpoint& destination);
 
  private:
   struct Messages;

@@ -101,11 +101,11 @@ def run_gtest_programs(suite, directory):
             suite.fail(f"{area.relative_to(ROOT)} holds tests but declares no program")
 
 
-def run_pytest(suite, directory, arguments):
+def run_pytest(suite, paths, arguments):
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch) / "report.xml"
         command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v",
-                   "--durations=10", f"--junitxml={report}", ROOT / directory, *arguments]
+                   "--durations=10", f"--junitxml={report}", *paths, *arguments]
         environment = os.environ | {"ADIT_BUILD_DIR": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
@@ -119,6 +119,13 @@ def run_pytest(suite, directory, arguments):
         count_junit(suite, report)
         if done.returncode != 0 and not suite.failures:
             suite.fail(f"pytest ended with status {done.returncode}")
+
+
+def run_client(suite, arguments):
+    """What concerns the client alone; each fault's recovery is printed, and its bound."""
+    run_gtest_program(suite, BUILD / "tests/unit/client/unit-client")
+    files = sorted((ROOT / "tests/e2e").glob("test_client_*.py"))
+    run_pytest(suite, [*files, ROOT / "tests/e2e/test_restart.py"], ["-s", *arguments])
 
 
 def count_junit(suite, report):
@@ -243,7 +250,8 @@ def run_instructions(suite, _):
 SUITES = {
     "unit": lambda suite, _: run_gtest_programs(suite, "tests/unit"),
     "eal": lambda suite, _: run_eal(suite),
-    "e2e": lambda suite, arguments: run_pytest(suite, "tests/e2e", arguments),
+    "e2e": lambda suite, arguments: run_pytest(suite, [ROOT / "tests/e2e"], arguments),
+    "client": lambda suite, arguments: run_client(suite, arguments),
     "conformance": run_conformance,
     "scale": run_scale,
     "instructions": run_instructions,

@@ -1,12 +1,12 @@
-"""A bad network between a client and its gateway: a UDP relay that loses, delays, reorders, doubles,
-forgets and swallows what passes, since the kernels that tests run on have no netem.
+"""A bad network between a client and its gateway: a UDP relay that loses, delays, reorders,
+doubles, forgets and swallows what passes, since the kernels that tests run on have no netem.
 
 As a program, inside a namespace, it carries datagrams from LISTEN to TO and the answers back:
 
   relay.py LISTEN-ADDRESS LISTEN-PORT TO-ADDRESS TO-PORT COMMANDS [SEED]
 
-Towards TO it is a NAT: each sender gets a port of its own, which is forgotten when nothing has passed
-for `idle_timeout_s`. COMMANDS is the path of a Unix socket that takes changes of its settings, one
+Towards TO it is a NAT: each sender gets a port of its own, which is forgotten when nothing has
+passed for `idle_timeout_s`. COMMANDS is the path of a Unix socket that takes changes of its settings, one
 JSON object a datagram, and answers with its counts. The class Relay is the test's end of that.
 
 What befalls which datagram follows from the seed. What waits in it is bounded: a datagram more is

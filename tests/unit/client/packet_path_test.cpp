@@ -135,6 +135,24 @@ TEST(PacketPath, CutsThePaddingOffAnInnerPacket) {
   EXPECT_EQ(copy(world.receive(world.gateway.sealed(padded)).inner), inner);
 }
 
+TEST(PacketPath, AProbeOfAnExactLengthIsNotPaddedAndADatagramOfExactlyThatLength) {
+  World world;
+  for (const size_t bytes : {100u, 1440u, 1499u, 9001u}) {
+    const Bytes datagram = copy(world.path.wrap_exactly(*world.buffer, bytes).datagram);
+    EXPECT_EQ(datagram.size(), bytes + tunnel::kEncryptedOverheadBytes);
+    EXPECT_EQ(world.gateway.open(datagram)->size(), bytes);
+  }
+}
+
+// The route to the gateway leads into the tunnel: wrapped again, it would never end.
+TEST(PacketPath, WrapsNoTunnelPacketOfItsOwn) {
+  World world;
+  EXPECT_TRUE(world.wrap(udp_packet(at(kOwn, 5000), kGateway, payload_bytes(100))).empty());
+  EXPECT_EQ(world.counters.tx_outer_loop, 1u);
+  const Endpoint other_port = at(kGateway.address, 53);
+  EXPECT_FALSE(world.wrap(udp_packet(at(kOwn, 5000), other_port, payload_bytes(9))).empty());
+}
+
 TEST(PacketPath, DropsWhatIsNotIpv4FromTheDevice) {
   World world;
   Bytes ipv6(40);

@@ -108,6 +108,27 @@ TEST_F(UdpSocketTest, AReceiverWithoutSegmentsGetsEachDatagramByItself) {
   EXPECT_EQ(messages, 10u);
 }
 
+TEST_F(UdpSocketTest, AReboundSocketHasAnotherPortAndCarriesAsBefore) {
+  const uint16_t port = sender.local_port();
+  ASSERT_TRUE(sender.rebind(std::nullopt));
+  EXPECT_NE(sender.local_port(), port);
+  const std::vector<Bytes> datagrams = datagrams_of({100, 100, 7});
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_EQ(receive(), datagrams);
+}
+
+TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLinkAndTheNextMayBeCutAgain) {
+  const std::vector<Bytes> small = datagrams_of({1000});
+  EXPECT_TRUE(sender.send_whole(small[0], to));
+  EXPECT_EQ(receive(), small);
+  int discover = -1;
+  socklen_t bytes = sizeof discover;
+  getsockopt(sender.fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, &bytes);
+  EXPECT_EQ(discover, IP_PMTUDISC_DONT);
+  // The loopback device takes 65536 bytes: with its headers this is more than a datagram can be.
+  EXPECT_FALSE(sender.send_whole(Bytes(65535 - 27), to));
+}
+
 TEST_F(UdpSocketTest, SendsOneByOneForGoodOnceTheKernelRefusesSegments) {
   if (!sender.sends_segments()) GTEST_SKIP() << "this kernel has no UDP_SEGMENT";
   // The kernel cuts no message of a socket that leaves the UDP checksum out (EIO).

@@ -1,0 +1,170 @@
+// The outer path: whether it is alive, what it carries, and what becomes of the tunnel when the
+// host's network changes. path_watch.h, path_mtu.h and network_watch.h say what, this does it.
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "client-lite/client.h"
+#include "client-lite/clock.h"
+
+namespace adit::client {
+namespace {
+
+constexpr uint64_t kNever = UINT64_MAX;
+constexpr uint64_t kSecondNs = 1'000'000'000;
+// A change of network comes as a burst of messages: the first is looked at at once, the others
+// together.
+constexpr uint64_t kLookIntervalNs = kSecondNs / 20;
+// When something changed but not the way to the gateway, it is asked after no more often than this.
+constexpr uint64_t kDoubtIntervalNs = kSecondNs;
+// Before the lease has said what the gateway takes, larger ones are not tried.
+constexpr uint16_t kUsualMtuBytes = 1500;
+
+uint64_t awake_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * kSecondNs + static_cast<uint64_t>(time.tv_nsec);
+}
+
+}  // namespace
+
+void Client::on_network_readable(uint64_t now_ns) {
+  if (!network_watch_.read_changes(tun_.interface_index())) return;
+  look_ns_ = std::min(look_ns_, std::max(now_ns, looked_ns_ + kLookIntervalNs));
+}
+
+void Client::on_clock_set(uint64_t now_ns) {
+  network_watch_.rearm();
+  if (!sleep_meter_.slept(adit::client::now_ns(), awake_ns())) {
+    log_.info("the wall clock was set");
+    return;
+  }
+  log_.info("awake again");
+  look_ns_ = kNever;
+  looked_ns_ = now_ns;
+  network_.refresh();
+  outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+  on_path_changed(now_ns);
+}
+
+void Client::look_at_network(uint64_t now_ns) {
+  look_ns_ = kNever;
+  looked_ns_ = now_ns;
+  network_.refresh();
+  const std::optional<OuterPath> path =
+      gateway_.is_zero() ? std::nullopt : network_.outer_path(config_.fwmark.value_or(0));
+  const bool changed = path != outer_path_;
+  if (!changed && now_ns < doubted_ns_ + kDoubtIntervalNs) return;
+  doubted_ns_ = now_ns;
+  if (!changed) {
+    // The same link may lead to another place, or be back from nowhere.
+    if (has_tunnel() && outer_path_ && !is_stock()) path_watch_.hurry(now_ns);
+    if (phase_ == Phase::waiting || phase_ == Phase::resolving) begin_attempt(now_ns);
+    return;
+  }
+  log_.info("the way to the gateway is now %s",
+            path ? ("from " + path->source.to_string()).c_str() : "none");
+  ++counters_.path_changes;
+  outer_path_ = path;
+  if (outer_path_) on_path_changed(now_ns);
+}
+
+// Another address, link or router, or time asleep: no NAT on the way knows us any more.
+void Client::on_path_changed(uint64_t now_ns) {
+  backoff_.reset();
+  failures_ = 0;
+  if (!has_tunnel() || !path_.usable(now_ns)) return restart(now_ns);
+  rebind();
+  round_trip_.reset();
+  path_watch_.hurry(now_ns);
+  start_path_mtu(now_ns);
+  if (is_stock()) {
+    send_heartbeat(now_ns);
+    act(peer_->connect(now_ns, tai64n_now()), now_ns);
+  }
+}
+
+// What a configured port is worth, its owner knows: it stays.
+void Client::rebind() {
+  if (config_.listen_port != 0) return;
+  if (!udp_.rebind(config_.fwmark) || !watch(udp_.fd(), kTagUdp)) {
+    log_.warning("no other UDP port is to be had");
+    return;
+  }
+  ++counters_.rebinds;
+  log_.debug("UDP port %u", udp_.local_port());
+}
+
+void Client::watch_path(uint64_t now_ns) {
+  if (is_stock() || !outer_path_) return;
+  switch (path_watch_.tick(now_ns, round_trip_)) {
+    case PathWatch::Step::none:
+      return;
+    case PathWatch::Step::probe:
+      return send_heartbeat(now_ns);
+    case PathWatch::Step::rebind:
+      log_.info("the gateway has fallen silent: trying another port and a new session");
+      rebind();
+      send_heartbeat(now_ns);
+      return act(peer_->connect(now_ns, tai64n_now()), now_ns);
+    case PathWatch::Step::dead:
+      return give_up("the gateway has fallen silent", now_ns);
+  }
+}
+
+// The largest packet that the outer path may have to carry; 0: its MTU is not looked for.
+uint16_t Client::path_mtu_bytes_max() {
+  if (config_.mtu || is_stock()) return 0;
+  const uint16_t link_bytes = network_.outer_mtu_bytes(gateway_.address);
+  const auto leased_bytes = dhcp_.lease() ? dhcp_.lease()->mtu_bytes : std::nullopt;
+  const unsigned wanted = leased_bytes ? *leased_bytes + kOuterOverheadBytes : kUsualMtuBytes;
+  return static_cast<uint16_t>(
+      std::min<unsigned>(wanted, link_bytes == 0 ? kUsualMtuBytes : link_bytes));
+}
+
+void Client::start_path_mtu(uint64_t now_ns) {
+  const uint16_t largest_bytes = path_mtu_bytes_max();
+  if (largest_bytes != 0) path_mtu_.start(now_ns, largest_bytes);
+}
+
+void Client::probe_path_mtu(uint64_t now_ns) {
+  if (!outer_path_) return;
+  if (!path_.usable(now_ns)) return path_mtu_.postpone(now_ns + kSecondNs);
+  const uint16_t before_bytes = path_mtu_.bytes();
+  while (const auto probe =
+             path_mtu_.tick(now_ns, PathWatch::wait_ns(round_trip_), random_u64() | 1)) {
+    tunnel::ProbePacket packet{};
+    packet.kind = tunnel::kProbeRequest;
+    packet.mtu_bytes = told_mtu();
+    packet.stamp = Be64::from_host(probe->stamp);
+    const std::span<uint8_t> inner =
+        control_buffer_.inner().first(probe->bytes - kOuterOverheadBytes);
+    std::memset(inner.data(), 0, inner.size());
+    std::memcpy(inner.data(), &packet, sizeof packet);
+    const auto datagram = path_.wrap_exactly(control_buffer_, inner.size()).datagram;
+    if (datagram.empty() || udp_.send_whole(datagram, gateway_)) break;
+    path_mtu_.on_refused(now_ns);
+  }
+  if (path_mtu_.bytes() != before_bytes) apply_path_mtu(now_ns);
+}
+
+// The device's MTU follows, and the gateway is told, so that what comes in follows too.
+void Client::apply_path_mtu(uint64_t now_ns) {
+  if (!settings_) return;
+  const uint16_t mtu_bytes =
+      device_mtu_bytes(dhcp_.lease() ? dhcp_.lease()->mtu_bytes : std::nullopt);
+  if (mtu_bytes == settings_->mtu_bytes) return;
+  log_.info("MTU %u: the path carries packets of %u bytes", mtu_bytes, path_mtu_.bytes());
+  settings_->mtu_bytes = mtu_bytes;
+  path_.set_mtu(mtu_bytes);
+  network_.apply(*settings_);
+  send_heartbeat(now_ns);
+}
+
+// As a probe says it: 0 before there is one.
+Be16 Client::told_mtu() const {
+  return Be16::from_host(settings_ ? settings_->mtu_bytes : uint16_t{0});
+}
+
+}  // namespace adit::client
