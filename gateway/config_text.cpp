@@ -130,7 +130,9 @@ std::string nat_lines(const Config& config) {
   const uint64_t addresses = nat.external_address_count();
   std::string out = "nat: " + text(addresses) + " external addresses (" + join(nat.external) +
                     "), ports " + nat.ports.to_string() + ", reserved " + join(nat.reserved) +
-                    "; " + text(addresses * nat.ports.count()) + " ports" + (config.workers() > 1 ? " for " + text(config.workers()) + " workers" : "") + "\n";
+                    "; " + text(addresses * nat.ports.count()) + " ports" +
+                    (config.workers() > 1 ? " for " + text(config.workers()) + " workers" : "") +
+                    "\n";
   if (nat.allocation == Allocation::deterministic) {
     out += "nat: " + text(nat.deterministic_ports) +
            " ports for each subscriber, always the same; " + text(nat.ranges().count()) +

@@ -83,7 +83,8 @@ struct Counters {
   uint64_t drops_total() const;
   // received + handed in + taken over + generated - transmitted - handed out - handed over -
   // consumed - drops: what is still held. Handed in and out is between worker and control thread,
-  // taken and handed over between workers. Zero or the number of packets waiting for a neighbour; anything else is a bug.
+  // taken and handed over between workers. Zero or the number of packets waiting for a neighbour;
+  // anything else is a bug.
   int64_t held() const;
 };
 

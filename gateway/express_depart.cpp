@@ -237,7 +237,8 @@ void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_b
   // The sum of the pseudo-header is what a device wants that completes the checksum.
   const uint16_t address = add(static_cast<uint16_t>(to), static_cast<uint16_t>(to >> 16));
   const uint16_t udp_sum = add(add(outer_.udp_sum, address), raw_udp_bytes);
-  store(ip, outer_.ip_begin | uint64_t{raw16(total)} << 16 | uint64_t{raw16(next_outer_id())} << 32);
+  const uint64_t id = raw16(next_outer_id());
+  store(ip, outer_.ip_begin | uint64_t{raw16(total)} << 16 | id << 32);
   store(ip + kTtl, outer_.ip_middle);
   store(ip + kDestination,
         to | uint64_t{outer_.source_port} << 32 | uint64_t{line.remote.port.raw()} << 48);

@@ -1,6 +1,6 @@
 // Packets from one worker to another: a bounded ring for each ordered pair of workers, so that a
-// flow that goes this way keeps its order. Handed over is what has come to a worker that it does not
-// belong to: of a device that cannot steer, a tunnel that has moved, a fragment, an ICMP error.
+// flow that goes this way keeps its order. Handed over is what has come to a worker that it does
+// not belong to: of a device that cannot steer, a tunnel that has moved, a fragment, an ICMP error.
 //
 // Owner: main. Each ring has one writer and one reader, two workers; what is staged for it is its
 // writer's.

@@ -48,8 +48,8 @@ rte_eth_dev_info device_of(const PortConfig& config, uint16_t& id) {
 // kernel's affair.
 unsigned queues_of(const PortConfig& config, const rte_eth_dev_info& device, unsigned workers) {
   const bool has_many = config.is_pci() || std::string_view(device.driver_name) == "net_tap";
-  const unsigned wanted = std::min<unsigned>(config.queues.value_or(has_many ? workers : 1), workers);
-  return std::min<unsigned>({wanted, device.max_rx_queues, device.max_tx_queues});
+  const unsigned wanted = config.queues.value_or(has_many ? workers : 1);
+  return std::min<unsigned>({wanted, workers, device.max_rx_queues, device.max_tx_queues});
 }
 
 // Tells the device which queue each hash goes to, and asks it what it has understood.
@@ -111,7 +111,8 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
   std::vector<uint8_t> key;
   if (steering_ != Steering::none) {
     const bool by_port = steering_ == Steering::by_port;
-    key = by_port ? port_steering_key(key_bytes_of(device)) : flow_steering_key(key_bytes_of(device));
+    const unsigned key_bytes = key_bytes_of(device);
+    key = by_port ? port_steering_key(key_bytes) : flow_steering_key(key_bytes);
     ethernet.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     ethernet.rx_adv_conf.rss_conf = {
         key.data(), static_cast<uint8_t>(key.size()),

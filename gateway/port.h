@@ -28,8 +28,8 @@ class Port {
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
 
-  // Of the table by which the device could spread by hash; 0: it cannot, or has one queue. Throws as
-  // the constructor does.
+  // Of the table by which the device could spread by hash; 0: it cannot, or has one queue. Throws
+  // as the constructor does.
   static unsigned redirection_entries(const PortConfig& config);
 
   uint16_t id() const { return id_; }

@@ -1,14 +1,15 @@
 // Which worker a packet from the Internet belongs to follows from its destination port alone, and a
 // network card that hashes can be told so.
 //
-// Theory. Receive-side scaling hashes addresses and ports with the Toeplitz function: the hash is the
-// exclusive or of 32-bit windows of the key, one for each bit of the input that is set. Let bit 111
-// of the key be its only one. Then an input bit counts only if it is one of bits 80 to 111, and of an
-// IPv4 packet with ports these are the destination port's (80 to 95): port bit k, from the lowest
-// on, turns into hash bit 15 - k. The hash is the port's bits reversed, whatever the addresses and
-// the source port; a redirection table of 2^n entries is indexed by its lowest n bits, which are the
-// port's topmost n, so that each entry stands for a run of contiguous ports. Port blocks lie within
-// such runs, "slices", and a reply comes back to the worker that has granted the block.
+// Theory. Receive-side scaling hashes addresses and ports with the Toeplitz function: the hash is
+// the exclusive or of 32-bit windows of the key, one for each bit of the input that is set. Let bit
+// 111 of the key be its only one. Then an input bit counts only if it is one of bits 80 to 111, and
+// of an IPv4 packet with ports these are the destination port's (80 to 95): port bit k, from the
+// lowest on, turns into hash bit 15 - k. The hash is the port's bits reversed, whatever the
+// addresses and the source port; a redirection table of 2^n entries is indexed by its lowest n
+// bits, which are the port's topmost n, so that each entry stands for a run of contiguous ports.
+// Port blocks lie within such runs, "slices", and a reply comes back to the worker that has granted
+// the block.
 //
 // What a card hashes by addresses alone (fragments, ICMP, ESP, GRE) has the hash 0, and comes to
 // slice 0's worker, which hands it to its owner (hand_off.h).
@@ -31,8 +32,8 @@ struct SteeringPlan {
 };
 
 // `block_ports_max`: of the largest block, which has to lie within a slice; a power of two.
-// `redirection_entries`: of the public port's table; 0: it has none. `low_ports` (nat.low_ports) are
-// split among the workers, as far as they go. nullopt: there are more workers than slices.
+// `redirection_entries`: of the public port's table; 0: it has none. `low_ports` (nat.low_ports)
+// are split among the workers, as far as they go. nullopt: there are more workers than slices.
 std::optional<SteeringPlan> plan_steering(unsigned workers, unsigned block_ports_max,
                                           unsigned redirection_entries,
                                           const std::optional<config::PortRange>& low_ports);

@@ -1,6 +1,6 @@
 // Between workers: what belongs to another one is handed over, and what others have found to be
-// ours is taken over. A packet goes as it came wherever that is possible, so that its owner does with
-// it what it would do if it had received it.
+// ours is taken over. A packet goes as it came wherever that is possible, so that its owner does
+// with it what it would do if it had received it.
 //
 //   a tunnel's packet            the tunnel's worker, which its slot says
 //   a reply                      the worker of the port's window (steering.h)

@@ -1,6 +1,7 @@
 // All that one worker works on: its share of the translator, its tables, its packet path, its two
 // rings with the control thread. What workers share is handed in: the tunnel table and the mapping
-// table, in which each touches only what is its own, the packet buffers, and the rings between them.
+// table, in which each touches only what is its own, the packet buffers, and the rings between
+// them.
 //
 // Owner: main, which makes all workers' parts before it starts the first worker.
 #pragma once

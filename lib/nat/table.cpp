@@ -43,7 +43,8 @@ Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, uns
   const size_t units = pool.size() * kUnitsPerAddress;
   mappings_ = carver.next<Mapping>(units * kWindowPorts * kProtocols);
   windows_ = carver.next<Window>(units);
-  units_ = carver.next<AddressUnits>(pool.size() * sharers).subspan(pool.size() * share, pool.size());
+  units_ = carver.next<AddressUnits>(pool.size() * sharers)
+               .subspan(pool.size() * share, pool.size());
   blocks_ = carver.next<BlockRecord>(units);
   granted_ = carver.next<uint32_t>(units * sharers).subspan(units * share, units);
 

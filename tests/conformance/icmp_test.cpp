@@ -270,7 +270,8 @@ TEST_F(SilentOutside, R5508_9_TheInternetIsToldNothingAndTheDropKeepsItsName) {
 
 class FiveErrorsATunnel : public Lab {
  protected:
-  FiveErrorsATunnel() : Lab({.icmp_errors = {.per_second = 7, .per_tunnel_per_second = 5}, .workers = 1}) {}
+  FiveErrorsATunnel()
+      : Lab({.icmp_errors = {.per_second = 7, .per_tunnel_per_second = 5}, .workers = 1}) {}
   Row told(uint64_t at_s, uint32_t slot) {
     const Bytes out = udp_packet(at(inner(slot), 9), kService, kHello, {.ttl = 1});
     return {"told", at_s, inside(out, slot),

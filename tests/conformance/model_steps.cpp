@@ -113,7 +113,8 @@ std::ostream& operator<<(std::ostream& out, const Crowd& crowd) {
     out << "at most " << unsigned{crowd.blocks} << " blocks";
   }
   out << " and " << crowd.mappings << " mappings each, " << crowd.burst << " at a time, "
-      << crowd.low_ports << " low ports, " << crowd.workers << " workers, TCP opens within " << crowd.tcp_opening_s << " s";
+      << crowd.low_ports << " low ports, " << crowd.workers << " workers, TCP opens within "
+      << crowd.tcp_opening_s << " s";
   if (crowd.dns_s > 0) out << ", DNS within " << crowd.dns_s << " s";
   if (crowd.port_parity) out << ", parity kept";
   return out;

@@ -142,7 +142,9 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   if (workers == 0) workers = wanted != nullptr ? static_cast<unsigned>(std::atoi(wanted)) : 1;
   // What a test says of a pool of few ports it says of one worker's share.
   const unsigned ports = nat_settings_.last_port - nat_settings_.first_port + 1u;
-  if (options.workers == 0 && (ports < 4096 || nat_settings_.deterministic_ports != 0 || nat_settings_.low_ports % 512 != 0)) workers = 1;
+  const bool is_shared = ports >= 4096 && nat_settings_.deterministic_ports == 0 &&
+                         nat_settings_.low_ports % 512 == 0;
+  if (options.workers == 0 && !is_shared) workers = 1;
   const unsigned block_ports_max = nat_settings_.deterministic_ports > 0
                                        ? nat_settings_.deterministic_ports
                                        : nat_settings_.first_block_ports << (nat::kBlocksMax - 1);
@@ -166,7 +168,8 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   memory_.reset(new (std::align_val_t{64}) std::byte[memory_bytes_]);
   std::memset(memory_.get(), 0, memory_bytes_);  // which `new` would clear byte by byte
   tunnels_ = std::make_unique<TunnelTable>(16, workers);
-  pool_ = rte_pktmbuf_pool_create("test-packets", workers > 1 ? 4095 : 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
+  pool_ = rte_pktmbuf_pool_create("test-packets", workers > 1 ? 4095 : 1023, 0, 0,
+                                  RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   parts_.resize(workers);
   for (unsigned worker = 0; worker < workers; ++worker) make_parts(worker, options);
   nat_ = parts_[0].nat.get();

@@ -1,6 +1,6 @@
 // What threads share, under ThreadSanitizer: the rings between workers, and what a worker tells the
-// control thread of a tunnel without a message. What the pipeline does with it, other tests say; here
-// it is that one thread sees what another has written before, and never half of it.
+// control thread of a tunnel without a message. What the pipeline does with it, other tests say;
+// here it is that one thread sees what another has written before, and never half of it.
 #include <gtest/gtest.h>
 
 #include <array>

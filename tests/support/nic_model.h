@@ -1,6 +1,6 @@
-// A network card with receive-side scaling, in software: which queue it would put a frame into, given
-// the key and the redirection table that the gateway programs into a real one. The hash is DPDK's
-// rte_softrss(), not ours.
+// A network card with receive-side scaling, in software: which queue it would put a frame into,
+// given the key and the redirection table that the gateway programs into a real one. The hash is
+// DPDK's rte_softrss(), not ours.
 #pragma once
 
 #include <cstdint>
