@@ -96,7 +96,7 @@ class Gateway:
         self.socket = lab.directory / "gateway.sock"
         subscribers = lab.directory / "subscribers.yaml"
         lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(clients),
-                 timeout_s=60)
+                 timeout_s=120)
         addresses = clients // CLIENTS_AN_ADDRESS + 1
         path = write_config(lab, "gateway", {
             "eal": {"hugepages": "yes", "memory": f"{384 + 16 * addresses}M",
@@ -121,7 +121,8 @@ class Gateway:
         self.process = namespace.start("taskset", "-c", f"{cores.control},{cores.worker}",
                                        GATEWAY_PROGRAM, "--config", path, name="adit-gateway")
         ports.wait_for_interfaces()
-        wait_until(self._answers, 20, lambda: f"the gateway to answer\n{self.process.log()}")
+        wait_until(self._answers, 20 + clients / 1000,
+                   lambda: f"the gateway to answer\n{self.process.log()}")
 
     def _answers(self):
         if self.process.exit_status is not None:

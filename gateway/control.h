@@ -54,6 +54,7 @@ struct Subscriber {
   uint32_t epoch = 0;
   Ipv4Address address;  // inner; zero until leased
   tunnel::Protection protection = tunnel::Protection::chacha20_poly1305;  // of the last session
+  size_t open_place = 0;  // in Control's open_, while it has a tunnel
   uint64_t opened_ns = 0;
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
   // What of the tunnel's report has been passed on to the peer.

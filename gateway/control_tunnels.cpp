@@ -172,6 +172,7 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   subscriber.seen_heard_ns = subscriber.seen_sent_ns = 0;
   subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
   by_slot_[subscriber.slot] = position;
+  subscriber.open_place = open_.size();
   open_.push_back(position);
   ++counters_.tunnels_opened;
 
@@ -212,8 +213,10 @@ void Control::close_tunnel(Subscriber& subscriber) {
   tell_owner(message);
   tell_others(message, ToWorker::close_elsewhere);
   dhcp_.release(subscriber.config->public_key);
-  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
-  open_.erase(std::find(open_.begin(), open_.end(), position));
+  // The last one takes its place.
+  open_[subscriber.open_place] = open_.back();
+  subscribers_[open_.back()].open_place = subscriber.open_place;
+  open_.pop_back();
   by_slot_[subscriber.slot] = kNobody;
   free_slots_[tunnels_.owner(subscriber.slot)].push_back(subscriber.slot);
   ++counters_.tunnels_aged_out;

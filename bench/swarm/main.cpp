@@ -191,6 +191,9 @@ int run(Options& options) {
     if (!key) throw std::runtime_error("--gateway-key: 44 characters of base64");
     options.swarm.gateway_key.bytes = *key;
   }
+  if (options.swarm.holding_back >= options.swarm.clients) {
+    throw std::runtime_error("--holding-back: somebody has to be there");
+  }
   tunnel::choose_fast_crypto();
 
   const gateway::Eal eal(eal_arguments(options));
@@ -246,6 +249,10 @@ int main(int argc, char** argv) {
       {"plain", tunnel::Protection::plain},
       {"aes-256-gcm", tunnel::Protection::aes_256_gcm},
       {"chacha20-poly1305", tunnel::Protection::chacha20_poly1305}};
+  app.add_option("--holding-back", swarm.holding_back,
+                 "So many of the clients come only in a trial that asks for a storm");
+  app.add_option("--connecting", swarm.connecting_max, "Clients that connect at a time")
+      ->capture_default_str();
   app.add_option("--protection", swarm.protection)->transform(CLI::Transformer(protections));
   app.add_option("--seed", swarm.seed, "Of keys and of the order of flows")->capture_default_str();
   app.add_option("--spoil", swarm.spoil,

@@ -24,8 +24,6 @@ namespace {
 inline constexpr uint64_t kTickNs = 1'000'000;
 // Each client's timers are looked at once in so many ticks.
 inline constexpr uint32_t kTicksARound = 100;
-// More at a time, and the gateway would ask for cookies.
-inline constexpr uint32_t kConnectingMax = 32;
 inline constexpr uint64_t kAskPeriodNs = 100'000'000;
 inline constexpr uint16_t kClientPort = 51820;
 inline constexpr uint16_t kServerPort = 6600;
@@ -59,6 +57,7 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
       pool_(pool),
       one_port_(clients.id() == servers.id()),
       crypto_(std::bit_ceil(2 * options.clients)),
+      clients_wanted_(options.clients - options.holding_back),
       spoil_random_(static_cast<uint32_t>(options.seed)) {
   sides_[kClientsSide] = {clients.id(),
                           options.uplink_router,
@@ -91,7 +90,7 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
 // ---- Flows ----
 
 void Swarm::make_flows() {
-  const uint32_t count = options_.clients * options_.flows_per_client;
+  const uint32_t count = clients_wanted_ * options_.flows_per_client;
   flows_.resize(count);
   for (unsigned d = 0; d < kDirections; ++d) {
     send_frames_[d].resize(count);
@@ -176,8 +175,9 @@ void Swarm::on_client_changed(const Client& client) {
   if (is_up != is_up_[client.number()]) {
     is_up_[client.number()] = is_up;
     clients_up_ += is_up ? 1 : ~0u;
+    if (is_up) came_up_tsc_ = rte_rdtsc();
   }
-  if (!is_up) return;
+  if (!is_up || client.number() * options_.flows_per_client >= flows_.size()) return;
   const uint32_t first = client.number() * options_.flows_per_client;
   for (uint32_t i = 0; i < options_.flows_per_client; ++i) rebuild(flows_[first + i]);
 }
@@ -236,7 +236,7 @@ void Swarm::wait_until(double timeout_s, const char* what, const std::function<b
     if (!poll() && gateway::boottime_ns() > ends_ns) {
       std::string message = fmt::format("waited {} s in vain for {}", timeout_s, what);
       if (clients_started_ > 0) {
-        message += fmt::format(" ({} of {} clients are up)", clients_up_, options_.clients);
+        message += fmt::format(" ({} of {} clients are up)", clients_up_, clients_wanted_);
       }
       if (!trial_.first_wrong.empty()) message += "; " + trial_.first_wrong;
       throw std::runtime_error(message);
@@ -251,7 +251,7 @@ void Swarm::bring_up(double timeout_s) {
   wait_until(timeout_s, "the gateway's Ethernet addresses",
              [&] { return sides_[0].is_resolved && sides_[1].is_resolved; });
   const uint64_t began_ns = gateway::boottime_ns();
-  wait_until(timeout_s, "tunnels and addresses", [&] { return clients_up_ == options_.clients; });
+  wait_until(timeout_s, "tunnels and addresses", [&] { return clients_up_ == clients_wanted_; });
   const double seconds = static_cast<double>(gateway::boottime_ns() - began_ns) / 1e9;
   log_(fmt::format("{} tunnels, {:.0f} a second", clients_up_, clients_up_ / seconds));
   open_mappings(timeout_s);
@@ -301,7 +301,8 @@ void Swarm::tick(uint64_t now_ns) {
     }
     return;
   }
-  while (clients_started_ < options_.clients && clients_started_ - clients_up_ < kConnectingMax) {
+  while (clients_started_ < clients_wanted_ &&
+         clients_started_ - clients_up_ < options_.connecting_max) {
     clients_[clients_started_++].connect(now_ns);
   }
   const uint32_t step = options_.clients / kTicksARound + 1;

@@ -35,6 +35,8 @@ namespace adit::bench {
 struct SwarmOptions {
   uint32_t clients = 63;
   uint32_t flows_per_client = 16;
+  uint32_t holding_back = 0;  // clients, the last ones, that have no flows and come in a storm
+  uint32_t connecting_max = 32;  // at a time; far more, and the gateway asks for cookies
   tunnel::Protection protection = tunnel::Protection::plain;
   uint64_t seed = 1;
   tunnel::PublicKey gateway_key;
@@ -132,6 +134,7 @@ class Swarm {
   ClientWorld client_world_;
   std::deque<Client> clients_;
   std::vector<bool> is_up_;
+  uint32_t clients_wanted_;
   uint32_t clients_started_ = 0;
   uint32_t clients_up_ = 0;
   uint32_t hand_ = 0;  // the client whose timers are looked at next
@@ -152,6 +155,7 @@ class Swarm {
   // Of the trial under way.
   TrialResult trial_;
   uint64_t trial_began_tsc_ = ~uint64_t{0};
+  uint64_t came_up_tsc_ = 0;  // when the last client did
   uint64_t wrong_ever_ = 0;
   uint64_t until_spoilt_ = 0;
   std::minstd_rand spoil_random_;

@@ -95,6 +95,8 @@ TrialResult Swarm::run(const TrialOptions& options) {
   std::array<double, kDirections> offered{};
   uint64_t idle_cycles = 0;
   trial_ = {};
+  if (options.storm) clients_wanted_ = options_.clients;
+  const uint32_t up_before = clients_up_;
   const uint64_t began = rte_rdtsc();
   trial_began_tsc_ = began;
   const uint64_t ends = began + static_cast<uint64_t>(options.seconds * hz);
@@ -136,6 +138,10 @@ TrialResult Swarm::run(const TrialOptions& options) {
     }
   }
   trial_.seconds = static_cast<double>(now - began) / hz;
+  trial_.connected = clients_up_ - up_before;
+  if (trial_.connected > 0) {
+    trial_.connecting_seconds = static_cast<double>(came_up_tsc_ - began) / hz;
+  }
   trial_.idle_share = static_cast<double>(idle_cycles) / static_cast<double>(now - began);
 
   uint64_t last_tsc = rte_rdtsc();

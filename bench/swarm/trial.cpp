@@ -16,6 +16,7 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.rate_pps = words.value("rate_mpps", 1.0) * 1e6;
   options.seconds = words.value("seconds", 1.0);
   options.inner_bytes = words.value("inner_bytes", std::vector<uint16_t>{64});
+  options.storm = words.value("storm", false);
   if (options.inner_bytes.empty()) throw std::runtime_error("inner_bytes: none");
   for (const uint16_t bytes : options.inner_bytes) {
     if (bytes < kInnerBytesMin || bytes > kInnerBytesMax) {
@@ -37,6 +38,8 @@ nlohmann::json TrialResult::to_json() const {
   const double offered = static_cast<double>(total(&Counts::sent) + total(&Counts::refused));
   nlohmann::json out = {
       {"seconds", seconds},
+      {"connected", connected},
+      {"connecting_seconds", connecting_seconds},
       {"tsc_hz", rte_get_tsc_hz()},
       {"offered_mpps", offered / seconds / 1e6},
       {"received_mpps", static_cast<double>(total(&Counts::received)) / seconds / 1e6},

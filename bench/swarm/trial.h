@@ -17,6 +17,7 @@ struct TrialOptions {
   double rate_pps = 1e6;  // of all directions together; 0: as fast as it goes
   double seconds = 1;
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
+  bool storm = false;  // those who have held back come now
 
   // {"direction": "both", "rate_mpps": 1.5, "seconds": 1, "inner_bytes": [64]}; throws
   // std::runtime_error.
@@ -37,6 +38,8 @@ struct TrialResult {
   uint64_t late = 0;    // sent in an earlier trial
   std::string first_wrong;
   double seconds = 0;
+  uint32_t connected = 0;        // clients that got their tunnel and address in this trial
+  double connecting_seconds = 0; // until the last of them
   double idle_share = 0;  // of our own rounds' time: nothing came and nothing was due
   Latency latency;
 
