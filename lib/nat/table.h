@@ -31,7 +31,7 @@ class Table {
     for (uint32_t slot = pool_slot(address);; slot = (slot + 1) & pool_mask_) {
       const PoolSlot& candidate = pool_slots_[slot];
       if (!candidate.is_used) return std::nullopt;
-      if (candidate.address == address) return candidate.index;
+      if (candidate.address.value.raw() == address.value.raw()) return candidate.index;
     }
   }
 
