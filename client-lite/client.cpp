@@ -106,8 +106,8 @@ bool Client::open() {
 bool Client::needs_no_more_rights() const {
   const auto is_outside = [this](const GatewayConfig& gateway) {
     const auto address = Ipv4Address::parse(gateway.host);
-    return address && std::none_of(config_.routes.begin(), config_.routes.end(),
-                                   [&](const Ipv4Prefix& route) { return route.contains(*address); });
+    const auto covers = [&](const Ipv4Prefix& route) { return route.contains(*address); };
+    return address && std::none_of(config_.routes.begin(), config_.routes.end(), covers);
   };
   return config_.sandbox && config_.address && config_.mtu && !config_.fwmark &&
          !config_.kill_switch &&

@@ -1,5 +1,5 @@
-// The Unix socket that `adit-client status` and `down` ask. A request is one line, the answer is everything
-// until the end of the stream:
+// The Unix socket that `adit-client status` and `down` ask. A request is one line, the answer is
+// everything until the end of the stream:
 //
 //     status        the text for people
 //     status json   the JSON object

@@ -42,8 +42,8 @@ std::optional<DnsTool> find_dns_tool() {
   return std::nullopt;
 }
 
-bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device, std::span<const Ipv4Address> servers,
-             bool for_all) {
+bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
+             std::span<const Ipv4Address> servers, bool for_all) {
   if (tool == DnsTool::resolvconf) {
     std::string lines;
     for (const Ipv4Address& server : servers) lines += "nameserver " + server.to_string() + "\n";

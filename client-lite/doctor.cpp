@@ -144,8 +144,9 @@ class Examination {
   void say_reach(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
     switch (found.outcome) {
       case Reach::answered:
-        return say(kOk, "gateway", where + " answers, keys match, " + found.protection + ", " +
-                                       text("%.1f ms", static_cast<double>(found.round_trip_ns) / 1e6));
+        return say(kOk, "gateway",
+                   where + " answers, keys match, " + found.protection + ", " +
+                       text("%.1f ms", static_cast<double>(found.round_trip_ns) / 1e6));
       case Reach::differs:
         return say(kFail, "gateway", where + " answers, but the answer does not open",
                    "the preshared keys differ: compare preshared_key_file with the gateway's");
@@ -179,7 +180,8 @@ class Examination {
             : "it is seen to pass " + std::to_string(found.last_hop) + " routers, the last " +
                   found.last_hop_address.to_string();
     std::string advice =
-        "UDP to that port is blocked behind there, or the gateway is down, or public_key is not its";
+        "UDP to that port is blocked behind there, or the gateway is down, or public_key is not "
+        "its";
     if (gateway.stock_wireguard) advice += ", or it does not know our key " + public_key_;
     say(kFail, "gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
   }

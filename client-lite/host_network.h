@@ -52,7 +52,8 @@ class HostNetwork {
   // The same, and the gateway's route too.
   void undo_all();
 
-  // Why this address must not go on the device now, as a sentence; empty: nothing speaks against it.
+  // Why this address must not go on the device now, as a sentence; empty: nothing speaks against
+  // it.
   std::string conflict_of(const Ipv4Interface& address) const;
   // The routes were changed by other hands: makes ours right again. Where the gateway cannot be
   // reached, what leads into the tunnel stays, so that nothing slips past it.

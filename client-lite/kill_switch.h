@@ -1,7 +1,8 @@
 // The kill switch: what is to go through the tunnel goes nowhere else. For each prefix of the
-// configuration there is a second route, which refuses; it loses against the tunnel's own while that
-// is there, and takes effect whenever it is not: before the tunnel is up, while a gateway is changed,
-// and after the client was killed. These routes belong to no device, so the undo journal has them.
+// configuration there is a second route, which refuses; it loses against the tunnel's own while
+// that is there, and takes effect whenever it is not: before the tunnel is up, while a gateway is
+// changed, and after the client was killed. These routes belong to no device, so the undo journal
+// has them.
 //
 // Owner: HostNetwork installs them; this says which.
 #pragma once

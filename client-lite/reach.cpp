@@ -118,7 +118,9 @@ class Probe {
       if (recvmsg(socket_.get(), &message, MSG_ERRQUEUE) < 0) return;
       for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
            item = CMSG_NXTHDR(&message, item)) {
-        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) on_error(item, payload);
+        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_RECVERR) {
+          on_error(item, payload);
+        }
       }
     }
   }
@@ -216,8 +218,8 @@ class Handshake {
   uint64_t sent_ns_ = 0;
 };
 
-// A gateway asks for a cookie while it is busy; one that asks for another, having got the first, and
-// never answers, is there and does not take the key.
+// A gateway asks for a cookie while it is busy; one that asks for another, having got the first,
+// and never answers, is there and does not take the key.
 Reach::Outcome shake_hands(Handshake& handshake, Probe& probe, Reach& reach) {
   Reach::Outcome outcome = Reach::silent;
   std::array<uint8_t, 256> room;

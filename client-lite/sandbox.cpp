@@ -49,8 +49,8 @@ constexpr const char* kDeadly[] = {
 
 constexpr int kFamilies[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK};
 
-// Threads for names are made with clone(); clone3() has its flags where a filter cannot see them, and
-// the C library takes the other when it is told that there is none.
+// Threads for names are made with clone(); clone3() has its flags where a filter cannot see them,
+// and the C library takes the other when it is told that there is none.
 int add_rules(scmp_filter_ctx filter) {
   int error = 0;
   const auto add = [&](uint32_t action, const char* name) {

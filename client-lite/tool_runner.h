@@ -1,5 +1,6 @@
-// Runs other programs (resolvectl, resolvconf) for a process that may not: a child made at the start,
-// which keeps the rights that it was started with and does nothing but this. It ends with its parent.
+// Runs other programs (resolvectl, resolvconf) for a process that may not: a child made at the
+// start, which keeps the rights that it was started with and does nothing but this. It ends with
+// its parent.
 //
 // Owner: HostNetwork.
 #pragma once

@@ -65,8 +65,8 @@ class Reader {
     out.left_out = left_out_;
     out.yaml = "# From " + file_ +
                ". The gateway is taken for a stock WireGuard server. For an adit-gateway leave\n"
-               "# out stock_wireguard, address and protections: the client then asks for its address."
-               "\ngateways:\n  - endpoint: " + endpoint_ +
+               "# out stock_wireguard, address and protections: the client then asks for one.\n"
+               "gateways:\n  - endpoint: " + endpoint_ +
                "\n    public_key: " + config::encode_key(*public_key_) +
                "\n    stock_wireguard: true\nprivate_key_file: " + name + ".key\n";
     if (preshared_key_) out.yaml += "preshared_key_file: " + name + ".psk\n";

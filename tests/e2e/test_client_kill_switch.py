@@ -57,7 +57,8 @@ def test_nothing_leaks_before_while_and_after_the_tunnel(world):
     world.internet.ip("link", "set", "gateway", "down")
     client.start()
     wait_until(lambda: "denied" in way_out(world), 5, "the kill switch to be on")
-    pinging = world.pc.start("sh", "-c", f"while :; do ping -c1 -W0.05 {OUTSIDE}; done", name="ping")
+    pinging = world.pc.start("sh", "-c", f"while :; do ping -c1 -W0.05 {OUTSIDE}; done",
+                             name="pinging")
     assert world.pc.succeeds("ping", "-c1", "-W2", "10.1.1.1"), "its own network is not concerned"
     world.internet.ip("link", "set", "gateway", "up")
     client.wait_until_up(30)

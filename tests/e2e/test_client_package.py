@@ -45,8 +45,8 @@ def test_the_man_page_is_without_warnings():
 
 def test_the_man_page_has_every_command_and_flag():
     text = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", run(
-        "man", "-P", "cat", "-l", PAGE, env={"MANWIDTH": "100", "LANG": "C", "PATH": "/usr/bin:/bin"}
-    ).stdout)
+        "man", "-P", "cat", "-l", PAGE,
+        env={"MANWIDTH": "100", "LANG": "C", "PATH": "/usr/bin:/bin"}).stdout)
     entries = re.findall(r"^ {7}(\S.*)$", text[text.index("\nCOMMANDS"):text.index("\nFILES")],
                          re.MULTILINE)
     described = {word for entry in entries for word in re.findall(r"(?<![\w-])[a-z-]+", entry)}

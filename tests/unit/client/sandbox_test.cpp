@@ -34,7 +34,8 @@ const auto kKilled = testing::KilledBySignal(SIGSYS);
 
 TEST(SandboxDeathTest, WhatNoMistakeWouldCallEndsTheProcess) {
   EXPECT_EXIT(inside([] { return execl("/bin/true", "true", nullptr); }), kKilled, "");
-  EXPECT_EXIT(inside([] { return static_cast<int>(ptrace(PTRACE_TRACEME, 0, 0, 0)); }), kKilled, "");
+  EXPECT_EXIT(inside([] { return static_cast<int>(ptrace(PTRACE_TRACEME, 0, 0, 0)); }), kKilled,
+              "");
   EXPECT_EXIT(inside([] { return mount("a", "/", "tmpfs", 0, ""); }), kKilled, "");
   EXPECT_EXIT(inside([] { return unshare(CLONE_NEWNS); }), kKilled, "");
 }

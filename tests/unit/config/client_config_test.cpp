@@ -149,7 +149,8 @@ TEST_F(ClientConfig, AKillSwitchNeedsRoutesToHold) {
 TEST_F(ClientConfig, RefusesWhatWouldLeadTheTunnelIntoItself) {
   EXPECT_EQ(errors_of(smallest_ + "address: 30.1.1.77/24\nroutes: [40.1.1.0/24, 30.1.1.10/32]\n"),
             "c.yaml:3:10: address: the gateway's own address 30.1.1.10 lies in this network\n"
-            "c.yaml:4:23: routes[1]: is the gateway's own address, which cannot be in the tunnel\n");
+            "c.yaml:4:23: routes[1]: is the gateway's own address, which cannot be in the "
+            "tunnel\n");
   EXPECT_TRUE(load_text(smallest_ + "address: 30.1.2.77/24\nroutes: [30.1.1.0/24]\n"));
 }
 
