@@ -55,12 +55,6 @@ Fate Pipeline::find_mapping(Packet& packet) {
   return Fate::next;
 }
 
-// Its mapping may be here and its tunnel another worker's.
-Fate Pipeline::go_to_portless_tunnel(Packet& packet) {
-  packet.tunnel = &tunnels_.at(packet.portless->tunnel_slot);
-  return is_ours(*packet.tunnel) ? Fate::next : hand_portless_in(packet);
-}
-
 // The translator's port of a static forward is reserved, so that it knows of no mapping there.
 nat::Mapping* Pipeline::find_inbound(const Packet& packet, const Endpoint& external) {
   nat::Mapping* const mapping =

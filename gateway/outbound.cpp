@@ -398,42 +398,6 @@ nat::Mapping* Pipeline::find_outbound(const Packet& packet, const Endpoint& inte
   return nat_.find_outbound(packet.tunnel->subscriber, packet.protocol, internal, now_s_);
 }
 
-Fate fate_of(PortlessMappings::Refusal refusal) {
-  switch (refusal) {
-    case PortlessMappings::Refusal::none:
-      break;
-    case PortlessMappings::Refusal::clash:
-      return Fate::portless_clash;
-    case PortlessMappings::Refusal::tunnel_limit:
-      return Fate::portless_limit;
-    case PortlessMappings::Refusal::table_full:
-      return Fate::portless_table_full;
-  }
-  return Fate::next;
-}
-
-Fate Pipeline::map_portless_outbound(Packet& packet) {
-  const Ipv4Header& ip = packet.ip();
-  const Tunnel& tunnel = *packet.tunnel;
-  const Ipv4Address external = nat_.address_of(tunnel.subscriber);
-  if (has_others_) {
-    const unsigned owner = portless_owner(ip.protocol, external);
-    if (owner != worker_) return hand_portless_out(packet, owner);
-  }
-  auto refusal = PortlessMappings::Refusal::none;
-  packet.portless =
-      portless_.outbound({tunnel.slot, tunnel.epoch, tunnel.subscriber.profile}, ip.protocol,
-                         ip.source, ip.destination, external, now_s_, refusal);
-  return packet.portless != nullptr ? Fate::next : refuse_portless(packet, fate_of(refusal));
-}
-
-Fate Pipeline::refuse_portless(Packet& packet, Fate reason) {
-  if (reason == Fate::portless_table_full) return reason;
-  tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
-  if (reason == Fate::portless_limit) tell_limit(*packet.tunnel, reason);
-  return reason;
-}
-
 // An error that an inner host sends about a packet which we delivered to it (RFC 5508 REQ-5).
 Fate Pipeline::map_error_outbound(Packet& packet) {
   if (!nat::icmp_checksum_ok(packet.span(), packet.parsed)) return Fate::icmp_bad_checksum;

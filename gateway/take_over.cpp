@@ -6,14 +6,11 @@
 //   a reply                      the worker of the port's window (steering.h)
 //   a fragment                   first where all of its datagram meet, then as its first fragment
 //   an ICMP error                as the packet that it quotes
-//   a protocol without ports     the worker that keeps (protocol, external address)
+//   a protocol without ports     the worker that keeps (protocol, external address); and then
+//                                its tunnel's (portless_path.cpp)
 #include <rte_mbuf.h>
 
-#include <algorithm>
-#include <bit>
-
 #include "gateway/pipeline.h"
-#include "gateway/raw_words.h"
 
 namespace adit::gateway {
 
@@ -176,81 +173,6 @@ Fate Pipeline::come_round(Packet& packet) {
   }
   const std::optional<uint32_t> slot = owner_of(packet.ip().destination);
   return slot ? enter_tunnel(packet, tunnels_.at(*slot)) : Fate::not_our_address;
-}
-
-// ---- Protocols without ports ----
-
-Fate Pipeline::hand_portless_out(const Packet& packet, unsigned worker) {
-  const Tunnel& tunnel = *packet.tunnel;
-  HandedPacket handed;
-  handed.mbuf = packet.mbuf;
-  handed.kind = HandedPacket::portless_out;
-  handed.slot = tunnel.slot;
-  handed.epoch = tunnel.epoch;
-  handed.profile = tunnel.subscriber.profile;
-  handed.address = nat_.address_of(tunnel.subscriber);
-  return hand_over(worker, handed);
-}
-
-Fate Pipeline::map_others_portless(Packet& packet, const HandedPacket& handed) {
-  const ParseError error = parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed);
-  if (error != ParseError::none) return Fate::inner_bad_length;
-  const Ipv4Header& ip = packet.ip();
-  auto refusal = PortlessMappings::Refusal::none;
-  packet.portless =
-      portless_.outbound({handed.slot, handed.epoch, handed.profile}, ip.protocol, ip.source,
-                         ip.destination, handed.address, now_s_, refusal);
-  if (packet.portless != nullptr) {
-    if (const std::optional<uint32_t> slot = owner_of(ip.destination)) {
-      packet.hairpin = true;
-      packet.to = &tunnels_.at(*slot);
-    }
-    return translate_outbound(packet);
-  }
-  HandedPacket back = handed;
-  back.kind = HandedPacket::portless_refused;
-  back.reason = static_cast<uint8_t>(fate_of(refusal));
-  return hand_over(tunnels_.owner(handed.slot), back);
-}
-
-Fate Pipeline::hear_portless_refused(Packet& packet, const HandedPacket& handed) {
-  Tunnel& tunnel = tunnels_.at(handed.slot);
-  if (!tunnel.active || tunnel.epoch != handed.epoch) return Fate::stale_tunnel;
-  if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
-    return Fate::inner_bad_length;
-  }
-  packet.tunnel = &tunnel;
-  return refuse_portless(packet, static_cast<Fate>(handed.reason));
-}
-
-Fate Pipeline::hand_portless_in(const Packet& packet) {
-  HandedPacket handed;
-  handed.mbuf = packet.mbuf;
-  handed.kind = HandedPacket::portless_in;
-  handed.port = packet.port;
-  handed.slot = packet.portless->tunnel_slot;
-  handed.address = packet.portless->internal.address;
-  handed.hairpin = packet.hairpin;
-  return hand_over(tunnels_.owner(handed.slot), handed);
-}
-
-// As found by the worker that keeps the mapping: find_mapping() has been passed there.
-Fate Pipeline::enter_portless(Packet& packet, const HandedPacket& handed) {
-  Tunnel& tunnel = tunnels_.at(handed.slot);
-  if (!tunnel.active) return Fate::stale_tunnel;
-  if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
-    return Fate::ip_bad_length;
-  }
-  nat::Mapping mapping;
-  nat::bind_endpoints(mapping, {handed.address, {}}, {packet.ip().destination, {}});
-  packet.tunnel = &tunnel;
-  packet.hairpin = handed.hairpin;
-  packet.portless = &mapping;
-  if (packet.parsed.protocol == kIpIcmp) {
-    packet.is_icmp_error = nat::parse_quoted(packet.span(), packet.parsed, packet.quoted);
-    if (!packet.is_icmp_error) return Fate::icmp_bad_quote;
-  }
-  return pass(packet, &Pipeline::forward_inbound, &Pipeline::translate_inbound, &Pipeline::wrap);
 }
 
 }  // namespace adit::gateway

@@ -16,10 +16,11 @@ namespace {
 
 inline constexpr unsigned kMtu = 1440;
 
-const uint8_t* bytes_of(const rte_mbuf* mbuf) { return rte_pktmbuf_mtod(mbuf, const uint8_t*); }
+}  // namespace
 
 Bytes copy_of(const rte_mbuf* mbuf) {
-  return {bytes_of(mbuf), bytes_of(mbuf) + rte_pktmbuf_data_len(mbuf)};
+  const auto* const bytes = rte_pktmbuf_mtod(mbuf, const uint8_t*);
+  return {bytes, bytes + rte_pktmbuf_data_len(mbuf)};
 }
 
 Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan) {
@@ -36,64 +37,11 @@ Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan) {
   return frame;
 }
 
-}  // namespace
-
 std::string row_name(std::string description) {
   for (char& c : description) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
   }
   return description;
-}
-
-// ---- The far end ----
-
-FarEnd::FarEnd(const tunnel::Session& ours, unsigned mtu_bytes)
-    : session_(ours),
-      mtu_bytes_(mtu_bytes),
-      send_(ours.protection, ours.receive_key),
-      receive_(ours.protection, ours.send_key) {}
-
-Bytes FarEnd::seal(const Bytes& inner) { return seal_at(inner, counter++); }
-
-Bytes FarEnd::seal_at(const Bytes& inner, uint64_t at) {
-  const size_t padded = tunnel::padded_bytes(inner.size(), mtu_bytes_);
-  Bytes packet(padded + tunnel::kEncryptedOverheadBytes);
-  if (!inner.empty()) {
-    std::memcpy(packet.data() + sizeof(tunnel::EncryptedHeader), inner.data(), inner.size());
-  }
-  send_.seal(packet, padded, session_.local_index, at);
-  return packet;
-}
-
-Bytes FarEnd::plain(const Bytes& inner) const {
-  tunnel::PlainHeader header{};
-  header.type = static_cast<uint8_t>(tunnel::MessageType::plain);
-  std::memcpy(header.session_tag, session_.receive_tag.data(), 3);
-  header.receiver_index = Le32::from_host(session_.local_index);
-  Bytes packet(sizeof header + inner.size());
-  std::memcpy(packet.data(), &header, sizeof header);
-  std::memcpy(packet.data() + sizeof header, inner.data(), inner.size());
-  return packet;
-}
-
-std::optional<Bytes> FarEnd::open(Bytes payload) {
-  if (payload.size() < sizeof(tunnel::PlainHeader)) return std::nullopt;
-  tunnel::PlainHeader header;
-  std::memcpy(&header, payload.data(), sizeof header);
-  if (header.receiver_index.host() != session_.remote_index) return std::nullopt;
-  if (header.type == static_cast<uint8_t>(tunnel::MessageType::plain)) {
-    if (std::memcmp(header.session_tag, session_.send_tag.data(), 3) != 0) return std::nullopt;
-    return Bytes(payload.begin() + sizeof header, payload.end());
-  }
-  const auto text = receive_.open(payload);
-  if (!text) return std::nullopt;
-  const auto begin = payload.begin() + sizeof(tunnel::EncryptedHeader);
-  Bytes inner(begin, begin + static_cast<long>(*text));
-  ParsedIpv4 parsed;
-  if (parse_ipv4(inner, HeaderChecksum::verify, parsed) == ParseError::none) {
-    inner.resize(parsed.total_bytes);  // without the padding
-  }
-  return inner;
 }
 
 // ---- The rig ----
@@ -320,60 +268,6 @@ void Rig::tell(const ToWorker& message) {
   hand_round();
 }
 
-void Rig::sweep() {
-  for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
-  hand_round();
-}
-
-// Workers take over what others have handed them, until nobody has anything.
-void Rig::hand_round() {
-  if (parts_.size() == 1) return;
-  for (unsigned worker = 0; worker < parts_.size(); ++worker) collect(worker);
-  for (bool any = true; any;) {
-    any = false;
-    for (unsigned to = 0; to < parts_.size(); ++to) {
-      for (unsigned from = 0; from < parts_.size(); ++from) {
-        HandedPacket packets[kBurstMax];
-        const unsigned count = from == to || still_ == to ? 0 : hand_off_->pop(from, to, packets);
-        if (count == 0) continue;
-        any = true;
-        parts_[to].pipeline->take_over({packets, count}, now_ns_);
-        collect(to);
-      }
-    }
-  }
-}
-
-void Rig::go_on() {
-  still_.reset();
-  hand_round();
-}
-
-unsigned Rig::queue_of(unsigned port, const Bytes& ip_packet) const {
-  return nics_[port].queue_of(frame_of(ip_packet, kEtherTypeIpv4, settings_.ports[port].vlan));
-}
-
-// What a worker does at the end of a burst.
-void Rig::collect(unsigned worker) {
-  Pipeline& pipeline = *parts_[worker].pipeline;
-  pipeline.flush_hand_off();
-  for (unsigned port = 0; port < settings_.ports.size(); ++port) {
-    TxQueue& queue = pipeline.tx(port);
-    for (unsigned i = 0; i < queue.count; ++i) {
-      sent_[port].push_back(copy_of(queue.packets[i]));
-      rte_pktmbuf_free(queue.packets[i]);
-    }
-    counters_.transmitted += queue.count;
-    queue.count = 0;
-  }
-  Pipeline::ControlOutbox& outbox = pipeline.control_outbox();
-  for (unsigned i = 0; i < outbox.count; ++i) {
-    told_.push_back(outbox.items[i]);
-    if (outbox.items[i].packet != nullptr) ++counters_.handed_out;
-  }
-  outbox.count = 0;
-}
-
 FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   ToWorker open;
   open.kind = ToWorker::open_tunnel;
@@ -520,46 +414,6 @@ Endpoint Rig::external_of(FarEnd& far, const Bytes& inner) {
   Ipv4Header ip{};
   if (packet.size() >= sizeof ip) std::memcpy(&ip, packet.data(), sizeof ip);
   return {ip.source, parsed.source_port};
-}
-
-nat::Nat::Counts Rig::nat_counts() const {
-  nat::Nat::Counts sum;
-  for (const Parts& parts : parts_) {
-    const nat::Nat::Counts& its = parts.nat->counts();
-    sum.mappings_created += its.mappings_created;
-    sum.mappings_revived += its.mappings_revived;
-    sum.mappings_expired += its.mappings_expired;
-    sum.mappings_detached += its.mappings_detached;
-    sum.mappings_live += its.mappings_live;
-    sum.mappings_resting += its.mappings_resting;
-    sum.blocks_granted += its.blocks_granted;
-    sum.spilled += its.spilled;
-  }
-  return sum;
-}
-
-uint64_t Rig::granted_entries() const {
-  uint64_t sum = 0;
-  for (const Parts& parts : parts_) sum += parts.nat->granted_entries();
-  return sum;
-}
-
-unsigned Rig::portless_live() const {
-  unsigned sum = 0;
-  for (const Parts& parts : parts_) sum += parts.portless->live();
-  return sum;
-}
-
-unsigned Rig::fragmented_datagrams() const {
-  unsigned sum = 0;
-  for (const Parts& parts : parts_) sum += parts.fragments->datagrams();
-  return sum;
-}
-
-unsigned Rig::held_fragments() const {
-  unsigned sum = 0;
-  for (const Parts& parts : parts_) sum += parts.fragments->held();
-  return sum;
 }
 
 void Rig::expect_only_drop(Fate reason) {

@@ -46,6 +46,10 @@ inline constexpr uint32_t kRigSessions = 10;
 inline constexpr uint32_t kRigSessionsPerTunnel = 4;
 inline constexpr uint64_t kStartNs = 1'000'000 * tunnel::kSecondNs;
 
+Bytes copy_of(const rte_mbuf* mbuf);
+// `packet` behind an Ethernet header, as a next hop sends it to us; `vlan` 0: untagged.
+Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan);
+
 // A row's description as the name of a test.
 std::string row_name(std::string description);
 
