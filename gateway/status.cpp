@@ -125,6 +125,7 @@ Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint6
   const Endpoint remote{Ipv4Address::from_host(static_cast<uint32_t>(packed >> 16)),
                         Be16::from_host(static_cast<uint16_t>(packed))};
   return {{"index", subscriber.slot},
+          {"worker", tunnels.owner(subscriber.slot)},
           {"subscriber", subscriber.config->name},
           {"public_key", tunnel::to_base64(subscriber.config->public_key)},
           {"remote", remote.is_zero() ? "" : remote.to_string()},

@@ -18,9 +18,9 @@ TRIAL = {"rate_mpps": 0.002, "seconds": 1, "inner_bytes": [64, 67, 200, 1420]}
 
 
 @pytest.fixture(params=[("plain", 1), ("aes-256-gcm", 1), ("plain", 2), ("aes-256-gcm", 2)],
-                ids=lambda param: f"{param[0]}-{param[1]}")
+                ids=lambda param: "-".join(map(str, param)))
 def gateway(world, request):
-    protection, workers = request.param
+    protection, workers, *range_ports = request.param
     subscribers = world.lab.directory / "subscribers.yaml"
     world.lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(CLIENTS))
     gateway = Gateway(world, make_keys(world.lab, ["gateway"]), [], [protection])
@@ -31,6 +31,9 @@ def gateway(world, request):
         for n, name in enumerate(("uplink", "public"))]
     gateway.config["public"] = "public"
     gateway.config["include"] = [str(subscribers)]
+    if range_ports:
+        gateway.config["nat"] = {"allocation": "deterministic",
+                                 "deterministic": {"ports_per_subscriber": range_ports[0]}}
     if workers > 1:
         gateway.config["eal"]["worker_cores"] = cores_for(workers)
     gateway.start()
@@ -51,6 +54,9 @@ def trial(gateway, *arguments):
         gateway.check_conservation()
         result["gateway"] = gateway.counters()
         result["workers"] = gateway.status()["workers"]
+        result["ports"] = [(tunnel["worker"],
+                            int(gateway.mappings(tunnel["index"])[0]["external"].split(":")[1]))
+                           for tunnel in gateway.tunnels()]
         assert gateway.stop() == 0
         return result
     finally:
@@ -71,6 +77,18 @@ def test_every_byte_comes_back(gateway):
         assert worker["received"] == 0
         assert worker["taken_over"] > 100
         assert worker["mappings_live"] > 0
+
+
+@pytest.mark.parametrize("gateway", [("plain", 2, 512), ("plain", 2, 1024)], indirect=True,
+                         ids=str)
+def test_a_tunnel_goes_to_the_worker_of_its_range(gateway):
+    """The first ranges are one slice further with one size than with the other: a rule that looks
+    at something else serves one of them at most."""
+    range_ports = gateway.config["nat"]["deterministic"]["ports_per_subscriber"]
+    ports = trial(gateway)["ports"]
+    assert len(ports) == CLIENTS
+    for worker, port in ports:
+        assert worker == port // range_ports % 2
 
 
 def test_a_turned_bit_is_noticed(gateway):
