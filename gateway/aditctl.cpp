@@ -46,6 +46,21 @@ void print_counts(const char* title, const Json& counts) {
   }
 }
 
+// How several share the load; one has nobody to share it with.
+void print_workers(const Json& workers) {
+  if (workers.size() < 2) return;
+  const auto count = [](const Json& worker, const char* name) {
+    return worker[name].get<uint64_t>();
+  };
+  for (size_t i = 0; i < workers.size(); ++i) {
+    fmt::print("worker {}: {} received, {} taken over, {} handed over, {} transmitted, "
+               "{} mappings\n",
+               i, count(workers[i], "received"), count(workers[i], "taken_over"),
+               count(workers[i], "handed_over"), count(workers[i], "transmitted"),
+               count(workers[i], "mappings_live"));
+  }
+}
+
 void print_status(const Json& status) {
   fmt::print("adit {} up {:.0f} s\n", status["version"].get<std::string>(),
              status["uptime_s"].get<double>());
@@ -56,6 +71,7 @@ void print_status(const Json& status) {
                tunnel["protection"].get<std::string>(), tunnel["heard_ago_s"].get<double>(),
                tunnel["rx_bytes"].get<uint64_t>(), tunnel["tx_bytes"].get<uint64_t>());
   }
+  print_workers(status["workers"]);
   print_counts("event", status["worker"]["events"]);
   print_counts("drop", status["worker"]["drops"]);
   print_counts("nat", status["nat"]);

@@ -54,6 +54,7 @@ def trial(gateway, *arguments):
         gateway.check_conservation()
         result["gateway"] = gateway.counters()
         result["workers"] = gateway.status()["workers"]
+        result["text"] = gateway.status_text()
         result["ports"] = [(tunnel["worker"],
                             int(gateway.mappings(tunnel["index"])[0]["external"].split(":")[1]))
                            for tunnel in gateway.tunnels()]
@@ -74,6 +75,7 @@ def test_every_byte_comes_back(gateway):
     assert result["gateway"]["busy_cycles"] > 0
     # One worker receives what the ring brings; each other has tunnels all the same, and sends.
     for worker in result["workers"][1:]:
+        assert f"0 received, {worker['taken_over']} taken over" in result["text"]
         assert worker["received"] == 0
         assert worker["taken_over"] > 100
         assert worker["mappings_live"] > 0
