@@ -81,11 +81,12 @@ def run(options):
                                       storm=True, **words)
             storm["gateway"] = stormy.since()
             memory = resident_mib(pid)
-            tunnels = json.loads(lab.host(*gateway._ask(), timeout_s=120).stdout)
-            assert gateway.process.stop() == 0
+            control = gateway.status()["control"]
+            if gateway.process.stop() != 0:
+                raise LabError(f"the gateway did not end well:\n{gateway.process.log()}")
         finally:
             swarm.stop()
-    return calm, storm, memory, tunnels["control"]
+    return calm, storm, memory, control
 
 
 def main(words):

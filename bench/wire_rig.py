@@ -137,11 +137,14 @@ class Gateway:
         """The worker's counters of events."""
         return self._worker()["events"]
 
+    def status(self):
+        return json.loads(self.lab.host(*self._ask(), timeout_s=120).stdout)
+
     def drops(self):
         return self._worker()["drops"]
 
     def _worker(self):
-        return json.loads(self.lab.host(*self._ask()).stdout)["worker"]
+        return self.status()["worker"]
 
     def swarm_arguments(self, protection):
         return ["--gateway-key", self.key.public, "--protection", protection,

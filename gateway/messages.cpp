@@ -91,7 +91,8 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.opened_at_s = now_s_;
   tunnel.epoch = message.epoch;
   tunnels_.report(message.slot).begin(message.epoch);
-  tunnel.mtu_bytes = tunnel.open->mtu_bytes_max = message.mtu_bytes;
+  tunnel.open->mtu_bytes_max = message.mtu_bytes;
+  set_mtu(tunnel, message.mtu_bytes);
   tunnel.router = message.router;
   tunnel.reaches_tunnels = message.tunnel_to_tunnel;
   tunnel.prefix_count = message.prefix_count;

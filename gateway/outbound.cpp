@@ -138,6 +138,7 @@ void Pipeline::set_mtu(Tunnel& tunnel, uint16_t told_bytes) {
                  tunnel.open->mtu_bytes_max);
   if (mtu_bytes == tunnel.mtu_bytes) return;
   tunnel.mtu_bytes = mtu_bytes;
+  tunnels_.report(tunnel.slot).mtu_bytes.store(mtu_bytes, std::memory_order_relaxed);
   refresh_line(tunnel);
 }
 
@@ -297,8 +298,9 @@ Fate Pipeline::check_hairpin(Packet& packet) {
 // From one client to another: both addresses are ours, so nothing is translated.
 Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
   if (&to == packet.tunnel) return Fate::tunnel_to_itself;  // it would go round until its TTL ends
-  // All have the MTU that is configured; another worker's tunnel is not ours to look at.
-  const uint16_t mtu = is_ours(to) ? to.mtu_bytes : packet.tunnel->mtu_bytes;
+  // Its report, since the tunnel itself may be another worker's.
+  const TunnelReport& report = tunnels_.report(tunnels_.slot_of(to));
+  const uint16_t mtu = report.mtu_bytes.load(std::memory_order_relaxed);
   if (packet.parsed.total_bytes > mtu && packet.has_dont_fragment()) {
     tell_client(packet, kIcmpUnreachable, kIcmpFragmentationNeeded, mtu);
     return Fate::too_big;

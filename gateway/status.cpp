@@ -53,17 +53,7 @@ Json control_json(const ControlCounters& counters) {
 
 nat::Nat::Counts nat_total(std::span<const WorkerFigures> workers) {
   nat::Nat::Counts sum;
-  for (const WorkerFigures& worker : workers) {
-    const nat::Nat::Counts& its = worker.nat->counts();
-    sum.mappings_created += its.mappings_created;
-    sum.mappings_revived += its.mappings_revived;
-    sum.mappings_expired += its.mappings_expired;
-    sum.mappings_detached += its.mappings_detached;
-    sum.mappings_live += its.mappings_live;
-    sum.mappings_resting += its.mappings_resting;
-    sum.blocks_granted += its.blocks_granted;
-    sum.spilled += its.spilled;
-  }
+  for (const WorkerFigures& worker : workers) sum += worker.nat->counts();
   return sum;
 }
 

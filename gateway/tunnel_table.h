@@ -28,11 +28,13 @@ inline constexpr std::array kToldLimits = {Fate::rate_limited, Fate::mapping_lim
                                            Fate::session_limit, Fate::portless_limit,
                                            Fate::low_ports_full};
 
-// What a worker tells the control thread about a tunnel, without a message: single relaxed
-// stores. Writer: the owning worker. Reader: the control thread, which believes it only while
-// `epoch` is that of the tunnel it means: until then it is still the slot's last user's.
+// What a worker tells the others about a tunnel, without a message: single relaxed stores. Writer:
+// the owning worker. Readers: the control thread, which believes it only while `epoch` is that of the
+// tunnel it means, for until then it is still the slot's last user's; and other workers, which ask
+// for the MTU, and whether the tunnel is still there.
 struct alignas(64) TunnelReport {
-  std::atomic<uint32_t> epoch{0};
+  std::atomic<uint32_t> epoch{0};      // 0: there is no tunnel
+  std::atomic<uint16_t> mtu_bytes{0};  // of an inner packet
   std::atomic<uint64_t> heard_ns{0};         // last authenticated type 4 packet received
   std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
   std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent

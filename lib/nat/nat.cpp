@@ -55,6 +55,18 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
   make_low_ports();
 }
 
+Nat::Counts& Nat::Counts::operator+=(const Counts& other) {
+  mappings_created += other.mappings_created;
+  mappings_revived += other.mappings_revived;
+  mappings_expired += other.mappings_expired;
+  mappings_detached += other.mappings_detached;
+  mappings_live += other.mappings_live;
+  mappings_resting += other.mappings_resting;
+  blocks_granted += other.blocks_granted;
+  spilled += other.spilled;
+  return *this;
+}
+
 // ---- Subscribers ----
 
 void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,

@@ -302,6 +302,8 @@ class Nat {
     uint64_t mappings_resting = 0;
     uint64_t blocks_granted = 0;  // now
     uint64_t spilled = 0;         // now: mappings outside their home window
+
+    Counts& operator+=(const Counts& other);
   };
   const Counts& counts() const { return counts_; }
 

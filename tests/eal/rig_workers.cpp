@@ -61,17 +61,7 @@ void Rig::collect(unsigned worker) {
 
 nat::Nat::Counts Rig::nat_counts() const {
   nat::Nat::Counts sum;
-  for (const Parts& parts : parts_) {
-    const nat::Nat::Counts& its = parts.nat->counts();
-    sum.mappings_created += its.mappings_created;
-    sum.mappings_revived += its.mappings_revived;
-    sum.mappings_expired += its.mappings_expired;
-    sum.mappings_detached += its.mappings_detached;
-    sum.mappings_live += its.mappings_live;
-    sum.mappings_resting += its.mappings_resting;
-    sum.blocks_granted += its.blocks_granted;
-    sum.spilled += its.spilled;
-  }
+  for (const Parts& parts : parts_) sum += parts.nat->counts();
   return sum;
 }
 

@@ -177,6 +177,21 @@ TEST_F(WorkersReachOneAnother, TunnelsOfDifferentWorkersAreJoined) {
   receive_from(first, first.plain(udp_packet(kApplication, to, payload_bytes(30))));
   EXPECT_EQ(second.open(sent_to_tunnel(second.outer)),
             udp_packet(kApplication, to, payload_bytes(30), {.ttl = 63}));
+  // The way to the second takes less than is configured, which its own worker was told.
+  Bytes probe(16, 0);
+  probe[0] = tunnel::kProbeRequest;
+  probe[2] = 1000 / 256;
+  probe[3] = 1000 % 256;
+  receive_from(second, second.seal(probe));
+  sent_frames(0);
+  const Bytes large = udp_packet(kApplication, to, payload_bytes(1000),
+                                 {.fragment = kIpDontFragment});
+  receive_from(first, first.plain(large));
+  const auto told = first.open(sent_to_tunnel(first.outer));
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->at(20), 3);  // fragmentation needed
+  EXPECT_EQ(told->at(21), 4);
+  EXPECT_EQ(told->at(26) * 256 + told->at(27), 1000);
   // It has gone, and all know it.
   ToWorker close;
   close.kind = ToWorker::close_tunnel;
