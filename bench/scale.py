@@ -2,8 +2,8 @@
 
 bench/datapath with so many workers, which take turns on one core: cycles are counted for each of
 them while it works, so that the sum does not depend on how many cores the machine has. Steered: a
-packet comes to its owner, as a card with the gateway's key and table brings it. Not steered: packets
-come to the workers in turn, and most are handed over.
+packet comes to its owner, as a card with the gateway's key and table brings it. Not steered:
+packets come to the workers in turn, and most are handed over.
 """
 
 import argparse

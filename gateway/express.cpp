@@ -43,7 +43,8 @@ constexpr unsigned kRoomInFront = kPayload + sizeof(PlainHeader) + kExpressLinkB
 constexpr uint8_t kTcpEvents = kTcpSyn | kTcpFin | kTcpRst;
 
 // Of a header without options. One's complement arithmetic is that modulo 0xffff, so the sum of its
-// words has to be a multiple of that: it is one if its product with the inverse modulo 2^64 is small.
+// words has to be a multiple of that: it is one if its product with the inverse modulo 2^64 is
+// small.
 ADIT_INLINED bool has_good_checksum(const uint8_t* ip) {
   constexpr uint64_t kMultipleMax = ~uint64_t{0} / 0xffff;
   constexpr uint64_t kInverse = 0 - kMultipleMax;

@@ -29,9 +29,9 @@ inline constexpr std::array kToldLimits = {Fate::rate_limited, Fate::mapping_lim
                                            Fate::low_ports_full};
 
 // What a worker tells the others about a tunnel, without a message: single relaxed stores. Writer:
-// the owning worker. Readers: the control thread, which believes it only while `epoch` is that of the
-// tunnel it means, for until then it is still the slot's last user's; and other workers, which ask
-// for the MTU, and whether the tunnel is still there.
+// the owning worker. Readers: the control thread, which believes it only while `epoch` is that of
+// the tunnel it means, for until then it is still the slot's last user's; and other workers, which
+// ask for the MTU, and whether the tunnel is still there.
 struct alignas(64) TunnelReport {
   std::atomic<uint32_t> epoch{0};      // 0: there is no tunnel
   std::atomic<uint16_t> mtu_bytes{0};  // of an inner packet
