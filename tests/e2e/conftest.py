@@ -93,9 +93,14 @@ def url(path):
 
 
 def download(namespace, path, timeout_s=20, limit_rate=None):
-    """The bytes that curl got."""
+    """The bytes that curl got. A limited rate holds for the sender too: the receiver's window is
+    small then, and the system does not take in the whole file while curl waits.
+    """
     target = namespace.lab.directory / f"download-{namespace.name}"
-    limit = ["--limit-rate", limit_rate] if limit_rate else []
+    limit = []
+    if limit_rate:
+        limit = ["--limit-rate", limit_rate]
+        namespace.sysctl("net.ipv4.tcp_rmem=4096 131072 262144")
     namespace.run("curl", "-sSf", "-m", timeout_s, "-o", target, *limit, url(path),
                   timeout_s=timeout_s + 5)
     return target.read_bytes()
