@@ -157,7 +157,7 @@ class Testpmd:
     def __init__(self, namespace, ports, cores):
         devices = [word for device in ports.middle for word in ("--vdev", device)]
         self.process = namespace.start(
-            "taskset", "-c", f"{cores.control},{cores.worker}", TESTPMD,
+            "stdbuf", "-oL", "taskset", "-c", f"{cores.control},{cores.worker}", TESTPMD,
             "--lcores", f"0@{cores.control},1@{cores.worker}", "--main-lcore", "0",
             "--in-memory", "--single-file-segments", "-m", "256", "--no-pci", "--no-telemetry",
             *devices, "--", "--forward-mode=io", "--nb-cores=1", f"--burst={BURST}",
