@@ -384,8 +384,8 @@ def parse_options():
     parser.add_argument("--protections", metavar="A,B", help="only these")
     parser.add_argument("--flows", type=int, metavar="N", help="only so many")
     parser.add_argument("--repeat", type=int, metavar="N", default=3, help="default: 3")
-    parser.add_argument("--seconds", type=float, default=0.3, metavar="N",
-                        help="of the trials that confirm a rate (default: 0.3)")
+    parser.add_argument("--seconds", type=float, default=SEARCH_SECONDS, metavar="N",
+                        help="of the trials that confirm a rate (default: 0.1)")
     parser.add_argument("--precision", type=float, default=0.03, metavar="P",
                         help="of the search: a share of the rate (default: 0.03)")
     parser.add_argument("--worker-core", type=int, metavar="N", help="default: the last")

@@ -18,8 +18,8 @@
 #include <rte_prefetch.h>
 #include <smmintrin.h>
 
-#include <algorithm>
 #include <bit>
+#include <cassert>
 #include <tuple>
 
 #include "gateway/packet_offsets.h"
@@ -96,42 +96,29 @@ ADIT_INLINED void ask_for_wanted(std::span<const ExpressPacket> group) {
 }  // namespace
 
 void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
-  const auto ask_for_buffers = [&](size_t from) {
-    const size_t end = std::min(from + kExpressGroup, packets.size());
+  assert(packets.size() <= kBurstMax);
 #pragma GCC unroll 4
-    for (size_t i = from; i < end; ++i) rte_prefetch0(packets[i]);
-  };
-  const auto ask_for_headers = [&](size_t from) {
-    const size_t end = std::min(from + kExpressGroup, packets.size());
+  for (const rte_mbuf* mbuf : packets) rte_prefetch0(mbuf);
 #pragma GCC unroll 4
-    for (size_t i = from; i < end; ++i) rte_prefetch0(rte_pktmbuf_mtod(packets[i], void*));
-  };
-  ask_for_buffers(0);
-  ask_for_buffers(kExpressGroup);
-  ask_for_headers(0);
+  for (const rte_mbuf* mbuf : packets) rte_prefetch0(rte_pktmbuf_mtod(mbuf, const void*));
   refresh_exits();
-  for (size_t begin = 0; begin < packets.size(); begin += kExpressGroup) {
-    const size_t count = std::min<size_t>(kExpressGroup, packets.size() - begin);
-    const std::span<ExpressPacket> group(express_.data(), count);
-    PassClock clock;
-    const bool any_sealed = board(port, packets.subspan(begin, count));
-    ask_for_wanted(group);
-    if (any_sealed) ask_for_receive_keys(group);
-    clock.ends(0);
-    open(group);
-    if (gathered_.count != 0) {
-      open_gathered();
-      look_into_opened(group);
-    }
-    ask_for_wanted(group);
-    ask_for_headers(begin + kExpressGroup);
-    ask_for_buffers(begin + 2 * kExpressGroup);
-    seek(group);
-    if (filter_ != nullptr) ask_for_sessions(group);
-    clock.ends(1);
-    depart(port, group);
-    clock.ends(2);
+  const std::span<ExpressPacket> group(express_.data(), packets.size());
+  PassClock clock;
+  const bool any_sealed = board(port, packets);
+  ask_for_wanted(group);
+  if (any_sealed) ask_for_receive_keys(group);
+  clock.ends(0);
+  open(group);
+  if (gathered_.count != 0) {
+    open_gathered();
+    look_into_opened(group);
   }
+  ask_for_wanted(group);
+  seek(group);
+  if (filter_ != nullptr) ask_for_sessions(group);
+  clock.ends(1);
+  depart(port, group);
+  clock.ends(2);
 }
 
 // ---- Board ----
@@ -315,7 +302,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
     ExpressPacket* packet;
     uint64_t hash;
   };
-  Stray strays[kExpressGroup];
+  Stray strays[kBurstMax];
   size_t count = 0;
   for (ExpressPacket& packet : group) {
     if (packet.way != Way::outbound) {

@@ -14,10 +14,6 @@ namespace adit::gateway {
 struct Tunnel;
 struct TunnelLine;
 
-// Packets that are under way together. A core has so many buffers for cache misses; more in flight
-// only wait for one another.
-inline constexpr unsigned kExpressGroup = 32;
-
 // In front of an IPv4 header: what is written there for its link header, which ends it.
 inline constexpr unsigned kExpressLinkBytes = 32;
 

@@ -448,10 +448,10 @@ class Pipeline {
   // Zero is no address; what an empty place holds does not belong there.
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
-  std::array<ExpressPacket, kExpressGroup> express_;
+  std::array<ExpressPacket, kBurstMax> express_;
   struct {
-    std::array<CryptoJob, kExpressGroup> jobs;
-    std::array<ExpressPacket*, kExpressGroup> packets;  // whose they are, to open
+    std::array<CryptoJob, kBurstMax> jobs;
+    std::array<ExpressPacket*, kBurstMax> packets;  // whose they are, to open
     unsigned count = 0;
   } gathered_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at

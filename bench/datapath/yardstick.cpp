@@ -21,8 +21,8 @@ using tunnel::PlainHeader;
 namespace {
 
 constexpr uint32_t kPorts = 65536;
-// How many cache misses are in flight at a time: the core has so many buffers for them.
-constexpr unsigned kInFlight = 16;
+// Whose cache misses are in flight at a time: a burst's, as in the gateway.
+constexpr unsigned kInFlight = kBurstMax;
 constexpr unsigned kOuterBytes = sizeof(Ipv4Header) + sizeof(UdpHeader) + sizeof(PlainHeader);
 constexpr MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
 constexpr MacAddress kNextHopMac{{2, 0, 0, 0, 0, 2}};
@@ -161,7 +161,7 @@ void Yardstick::inbound(std::span<rte_mbuf* const> packets) {
 }
 
 uint64_t run_cipher(World& world, Direction direction) {
-  constexpr unsigned kGroup = gateway::kExpressGroup;
+  constexpr unsigned kGroup = kBurstMax;
   const bool outbound = direction == Direction::outbound;
   std::vector<gateway::CryptoJob> jobs(World::kPackets);
   std::vector<uint32_t> slots(World::kPackets);

@@ -46,8 +46,8 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
     }
   }
   for (const ReservedPort& reserved : settings_.reserved) {
-    const std::optional<uint16_t> index = table_.pool_index(reserved.address);
-    if (index) table_.reserve(*index, reserved.port);
+    const uint32_t index = table_.pool().index_of(reserved.address);
+    if (index != PoolAddresses::kNone) table_.reserve(index, reserved.port);
   }
   const bool keeps_any_parity = std::ranges::any_of(settings_.profiles, &Profile::port_parity);
   table_.withdraw_reserved_windows(keeps_any_parity);
@@ -197,20 +197,14 @@ Mapping* Nat::locate_low(const Subscriber& subscriber, Protocol protocol,
                            });
 }
 
-void Nat::prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const {
-  const std::optional<uint16_t> index = table_.pool_index(address);
-  if (index) __builtin_prefetch(&table_.mapping(*index, protocol, port.host()));
-}
-
 Mapping* Nat::find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s) {
-  const std::optional<uint16_t> index = table_.pool_index(address);
-  if (!index) return nullptr;
-  Mapping& mapping = table_.mapping(*index, protocol, port.host());
-  return mapping.is_live() && !expire_if_idle(mapping, now_s) ? &mapping : nullptr;
+  Mapping* const mapping = entry(address, protocol, port);
+  if (mapping == nullptr || !mapping->is_live() || expire_if_idle(*mapping, now_s)) return nullptr;
+  return mapping;
 }
 
 bool Nat::is_pool_address(Ipv4Address address) const {
-  return table_.pool_index(address).has_value();
+  return table_.pool().index_of(address) != PoolAddresses::kNone;
 }
 
 // ---- Use ----

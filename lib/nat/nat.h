@@ -225,7 +225,6 @@ class Nat {
   static uint64_t folded(const std::array<uint8_t, 12>& nonce);
 
   // Inbound: the live mapping at an external endpoint, or nullptr.
-  void prefetch_inbound(Ipv4Address address, Protocol protocol, Be16 port) const;
   Mapping* find_inbound(Ipv4Address address, Protocol protocol, Be16 port, uint32_t now_s);
   bool is_pool_address(Ipv4Address address) const;
 
@@ -264,8 +263,8 @@ class Nat {
   }
   // ... and the entry of an external endpoint; nullptr if the address is none of the pool's.
   Mapping* entry(Ipv4Address address, Protocol protocol, Be16 port) {
-    const std::optional<uint16_t> index = table_.pool_index(address);
-    return index ? &table_.mapping(*index, protocol, port.host()) : nullptr;
+    const uint32_t index = table_.pool().index_of(address);
+    return index != PoolAddresses::kNone ? &table_.mapping(index, protocol, port.host()) : nullptr;
   }
 
   // Where a subscriber's packets without ports leave from: its paired address, or before it has

@@ -1,6 +1,5 @@
 #include "lib/nat/table.h"
 
-#include <bit>
 #include <cassert>
 
 namespace adit::nat {
@@ -24,8 +23,6 @@ class Carver {
   std::span<std::byte> left_;
 };
 
-constexpr uint32_t kPoolAddressesMax = 65536;  // Mapping::pool_index has 16 bits
-
 }  // namespace
 
 size_t Table::memory_bytes(size_t pool_addresses, unsigned sharers) {
@@ -36,9 +33,9 @@ size_t Table::memory_bytes(size_t pool_addresses, unsigned sharers) {
 }
 
 Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, unsigned sharers,
-             unsigned share) {
-  assert(pool.size() <= kPoolAddressesMax && share < sharers &&
-         memory.size() >= memory_bytes(pool.size(), sharers));
+             unsigned share)
+    : pool_(pool) {
+  assert(share < sharers && memory.size() >= memory_bytes(pool.size(), sharers));
   Carver carver(memory);
   const size_t units = pool.size() * kUnitsPerAddress;
   mappings_ = carver.next<Mapping>(units * kWindowPorts * kProtocols);
@@ -47,17 +44,6 @@ Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, uns
                .subspan(pool.size() * share, pool.size());
   blocks_ = carver.next<BlockRecord>(units);
   granted_ = carver.next<uint32_t>(units * sharers).subspan(units * share, units);
-
-  pool_slots_.resize(std::bit_ceil(2 * pool.size() + 1));
-  pool_mask_ = static_cast<uint32_t>(pool_slots_.size() - 1);
-  for (size_t i = 0; i < pool.size(); ++i) {
-    uint32_t slot = pool_slot(pool[i]);
-    while (pool_slots_[slot].is_used) {
-      assert(pool_slots_[slot].address != pool[i]);
-      slot = (slot + 1) & pool_mask_;
-    }
-    pool_slots_[slot] = {pool[i], static_cast<uint16_t>(i), true};
-  }
 }
 
 void Table::reserve(uint32_t pool_index, uint32_t port) {

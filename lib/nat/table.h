@@ -8,11 +8,10 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
-#include <vector>
 
 #include "lib/nat/mapping.h"
+#include "lib/nat/pool_addresses.h"
 #include "lib/nat/port_block.h"
 #include "lib/nat/window.h"
 
@@ -26,14 +25,7 @@ class Table {
   Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, unsigned sharers = 1,
         unsigned share = 0);
 
-  // Index of a pool address: one multiplication and, nearly always, one compare.
-  std::optional<uint16_t> pool_index(Ipv4Address address) const {
-    for (uint32_t slot = pool_slot(address);; slot = (slot + 1) & pool_mask_) {
-      const PoolSlot& candidate = pool_slots_[slot];
-      if (!candidate.is_used) return std::nullopt;
-      if (candidate.address.value.raw() == address.value.raw()) return candidate.index;
-    }
-  }
+  const PoolAddresses& pool() const { return pool_; }
 
   Mapping& mapping(uint32_t pool_index, Protocol protocol, uint32_t port) {
     return mappings_[mapping_offset(pool_index, protocol, port)];
@@ -94,22 +86,12 @@ class Table {
     }
   }
 
-  struct PoolSlot {
-    Ipv4Address address;
-    uint16_t index = 0;
-    bool is_used = false;
-  };
-
   static size_t mapping_offset(uint32_t pool_index, Protocol protocol, uint32_t port) {
     return (size_t{pool_index} * kProtocols + static_cast<unsigned>(protocol)) * kPortsPerAddress +
            port;
   }
-  uint32_t pool_slot(Ipv4Address address) const {
-    return address.value.raw() * 0x9e3779b1u >> 15 & pool_mask_;
-  }
 
-  std::vector<PoolSlot> pool_slots_;  // open addressing, at most half full
-  uint32_t pool_mask_ = 0;
+  PoolAddresses pool_;
   std::span<Mapping> mappings_;
   std::span<Window> windows_;
   std::span<AddressUnits> units_;
