@@ -21,6 +21,9 @@ double tsc_hz();
 // Of the processor, for the head of a table.
 std::string cpu_name();
 
+// Of this process, now. Throws std::runtime_error if it cannot be told.
+uint64_t resident_bytes();
+
 // Writes `rows` as one JSON array. Throws std::runtime_error if it cannot.
 void write_json(const std::string& path, const nlohmann::json& rows);
 

@@ -4,6 +4,8 @@ bench/datapath with so many workers, which take turns on one core: cycles are co
 them while it works, so that the sum does not depend on how many cores the machine has. Steered: a
 packet comes to its owner, as a card with the gateway's key and table brings it. Not steered:
 packets come to the workers in turn, and most are handed over.
+
+And a million tunnels in one process: what they take of memory, and what a packet costs then.
 """
 
 import argparse
@@ -18,15 +20,44 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 WORKERS = (1, 2, 4, 8, 16)
 DIRECTIONS = ("outbound", "inbound")
+MILLION = 1 << 20  # tunnels, of 16 ports each
+MILLION_GIB_GOAL = 8
+MILLION_GIB_WANTED = 12  # to be available, with what the benchmark itself needs
+
+
+def datapath(*words):
+    with tempfile.NamedTemporaryFile(suffix=".json") as scratch:
+        subprocess.run([BUILD / "bench/datapath", *map(str, words), "--json", scratch.name],
+                       check=True, stdout=subprocess.DEVNULL)
+        return json.load(open(scratch.name))
 
 
 def measure(workers, steered, flows, rounds):
-    with tempfile.NamedTemporaryFile(suffix=".json") as scratch:
-        command = [BUILD / "bench/datapath", "--flows", str(flows), "--workers", str(workers),
-                   "--rounds", str(rounds), "--json", scratch.name]
-        subprocess.run(command + ([] if steered else ["--unsteered"]), check=True,
-                       stdout=subprocess.DEVNULL)
-        return json.load(open(scratch.name))
+    return datapath("--flows", flows, "--workers", workers, "--rounds", rounds,
+                    *([] if steered else ["--unsteered"]))
+
+
+def available_gib():
+    with open("/proc/meminfo") as lines:
+        kib = dict(line.split(":") for line in lines)["MemAvailable"].split()[0]
+    return int(kib) / (1 << 20)
+
+
+def measure_million(rounds):
+    """The rows of a million tunnels; none where there is not the memory."""
+    if available_gib() < MILLION_GIB_WANTED:
+        print(f"a million tunnels: not measured, {available_gib():.1f} GiB of memory are available,"
+              f" {MILLION_GIB_WANTED} are wanted")
+        return []
+    rows = datapath("--flows", 16 * MILLION, "--flows-per-tunnel", 16, "--block-ports", 16,
+                    "--rounds", rounds)
+    gib = rows[0]["resident_bytes"] / (1 << 30)
+    cycles = ", ".join(f"{row['direction']} {row['cycles_min']:.0f} / {row['cycles_median']:.0f}"
+                       f" cycles a packet" for row in rows)
+    print(f"{rows[0]['tunnels']:,} tunnels of 16 ports, {rows[0]['flows']:,} mappings, one worker:"
+          f" {gib:.1f} GiB resident, the benchmark's own included (goal {MILLION_GIB_GOAL}:"
+          f" {'met' if gib <= MILLION_GIB_GOAL else 'missed'}); {cycles}")
+    return [row | {"bench": "scale"} for row in rows]
 
 
 def main(words):
@@ -67,6 +98,7 @@ def main(words):
                        for d in DIRECTIONS]
             print(f"{workers:>7} {'yes' if steered else 'no':>8} {share:>11.1%} {figures[0]:>15}"
                   f" {figures[1]:>15} {ratio:>15} {hand_off:>17}", flush=True)
+    rows += measure_million(options.rounds)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0

@@ -59,6 +59,7 @@ constexpr Goal kGoals[] = {{1'000, 50, 45}, {64'512, 75, 65}, {1'032'192, 130, 1
 struct Options {
   std::vector<uint32_t> flows;
   uint32_t flows_per_tunnel = 16;
+  uint16_t block_ports = 64;
   std::vector<std::string> protections;
   std::vector<std::string> filterings;
   std::vector<std::string> sizes;
@@ -252,6 +253,7 @@ nlohmann::json run(const Options& options) {
       for (const uint32_t flows : options.flows) {
         World world({.flows = flows,
                      .flows_per_tunnel = options.flows_per_tunnel,
+                     .block_ports = options.block_ports,
                      .protection = kProtections.at(protection),
                      .filtering = kFilterings.at(filtering),
                      .checksum_by_port = !options.software_checksums,
@@ -259,12 +261,14 @@ nlohmann::json run(const Options& options) {
                      .workers = options.workers,
                      .steered = !options.unsteered});
         const uint64_t making = world.make_mappings();
+        const uint64_t resident = resident_bytes();
         if (options.mapping_rate) rows.push_back(mapping_row(world, "created", making));
         {
           Measurement measurement(world, options.rounds);
           for (const std::string& size : options.sizes) {
             for (const std::string& direction : options.directions) {
               rows.push_back(measurement.measure(kDirections.at(direction), size));
+              rows.back()["resident_bytes"] = resident;
             }
           }
         }
@@ -292,6 +296,8 @@ int main(int argc, char** argv) {
   bool huge = false;
   app.add_option("--flows", options.flows, "How many flows, several cases");
   app.add_option("--flows-per-tunnel", options.flows_per_tunnel)->check(CLI::Range(1, 64));
+  app.add_option("--block-ports", options.block_ports, "Of a tunnel's first block of ports")
+      ->check(CLI::IsMember({16, 32, 64, 128}));
   app.add_option("--protection", options.protections)->check(CLI::IsMember(kProtections));
   app.add_option("--filtering", options.filterings)->check(CLI::IsMember(kFilterings));
   app.add_option("--inner-bytes", options.sizes, "Sizes of the inner packet, or imix");

@@ -10,6 +10,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "gateway/config.h"
 #include "gateway/steering.h"
 #include "lib/net/checksum.h"
 
@@ -135,7 +136,7 @@ World::World(const WorldOptions& options)
   settings_.inner_networks = {*Ipv4Prefix::parse("10.0.0.0/8")};
 
   // One block a tunnel, and a little room to choose in, for each worker.
-  const uint32_t block = nat_settings_.first_block_ports;
+  const uint32_t block = nat_settings_.first_block_ports = options.block_ports;
   const uint32_t blocks_an_address = (65536 - 1024) / block;
   const uint32_t addresses =
       tunnels_count_ / blocks_an_address + 1 + (options.workers > 1 ? 1 : 0);
@@ -198,7 +199,8 @@ World::Parts World::make_parts(unsigned worker) {
   parts.nat = std::make_unique<nat::Nat>(
       nat_settings_, table_memory_.span(),
       [state = uint64_t{1} + worker]() mutable { return mix(++state); });
-  parts.crypto = std::make_unique<gateway::Crypto>(tunnels_->slots());
+  const uint32_t expanded_keys = gateway::TunnelConfig{}.expanded_keys;
+  parts.crypto = std::make_unique<gateway::Crypto>(std::min(tunnels_->slots(), expanded_keys));
   parts.portless = std::make_unique<gateway::PortlessMappings>(name("portless").c_str(), 128,
                                                                *parts.nat, *tunnels_);
   parts.fragments = std::make_unique<gateway::Fragments>(

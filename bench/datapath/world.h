@@ -26,6 +26,7 @@ using tunnel::Protection;
 struct WorldOptions {
   uint32_t flows = 1000;
   uint32_t flows_per_tunnel = 16;
+  uint16_t block_ports = 64;  // of a tunnel's first block: nat.blocks.first_ports
   Protection protection = Protection::plain;
   nat::Filtering filtering = nat::Filtering::endpoint_independent;
   bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
