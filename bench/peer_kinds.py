@@ -11,7 +11,7 @@ import dataclasses
 
 from lab import topology
 from lab.netns import wait_until
-from lab.programs import Client, Gateway, WireGuard, make_keys
+from lab.programs import Client, Gateway, WireGuard, make_keys, start_client_pair
 
 SERVER_PREFIX = f"{topology.SERVER}/32"
 INNER_NETWORK = "192.168.1.0/24"
@@ -25,22 +25,8 @@ class Kind:
 
     @property
     def name(self):
-        return f"{self.peer}:{self.protection}" if self.peer == "adit" else self.peer
-
-
-def masquerade(world):
-    """The kernel of the gateway's namespace forwards and translates."""
-    world.gateway.address("uplink", f"{topology.GATEWAY}/24")
-    world.gateway.default_route("30.1.1.1")
-    world.gateway.sysctl("net.ipv4.ip_forward=1")
-    world.gateway.nft("""
-table ip nat {
-  chain postrouting {
-    type nat hook postrouting priority srcnat;
-    oifname "uplink" masquerade
-  }
-}
-""")
+        has_several = self.peer in ("adit", "adit-clients")
+        return f"{self.peer}:{self.protection}" if has_several else self.peer
 
 
 def bring_up_direct(world):
@@ -51,7 +37,7 @@ def bring_up_direct(world):
 def bring_up_vxlan(world):
     """VXLAN has one port for both ends and expects it at the far end too. It passes a NAT only if
     it sends from that port as well, and the NAT keeps it: hence the range of one port."""
-    masquerade(world)
+    world.masquerade_at_gateway()
     for namespace, here, there, address in (
             (world.pc, topology.PC, topology.GATEWAY, topology.INNER),
             (world.gateway, topology.GATEWAY, topology.NATFW, topology.INNER_ROUTER)):
@@ -68,7 +54,7 @@ def bring_up_vxlan(world):
 
 
 def bring_up_wireguard(world):
-    masquerade(world)
+    world.masquerade_at_gateway()
     keys = make_keys(world.lab, ["gateway", "pc"])
     server = WireGuard(world.gateway, keys["gateway"], topology.INNER_ROUTER, keys["pc"].public,
                        allowed=[f"{topology.INNER}/32"], listen_port=topology.TUNNEL_PORT,
@@ -82,7 +68,7 @@ def bring_up_wireguard(world):
 
 def bring_up_openvpn(world):
     """TLS with a certificate at each end that the other knows by its fingerprint."""
-    masquerade(world)
+    world.masquerade_at_gateway()
     fingerprints = {name: make_certificate(world.lab, name) for name in ("server", "client")}
     common = ["--dev", "tun0", "--proto", "udp4", "--data-ciphers", "AES-256-GCM",
               "--verb", "4", "--disable-dco"]
@@ -128,6 +114,15 @@ def bring_up_adit(world, protection):
     return [gateway.process, client.process]
 
 
+def bring_up_adit_clients(world, protection):
+    """No gateway: one client answers the other, and the kernel translates, as for wireguard-go."""
+    world.masquerade_at_gateway()
+    ends = start_client_pair(world, [protection])
+    for end in ends:
+        end.wait_until_up()
+    return [end.process for end in ends]
+
+
 KINDS = [
     Kind("direct", "none", bring_up_direct),
     Kind("vxlan", "none", bring_up_vxlan),
@@ -136,4 +131,8 @@ KINDS = [
 ] + [
     Kind("adit", protection, lambda world, chosen=protection: bring_up_adit(world, chosen))
     for protection in ("plain", "aes-256-gcm", "chacha20-poly1305")
+] + [
+    Kind("adit-clients", protection,
+         lambda world, chosen=protection: bring_up_adit_clients(world, chosen))
+    for protection in ("plain", "aes-256-gcm")
 ]

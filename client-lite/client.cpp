@@ -210,9 +210,8 @@ uint64_t Client::next_deadline_ns() const {
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (has_tunnel()) {
     next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});
-    // Without a way there is nothing to probe, and a stock peer answers no probe: there Peer
-    // notices, by unanswered packets and handshakes.
-    if (outer_path_ && !is_stock()) next_ns = std::min(next_ns, path_watch_.next_deadline_ns());
+    // Without a way there is nothing to probe.
+    if (watches_path()) next_ns = std::min(next_ns, path_watch_.next_deadline_ns());
     if (outer_path_) next_ns = std::min(next_ns, path_mtu_.next_deadline_ns());
   }
   return next_ns;

@@ -106,7 +106,15 @@ class Client {
   void set_heartbeat(uint64_t heartbeat_ns, uint64_t now_ns);
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
+  // A stock peer answers no probe: there Peer notices, by unanswered packets and handshakes. And
+  // who only answers cannot begin anew: he waits.
+  bool watches_path() const { return outer_path_ && !is_stock() && !config_.answer; }
   void report(const std::string& problem);
+
+  // client_answer.cpp: where the other end is a client, too.
+  void await_initiation(uint64_t now_ns);
+  bool answer_initiation(std::span<const uint8_t> datagram, const Endpoint& source,
+                         uint64_t now_ns);
 
   // client_path.cpp: the outer path.
   void on_network_readable(uint64_t now_ns);
@@ -171,6 +179,7 @@ class Client {
   std::optional<OuterPath> outer_path_;  // to the gateway; nothing: the host has no way there
   unsigned initiations_unanswered_ = 0;
   tunnel::Tai64n last_stamp_{};
+  tunnel::Tai64n answered_stamp_{};
   bool stamp_write_failed_ = false;
   std::optional<Ipv4Address> last_address_;
   std::optional<HostNetwork::Settings> settings_;  // as applied

@@ -20,12 +20,16 @@ constexpr uint64_t kHeartbeatNsMax = 3600 * kSecondNs;
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
 
+// Whom we answer is given up after so much silence: three heartbeats.
+constexpr uint64_t kAnsweredDeadNs = 75 * kSecondNs;
+
 constexpr uint16_t kOuterMtuBytes = 1500;  // where the route does not say
 constexpr uint16_t kMtuBytesMin = 576;     // RFC 791: what every host takes
 
 }  // namespace
 
 void Client::begin_attempt(uint64_t now_ns) {
+  if (config_.answer) return await_initiation(now_ns);
   const GatewayConfig& gateway = config_.gateways[gateway_index_];
   phase_ = Phase::resolving;
   attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
@@ -75,9 +79,13 @@ bool Client::make_peer() {
   const auto remote = tunnel::make_remote_identity(identity_, key, preshared);
   if (!remote) return false;
   tunnel::PeerConfig config;
-  config.initiates = true;
+  config.initiates = !config_.answer;
   // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
   if (!is_stock()) config.allowed = protections_of(config_.protections);
+  if (config_.answer) {
+    config.preference = preference_of(config_.protections);
+    config.dead_after_ns = kAnsweredDeadNs;
+  }
   peer_.emplace(identity_, *remote, config, random_);
   peer_->restore_sent_stamp(last_stamp_);
   round_trip_.reset();

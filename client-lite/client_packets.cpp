@@ -113,7 +113,10 @@ void Client::on_udp_readable(uint64_t now_ns) {
     std::span<uint8_t> left = arrivals[i].bytes;
     do {
       const auto datagram = left.first(std::min(left.size(), arrivals[i].datagram_bytes));
-      on_received(path_.receive(datagram, arrivals[i].source, now_ns), datagram, now_ns);
+      const Endpoint& source = arrivals[i].source;
+      if (!config_.answer || !answer_initiation(datagram, source, now_ns)) [[likely]] {
+        on_received(path_.receive(datagram, source, now_ns), datagram, now_ns);
+      }
       left = left.subspan(datagram.size());
     } while (!left.empty());
   }

@@ -97,7 +97,7 @@ void Client::rebind() {
 }
 
 void Client::watch_path(uint64_t now_ns) {
-  if (is_stock() || !outer_path_) return;
+  if (!watches_path()) return;
   switch (path_watch_.tick(now_ns, round_trip_)) {
     case PathWatch::Step::none:
       return;

@@ -89,6 +89,7 @@ void read_tunnel(Section& root, Config& config) {
   root.read_set("protections", config.protections, config::protection());
   root.read("heartbeat", config.heartbeat_ns, config::duration_ns(kSecond_ns, 3600 * kSecond_ns));
   root.read("listen_port", config.listen_port, config::integer<uint16_t>(0, 65535));
+  root.read("answer", config.answer, config::boolean());
   root.read("fwmark", config.fwmark, config::integer<uint32_t>(1, 0xffffffff));
   root.read("offloads", config.offloads, config::boolean());
 }
@@ -118,6 +119,18 @@ void check_stock_gateways(Section& root, const Config& config) {
   if (!takes_chacha && root.sound("protections")) {
     root.fail("protections", "must hold chacha20-poly1305 for a stock WireGuard gateway");
   }
+}
+
+// Who answers is found at its port, and gives no addresses.
+void check_answer(Section& root, const Config& config) {
+  if (!config.answer || !root.sound("answer")) return;
+  if (config.listen_port == 0 && root.sound("listen_port")) {
+    root.fail("answer", "needs a listen_port at which to be found");
+  }
+  if (!config.address && root.sound("address")) {
+    root.fail("answer", "needs a fixed address: the other end gives none");
+  }
+  if (config.gateways.size() > 1) root.fail("answer", "is for one other end, not for several");
 }
 
 // The tunnel's own packets cannot go into the tunnel. Of a gateway with a name nobody knows yet:
@@ -152,6 +165,7 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
     read_tunnel(root, config);
     read_service(root, config);
     check_stock_gateways(root, config);
+    check_answer(root, config);
     check_ways_to_gateways(root, config);
     root.reject_unknown_keys();
   }

@@ -56,6 +56,9 @@ struct Config {
   std::optional<uint64_t> heartbeat_ns;  // absent = what the gateway says, or 25 s
   uint16_t listen_port = 0;              // UDP source port; 0 = the kernel chooses
   std::optional<uint32_t> fwmark;        // set on the tunnel's own packets
+  // The other end is a client as well, whose handshake is waited for at `listen_port`; its endpoint
+  // is where that comes from, whatever `gateways` says. For tests.
+  bool answer = false;
   bool offloads = true;                  // large packets to and from the kernel, where it can
   std::string state_directory = "/var/lib/adit";
   std::string control_socket;  // default "/run/adit/<device>.sock", already filled in

@@ -17,7 +17,7 @@ namespace adit::client {
   X(rx_probe_requests, "probes of the gateway, answered")                           \
   X(rx_probe_replies, "answers to our probes")                                      \
   X(rx_dhcp, "DHCP packets from the gateway")                                       \
-  X(rx_handshake, "handshake responses and cookie replies received")                \
+  X(rx_handshake, "handshake messages received")                                    \
   X(handshakes_sent, "handshake initiations sent")                                  \
   X(sessions, "handshakes completed")                                               \
   X(gateway_changes, "times that a gateway was given up")                           \

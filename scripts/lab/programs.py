@@ -232,6 +232,23 @@ class Client:
         return self.process.stop(signal.SIGTERM, timeout_s=5)
 
 
+def start_client_pair(world, protections, answering_protections=None):
+    """A client at the gateway's place that answers the one at pc; (the answering one, pc's)."""
+    keys = make_keys(world.lab, ["gateway", "pc"])
+    answering = Client(world.gateway, keys, "gateway", answering_protections or protections,
+                       listen_port=topology.TUNNEL_PORT)
+    answering.config |= {"answer": True, "address": f"{topology.INNER_ROUTER}/24", "routes": [],
+                         "lan": [f"{topology.SERVER}/32"]}
+    answering.config["gateways"][0] = {"endpoint": f"{topology.NATFW}:{topology.PC_TUNNEL_PORT}",
+                                       "public_key": keys["pc"].public}
+    calling = Client(world.pc, keys, "pc", protections)
+    calling.config["address"] = f"{topology.INNER}/24"
+    for end in (answering, calling):
+        end.config["log"]["level"] = "info"
+        end.start()
+    return answering, calling
+
+
 class WireGuard:
     """wireguard-go, with nothing of ours in it: a device with one peer."""
 

@@ -97,6 +97,20 @@ class WorkedExample:
                        f"ip daddr {GATEWAY} udp dport {TUNNEL_PORT} accept\n")
         return namespace
 
+    def masquerade_at_gateway(self):
+        """The kernel of the gateway's namespace forwards and translates, in our gateway's place."""
+        self.gateway.address("uplink", f"{GATEWAY}/24")
+        self.gateway.default_route("30.1.1.1")
+        self.gateway.sysctl("net.ipv4.ip_forward=1")
+        self.gateway.nft("""
+table ip nat {
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    oifname "uplink" masquerade
+  }
+}
+""")
+
     def put_nat_before_pc(self):
         """Puts a second NAT between pc and natfw: pc 10.9.1.10, the NAT 10.1.1.20 outside."""
         nat = self.lab.namespace("homenat")

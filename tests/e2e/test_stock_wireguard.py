@@ -70,18 +70,7 @@ def test_our_client_uses_a_stock_server(world):
     content = os.urandom(5 << 20)
     start_web_server(world, {"file": content})
     keys = make_keys(world.lab, ["gateway", "pc"])
-    # The kernel of the gateway's namespace forwards and translates behind wireguard-go.
-    world.gateway.address("uplink", f"{topology.GATEWAY}/24")
-    world.gateway.default_route("30.1.1.1")
-    world.gateway.sysctl("net.ipv4.ip_forward=1")
-    world.gateway.nft("""
-table ip nat {
-  chain postrouting {
-    type nat hook postrouting priority srcnat;
-    oifname "uplink" masquerade
-  }
-}
-""")
+    world.masquerade_at_gateway()
     server = WireGuard(world.gateway, keys["gateway"], topology.INNER_ROUTER, keys["pc"].public,
                        allowed=[f"{ADDRESS}/32"], listen_port=topology.TUNNEL_PORT)
     client = Client(world.pc, keys, "pc", ["chacha20-poly1305"])

@@ -146,6 +146,16 @@ TEST_F(ClientConfig, AKillSwitchNeedsRoutesToHold) {
   EXPECT_TRUE(load_text(smallest_ + "kill_switch: true\nroutes: [default]\n"));
 }
 
+TEST_F(ClientConfig, WhoAnswersNeedsAPortAndAnAddress) {
+  EXPECT_EQ(errors_of(smallest_ + "answer: true\n"),
+            "c.yaml:3:9: answer: needs a listen_port at which to be found\n"
+            "c.yaml:3:9: answer: needs a fixed address: the other end gives none\n");
+  const auto config =
+      load_text(smallest_ + "answer: true\nlisten_port: 8000\naddress: 192.168.1.1/24\n");
+  ASSERT_TRUE(config) << dir_.lines(errors_);
+  EXPECT_TRUE(config->answer);
+}
+
 TEST_F(ClientConfig, RefusesWhatWouldLeadTheTunnelIntoItself) {
   EXPECT_EQ(errors_of(smallest_ + "address: 30.1.1.77/24\nroutes: [40.1.1.0/24, 30.1.1.10/32]\n"),
             "c.yaml:3:10: address: the gateway's own address 30.1.1.10 lies in this network\n"
