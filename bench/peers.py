@@ -130,6 +130,17 @@ def blast_down(world, seconds):
     return counted_kpps(counter, sender, seconds)
 
 
+def generator_ceiling_kpps(seconds):
+    """What sender and receiver of the UDP measure do by themselves, over a loopback device."""
+    with Lab("bench") as lab:
+        alone = lab.namespace("alone")
+        alone.ip("link", "set", "lo", "up")
+        counter = alone.start(UDP_BLAST, "receive", UDP_PORT, seconds)
+        counter.wait_for_log("ready")
+        return counted_kpps(counter, alone.start(UDP_BLAST, "send", "127.0.0.1", UDP_PORT, seconds),
+                            seconds)
+
+
 def counted_kpps(counter, sender, seconds):
     for process in (sender, counter):
         if process.wait(seconds + 20) != 0:
@@ -179,10 +190,12 @@ def aligned(lines):
         for column, (cell, width) in enumerate(zip(line, widths))) for line in lines)
 
 
-def show(kinds, results, objects, repeat):
+def show(kinds, results, objects, repeat, ceilings):
     print(f"\nMedian of {repeat}, and (the least)\n\n{table(kinds, results)}")
     print("\nCPU: of the tunnel's processes at both ends, over TCP up and down. What the kernel"
           "\ndoes for direct routing and VXLAN cannot be attributed to a process.")
+    print(f"UDP: the generator by itself, over a loopback device: {statistics.median(ceilings):.0f}"
+          f" kpps (least {min(ceilings):.0f}).")
     for name in REFERENCES:
         found = [row for row in objects if row["peer"] == name]
         if not found or found[0]["tcp_up_gbps"] is None:
@@ -193,10 +206,13 @@ def show(kinds, results, objects, repeat):
 
 
 def run(kinds, seconds, repeat):
-    """The rows of every kind. One that fails is not tried again, and has none."""
+    """The rows of every kind, and the generator's ceilings, one a repetition. A kind that fails is
+    not tried again, and has no rows."""
+    ceilings = []
     results = {kind: [] for kind in kinds}
     failed = set()
     for number in range(repeat):
+        ceilings.append(generator_ceiling_kpps(seconds))
         for kind in kinds:
             if kind in failed:
                 continue
@@ -210,7 +226,7 @@ def run(kinds, seconds, repeat):
                 results[kind] = []
                 print("FAILED", flush=True)
                 print(f"scripts/bench peers: {kind.name}: {error}", file=sys.stderr, flush=True)
-    return results, failed
+    return results, failed, ceilings
 
 
 def chosen_kinds(text):
@@ -251,12 +267,12 @@ def main():
         signal.signal(number, lambda *_: sys.exit(1))
     began = time.monotonic()
     try:
-        results, failed = run(options.peers, options.seconds, options.repeat)
+        results, failed, ceilings = run(options.peers, options.seconds, options.repeat)
     except KeyboardInterrupt:
         print()
         return 130
     objects = [as_object(kind, results[kind]) for kind in options.peers]
-    show(options.peers, results, objects, options.repeat)
+    show(options.peers, results, objects, options.repeat, ceilings)
     if options.json:
         options.json.write_text(json.dumps(objects, indent=1) + "\n")
     print(f"\n{time.monotonic() - began:.0f} s")
