@@ -71,7 +71,9 @@ namespace {
 // is so large that this were too much at a time. Lookups expire what is idle by themselves.
 inline constexpr unsigned kSweepsARound = 2000;
 inline constexpr uint64_t kSweptEntriesMax = 1024;
+// The same of the tunnels' lines: in half a second.
 inline constexpr uint32_t kTunnelSweepsARound = 500;
+inline constexpr uint32_t kSweptTunnelsMax = 1024;
 }  // namespace
 
 void Pipeline::set_time(uint64_t now_ns) {
@@ -81,7 +83,7 @@ void Pipeline::set_time(uint64_t now_ns) {
 
 // Reports what the tunnels have carried, and forgets keys whose time is over.
 void Pipeline::sweep_tunnels() {
-  const uint32_t count = tunnels_.slots() / kTunnelSweepsARound + 1;
+  const uint32_t count = std::min(tunnels_.slots() / kTunnelSweepsARound + 1, kSweptTunnelsMax);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
     if (tunnels_.owner(slot) != worker_) continue;

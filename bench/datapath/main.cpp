@@ -68,6 +68,7 @@ struct Options {
   bool software_checksums = false;
   bool stages = false;
   bool mapping_rate = false;
+  bool sweep = false;
   unsigned workers = 1;
   bool unsteered = false;
 };
@@ -236,6 +237,18 @@ nlohmann::json mapping_row(World& world, const char* what, uint64_t cycles) {
           {"cycles_median", each},                    {"mpps", tsc_hz() / each / 1e6}};
 }
 
+// What ageing takes of a core while nothing else happens.
+nlohmann::json sweep_row(World& world) {
+  constexpr unsigned kMilliseconds = 1000;
+  world.sweep(kMilliseconds);
+  const double share = static_cast<double>(world.sweep(kMilliseconds)) / tsc_hz();
+  fmt::print("ageing of {} tunnels and {} mappings: {:.2f} % of a core\n", world.tunnels(),
+             world.flows(), share * 100);
+  std::fflush(stdout);
+  return {{"bench", "sweep"}, {"flows", world.flows()}, {"tunnels", world.tunnels()},
+          {"core_share", share}};
+}
+
 nlohmann::json run(const Options& options) {
   nlohmann::json rows = nlohmann::json::array();
   fmt::print("{}, TSC {:.2f} GHz; {} packets a round, {} rounds; cycles a packet\n", cpu_name(),
@@ -272,6 +285,7 @@ nlohmann::json run(const Options& options) {
             }
           }
         }
+        if (options.sweep) rows.push_back(sweep_row(world));
         if (options.mapping_rate) {
           rows.push_back(mapping_row(world, "expired", world.expire_mappings()));
         }
@@ -311,6 +325,7 @@ int main(int argc, char** argv) {
   app.add_flag("--unsteered", options.unsteered,
                "Packets come to any worker, not to their owner");
   app.add_flag("--mapping-rate", options.mapping_rate, "What making and expiring mappings costs");
+  app.add_flag("--sweep", options.sweep, "What ageing takes of a core");
   app.add_option("--json", json, "Write the rows to this file");
   app.add_flag("--hugepages", huge, "Packet buffers in hugepages, as a gateway has them");
   CLI11_PARSE(app, argc, argv);

@@ -461,6 +461,18 @@ uint64_t World::make_mappings() {
   return cycles;
 }
 
+uint64_t World::sweep(unsigned milliseconds) {
+  constexpr uint64_t kMillisecondNs = 1'000'000;
+  uint64_t cycles = 0;
+  for (unsigned i = 0; i < milliseconds; ++i) {
+    now_ns_ += kMillisecondNs;
+    const uint64_t start = rte_rdtsc_precise();
+    for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+    cycles += rte_rdtsc_precise() - start;
+  }
+  return cycles;
+}
+
 uint64_t World::expire_mappings() {
   now_ns_ += (nat_settings_.profiles[0].timeouts.udp_s + 1) * tunnel::kSecondNs;
   const auto now_s = static_cast<uint32_t>(now_ns_ / tunnel::kSecondNs);

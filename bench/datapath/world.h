@@ -80,6 +80,8 @@ class World {
   uint64_t make_mappings();
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
+  // The clock hands for so many milliseconds, with all of it idle; the cycles of all workers.
+  uint64_t sweep(unsigned milliseconds);
 
   // The pool, and where the mappings of one of its addresses begin: UDP, port 0.
   Ipv4Address first_pool_address() const { return nat_settings_.pool.front(); }
