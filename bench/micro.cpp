@@ -4,6 +4,7 @@
 #include <rte_hash_crc.h>
 
 #include <array>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -12,6 +13,7 @@
 
 #include "gateway/crypto.h"
 #include "gateway/eal.h"
+#include "gateway/tunnel_hand.h"
 #include "gateway/huge_memory.h"
 #include "lib/dhcp/message.h"
 #include "lib/nat/nat.h"
@@ -222,6 +224,28 @@ void handshake(benchmark::State& state) {
   }
 }
 BENCHMARK(handshake);
+
+// ---- The control thread ----
+
+// A second of its hand, with so many tunnels of which nothing is heard: a core's share of it.
+void hand_second(benchmark::State& state) {
+  const auto count = static_cast<uint32_t>(state.range(0));
+  gateway::TunnelTable tunnels(std::bit_ceil(count + 1));
+  gateway::TunnelHand hand(tunnels.slots());
+  for (uint32_t slot = 1; slot <= count; ++slot) {
+    hand.open(slot);
+    hand.at(slot).due_ns = gateway::TunnelHand::kNever;
+  }
+  uint64_t now_ns = 1'000'000'000;
+  uint64_t looks = 0;
+  for (auto _ : state) {
+    for (unsigned i = 0; i < 1000; ++i) {
+      hand.move(now_ns += 1'000'000, tunnels, [&](uint32_t) { ++looks; });
+    }
+  }
+  if (looks != 0) return state.SkipWithError("an idle tunnel was looked at");
+}
+BENCHMARK(hand_second)->Arg(65'536)->Arg(1'048'576)->Unit(benchmark::kMillisecond);
 
 // ---- DHCP ----
 

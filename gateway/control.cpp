@@ -16,8 +16,6 @@ namespace {
 inline constexpr size_t kNeighboursMax = 1024;
 // Slow packets taken in a tick: bounds how long timers wait behind a flood of them.
 inline constexpr unsigned kItemsPerTickMax = 256;
-// Every open tunnel is looked at once in this time.
-inline constexpr uint64_t kHandRoundNs = 250'000'000;
 inline constexpr uint64_t kComplainPeriodNs = 60 * tunnel::kSecondNs;
 
 void fill_random(std::span<uint8_t> bytes) {
@@ -112,6 +110,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       subscribers_(config.subscribers.size()),
       by_slot_(tunnels.slots(), kNobody),
       free_slots_(links_.size()),
+      hand_(tunnels.slots()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
@@ -154,7 +153,8 @@ bool Control::tick(uint64_t now_ns) {
   }
   arp_.tick(now_ns);
   expire_leases(now_ns);
-  move_hand(now_ns);
+  hand_.move(now_ns, tunnels_,
+             [&](uint32_t slot) { follow(subscribers_[by_slot_[slot]], now_ns); });
   return has_more;
 }
 
@@ -175,22 +175,6 @@ bool Control::take_items(uint64_t now_ns) {
     if (count < std::size(items)) return false;
   }
   return true;
-}
-
-// The hand: so many tunnels a tick that a round takes kHandRoundNs.
-void Control::move_hand(uint64_t now_ns) {
-  if (open_.empty()) {
-    hand_moved_ns_ = now_ns;
-    return;
-  }
-  const uint64_t elapsed_ns = std::min(now_ns - hand_moved_ns_, kHandRoundNs);
-  const uint64_t steps = open_.size() * elapsed_ns / kHandRoundNs;
-  if (steps == 0 && elapsed_ns < kHandRoundNs) return;
-  hand_moved_ns_ = now_ns;
-  for (uint64_t i = 0; i < steps && !open_.empty(); ++i) {
-    hand_ = hand_ + 1 < open_.size() ? hand_ + 1 : 0;
-    follow(subscribers_[open_[hand_]], now_ns);
-  }
 }
 
 void Control::on_item(const ToControl& item, uint64_t now_ns) {

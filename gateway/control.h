@@ -19,6 +19,7 @@
 #include "gateway/nat_log.h"
 #include "gateway/pipeline.h"
 #include "gateway/steering.h"
+#include "gateway/tunnel_hand.h"
 #include "gateway/tunnel_table.h"
 #include "lib/dhcp/server.h"
 #include "lib/tunnel/cookie.h"
@@ -57,9 +58,6 @@ struct Subscriber {
   size_t open_place = 0;  // in Control's open_, while it has a tunnel
   uint64_t opened_ns = 0;
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
-  // What of the tunnel's report has been passed on to the peer.
-  uint64_t seen_heard_ns = 0;
-  uint64_t seen_sent_ns = 0;
 };
 
 inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subscribers
@@ -105,7 +103,6 @@ class Control final : private Arp::Sink {
   unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
   void close_tunnel(Subscriber& subscriber);
-  void move_hand(uint64_t now_ns);
   void follow(Subscriber& subscriber, uint64_t now_ns);
   void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
 
@@ -143,9 +140,8 @@ class Control final : private Arp::Sink {
   std::vector<std::vector<uint32_t>> free_slots_;  // by worker; the lowest last: the first is 1
   unsigned asker_ = 0;                 // the worker whose item is in hand
   std::vector<size_t> open_;           // positions of subscribers with a tunnel
-  size_t hand_ = 0;                    // the next of open_ to look at
+  TunnelHand hand_;
   uint32_t next_epoch_ = 1;
-  uint64_t hand_moved_ns_ = 0;
   uint64_t announce_again_ns_ = 0;
   NatLog nat_log_;
   std::vector<ToControl> listed_mappings_;

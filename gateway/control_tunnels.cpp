@@ -169,9 +169,9 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
   subscriber.epoch = next_epoch_++;
   subscriber.opened_ns = now_ns;
-  subscriber.seen_heard_ns = subscriber.seen_sent_ns = 0;
   subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
   by_slot_[subscriber.slot] = position;
+  hand_.open(subscriber.slot);
   subscriber.open_place = open_.size();
   open_.push_back(position);
   ++counters_.tunnels_opened;
@@ -218,6 +218,7 @@ void Control::close_tunnel(Subscriber& subscriber) {
   subscribers_[open_.back()].open_place = subscriber.open_place;
   open_.pop_back();
   by_slot_[subscriber.slot] = kNobody;
+  hand_.close(subscriber.slot);
   free_slots_[tunnels_.owner(subscriber.slot)].push_back(subscriber.slot);
   ++counters_.tunnels_aged_out;
   spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
@@ -231,6 +232,7 @@ void Control::close_tunnel(Subscriber& subscriber) {
 // Passes on to the peer what the worker has seen of the tunnel, and does what is due.
 void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
   tunnel::Peer& peer = *subscriber.peer;
+  TunnelHand::Watched& watched = hand_.at(subscriber.slot);
   const TunnelReport& report = tunnels_.report(subscriber.slot);
   if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) {
     const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
@@ -238,25 +240,27 @@ void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
     // In the order in which they happened: an answer that we sent before we heard again answers
     // nothing.
     const auto pass_on_sent = [&] {
-      if (sent_ns == subscriber.seen_sent_ns) return;
+      if (sent_ns == watched.seen_sent_ns) return;
       const bool carried_packet =
-          report.sent_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_sent_ns;
-      subscriber.seen_sent_ns = sent_ns;
+          report.sent_packet_ns.load(std::memory_order_relaxed) > watched.seen_sent_ns;
+      watched.seen_sent_ns = sent_ns;
       peer.on_sent(sent_ns, carried_packet);
     };
     if (sent_ns < heard_ns) pass_on_sent();
-    if (heard_ns != subscriber.seen_heard_ns) {
+    if (heard_ns != watched.seen_heard_ns) {
       const bool carried_packet =
-          report.heard_packet_ns.load(std::memory_order_relaxed) > subscriber.seen_heard_ns;
-      subscriber.seen_heard_ns = heard_ns;
+          report.heard_packet_ns.load(std::memory_order_relaxed) > watched.seen_heard_ns;
+      watched.seen_heard_ns = heard_ns;
       peer.on_heard(heard_ns, carried_packet);
     }
     pass_on_sent();
   }
   if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
+  if (watched.is_open) watched.due_ns = peer.next_deadline_ns();
 }
 
 void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to) {
+  hand_.at(subscriber.slot).due_ns = 0;  // whatever it was that happened: ask it anew
   ToWorker answer;  // a response and its session travel together
   bool has_session = false;
   bool died = false;

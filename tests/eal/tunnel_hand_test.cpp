@@ -1,0 +1,126 @@
+#include "gateway/tunnel_hand.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+namespace adit::gateway {
+namespace {
+
+constexpr uint64_t kMillisecondNs = 1'000'000;
+constexpr uint64_t kSecondNs = 1'000'000'000;
+
+// Moves a hand a millisecond at a time, and notes where it stops.
+class TunnelHandTest : public testing::Test {
+ protected:
+  void use(uint32_t slots) {
+    tunnels_.emplace(slots);
+    hand_.emplace(slots);
+  }
+  void open(uint32_t slot) {
+    hand_->open(slot);
+    hand_->at(slot).due_ns = TunnelHand::kNever;
+  }
+  void pass(uint64_t milliseconds) {
+    for (uint64_t i = 0; i < milliseconds; ++i) {
+      now_ns_ += kMillisecondNs;
+      hand_->move(now_ns_, *tunnels_, [&](uint32_t slot) {
+        ++stops_[slot];
+        const TunnelReport& report = tunnels_->report(slot);
+        hand_->at(slot).due_ns = TunnelHand::kNever;
+        hand_->at(slot).seen_heard_ns = report.heard_ns.load();
+        hand_->at(slot).seen_sent_ns = report.sent_ns.load();
+      });
+    }
+  }
+
+  std::optional<TunnelTable> tunnels_;
+  std::optional<TunnelHand> hand_;
+  uint64_t now_ns_ = 1000 * kSecondNs;
+  std::map<uint32_t, unsigned> stops_;
+};
+
+TEST_F(TunnelHandTest, AnIdleTunnelIsPassed) {
+  use(16);
+  open(3);
+  pass(1000);
+  EXPECT_TRUE(stops_.empty());
+}
+
+TEST_F(TunnelHandTest, ANewTunnelIsLookedAtInTheNextRound) {
+  use(16);
+  hand_->open(3);
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{3, 1}}));
+}
+
+TEST_F(TunnelHandTest, WhatWasHeardOrSentIsLookedAtOnce) {
+  use(16);
+  for (const uint32_t slot : {1, 2, 3}) open(slot);
+  tunnels_->report(1).heard_ns.store(5);
+  tunnels_->report(3).sent_ns.store(6);
+  pass(1000);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}, {3, 1}}));
+}
+
+TEST_F(TunnelHandTest, WhatIsDueIsLookedAtWithinARound) {
+  use(16);
+  open(7);
+  hand_->at(7).due_ns = now_ns_ + 2 * kSecondNs;
+  pass(1999);
+  EXPECT_TRUE(stops_.empty());
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{7, 1}}));
+}
+
+TEST_F(TunnelHandTest, AClosedTunnelIsForgotten) {
+  use(16);
+  open(4);
+  tunnels_->report(4).heard_ns.store(5);
+  hand_->close(4);
+  pass(1000);
+  EXPECT_TRUE(stops_.empty());
+  hand_->open(4);
+  pass(1000);
+  EXPECT_EQ(stops_[4], 1u);
+}
+
+TEST_F(TunnelHandTest, OneMayCloseWhileItIsLookedAt) {
+  use(16);
+  for (const uint32_t slot : {1, 2, 3}) hand_->open(slot);
+  unsigned looks = 0;
+  for (int i = 0; i < 1000; ++i) {
+    now_ns_ += kMillisecondNs;
+    hand_->move(now_ns_, *tunnels_, [&](uint32_t slot) {
+      ++looks;
+      hand_->close(slot);
+    });
+  }
+  EXPECT_EQ(looks, 3u);
+}
+
+// With very many, a round takes longer, but nobody is left out, and a tick never takes long.
+TEST_F(TunnelHandTest, AMillionAreGoneOverInTime) {
+  constexpr uint32_t kTunnels = 1 << 20;
+  use(2 * kTunnels);
+  for (uint32_t slot = 1; slot <= kTunnels; ++slot) hand_->open(slot);
+  unsigned most = 0;
+  unsigned looks = 0;
+  for (int i = 0; i < 2700; ++i) {
+    now_ns_ += kMillisecondNs;
+    unsigned of_tick = 0;
+    hand_->move(now_ns_, *tunnels_, [&](uint32_t slot) {
+      ++of_tick;
+      hand_->at(slot).due_ns = TunnelHand::kNever;
+    });
+    looks += of_tick;
+    if (i > 0) most = std::max(most, of_tick);  // the first has a quarter of a second's
+  }
+  EXPECT_EQ(looks, kTunnels);
+  EXPECT_LE(most, TunnelHand::kLooksPerSecond / 1000);
+}
+
+}  // namespace
+}  // namespace adit::gateway
