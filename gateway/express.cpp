@@ -213,6 +213,9 @@ void Pipeline::open(std::span<ExpressPacket> group) {
   for (ExpressPacket& packet : group) {
     if (packet.way == Way::outbound) {
       packet.way = open_outbound(packet);
+      if (packet.way == Way::stages && packet.sealed && !packet.line->encrypted) [[unlikely]] {
+        ask_for_control(packet);
+      }
     } else if (packet.way == Way::inbound) {
       packet.way = open_inbound(packet);
     }

@@ -46,6 +46,15 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
   }
 }
 
+// A type 4 packet in a plain session is a heartbeat, most likely: what the stages need of its
+// tunnel, beside what has been asked for.
+void Pipeline::ask_for_control(const ExpressPacket& packet) {
+  const auto* tunnel = reinterpret_cast<const char*>(&tunnels_.at(packet.slot()));
+  rte_prefetch0(tunnel);
+  rte_prefetch0(tunnel + 64);
+  rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
+}
+
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
   ask_for_text(packet);
   crypto_.prefetch(Crypto::send, packet.slot(), packet.total_bytes);

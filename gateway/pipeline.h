@@ -219,6 +219,7 @@ class Pipeline {
 
   // express_sealed.cpp: encrypted packets, gathered and done together
   void ask_for_receive_keys(std::span<const ExpressPacket> group);
+  void ask_for_control(const ExpressPacket& packet);
   void ask_for_send_keys(const ExpressPacket& packet);
   void gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   void open_gathered();

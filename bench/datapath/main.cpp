@@ -68,7 +68,7 @@ struct Options {
   bool software_checksums = false;
   bool stages = false;
   bool mapping_rate = false;
-  bool sweep = false;
+  bool ageing = false;
   unsigned workers = 1;
   bool unsteered = false;
 };
@@ -237,6 +237,20 @@ nlohmann::json mapping_row(World& world, const char* what, uint64_t cycles) {
           {"cycles_median", each},                    {"mpps", tsc_hz() / each / 1e6}};
 }
 
+// What a worker's part of the tunnels' heartbeats takes of a core, at the default interval.
+nlohmann::json heartbeat_row(World& world) {
+  world.heartbeats();
+  const double each = static_cast<double>(world.heartbeats()) / World::kPackets;
+  const double interval_s =
+      static_cast<double>(gateway::TunnelConfig{}.heartbeat_ns) / tunnel::kSecondNs;
+  const double share = each * world.tunnels() / interval_s / tsc_hz();
+  fmt::print("heartbeats of {} tunnels, one in {:.0f} s: {:.0f} cycles each with its answer, "
+             "{:.2f} % of a core\n", world.tunnels(), interval_s, each, share * 100);
+  std::fflush(stdout);
+  return {{"bench", "heartbeat"}, {"tunnels", world.tunnels()}, {"cycles_median", each},
+          {"core_share", share}};
+}
+
 // What ageing takes of a core while nothing else happens.
 nlohmann::json sweep_row(World& world) {
   constexpr unsigned kMilliseconds = 1000;
@@ -285,7 +299,10 @@ nlohmann::json run(const Options& options) {
             }
           }
         }
-        if (options.sweep) rows.push_back(sweep_row(world));
+        if (options.ageing) {
+          rows.push_back(heartbeat_row(world));
+          rows.push_back(sweep_row(world));
+        }
         if (options.mapping_rate) {
           rows.push_back(mapping_row(world, "expired", world.expire_mappings()));
         }
@@ -325,7 +342,7 @@ int main(int argc, char** argv) {
   app.add_flag("--unsteered", options.unsteered,
                "Packets come to any worker, not to their owner");
   app.add_flag("--mapping-rate", options.mapping_rate, "What making and expiring mappings costs");
-  app.add_flag("--sweep", options.sweep, "What ageing takes of a core");
+  app.add_flag("--ageing", options.ageing, "What heartbeats and ageing take of a core");
   app.add_option("--json", json, "Write the rows to this file");
   app.add_flag("--hugepages", huge, "Packet buffers in hugepages, as a gateway has them");
   CLI11_PARSE(app, argc, argv);

@@ -358,9 +358,11 @@ void World::take_sent(gateway::Pipeline& pipeline, unsigned port) {
 }
 
 uint64_t World::run(Direction direction) {
-  const bool outbound = direction == Direction::outbound;
-  const unsigned from = outbound ? kUplinkPort : kPublicPort;
-  const unsigned to = outbound ? kPublicPort : kUplinkPort;
+  return direction == Direction::outbound ? run(kUplinkPort, kPublicPort)
+                                          : run(kPublicPort, kUplinkPort);
+}
+
+uint64_t World::run(unsigned from, unsigned to) {
   sent_.clear();
   uint64_t cycles = 0;
   if (parts_.size() == 1) {
@@ -459,6 +461,29 @@ uint64_t World::make_mappings() {
     }
   }
   return cycles;
+}
+
+uint64_t World::heartbeats() {
+  constexpr unsigned kTextBytes = sizeof(tunnel::ProbePacket);
+  constexpr unsigned kTunnelBytes = kTextBytes + tunnel::kEncryptedOverheadBytes;
+  constexpr unsigned kUdpBytes = sizeof(UdpHeader) + kTunnelBytes;
+  constexpr unsigned kIpBytes = sizeof(Ipv4Header) + kUdpBytes;
+  draw_flows();
+  for (unsigned i = 0; i < kPackets; ++i) {
+    const uint32_t slot = flow(drawn_[i]).slot;
+    const tunnel::Session& session = this->session(slot);
+    uint8_t* ip = write_ethernet(reset(buffers_[i], sizeof(EthernetHeader) + kIpBytes));
+    uint8_t* udp = write_ip(ip, client(slot).address, kUplink, kIpBytes);
+    uint8_t* header = udp + sizeof(UdpHeader);
+    tunnel::ProbePacket probe{};
+    probe.kind = tunnel::kProbeRequest;
+    probe.stamp = Be64::from_host(i);
+    std::memcpy(header + sizeof(EncryptedHeader), &probe, sizeof probe);
+    tunnel::Aead aead(session.protection, session.receive_key);
+    aead.seal({header, kTunnelBytes}, kTextBytes, session.local_index, client_counters_[slot]++);
+    write_udp(udp, client(slot), kTunnelEndpoint, kUdpBytes);
+  }
+  return run(kUplinkPort, kUplinkPort);
 }
 
 uint64_t World::sweep(unsigned milliseconds) {

@@ -80,6 +80,8 @@ class World {
   uint64_t make_mappings();
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
+  // kPackets heartbeats of tunnels at random, each answered, in one worker; their cycles.
+  uint64_t heartbeats();
   // The clock hands for so many milliseconds, with all of it idle; the cycles of all workers.
   uint64_t sweep(unsigned milliseconds);
 
@@ -115,6 +117,7 @@ class World {
   Parts make_parts(unsigned worker);
   gateway::Pipeline& pipeline_of(uint32_t slot) { return *parts_[tunnels_->owner(slot)].pipeline; }
   void take_sent(gateway::Pipeline& pipeline, unsigned port);
+  uint64_t run(unsigned from, unsigned to);
   uint64_t run_workers(unsigned from, unsigned to);
   unsigned receiver_of(size_t drawn, unsigned from) const;
   void sort_sent();
