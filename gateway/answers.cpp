@@ -2,6 +2,7 @@
 #include <rte_mbuf.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "gateway/pipeline.h"
 
@@ -146,12 +147,56 @@ void Pipeline::answer_held_syns() {
   }
 }
 
-void Pipeline::send_heartbeat(Tunnel& tunnel) {
+// A heartbeat or the answer to a probe, sealed whatever the session. What goes to another address
+// than the tunnel's own is no sign of life to the client there, whose heartbeats must go on.
+Fate Pipeline::send_sealed_to(Tunnel& tunnel, rte_mbuf* mbuf, const Endpoint& to) {
+  if (to == tunnel.remote) return send_into_tunnel(tunnel, mbuf, Seal::always);
+  std::atomic<uint64_t>& sent_ns = tunnels_.report(tunnel.slot).sent_ns;
+  const uint64_t sent_before_ns = sent_ns.load(std::memory_order_relaxed);
+  const Endpoint kept = std::exchange(tunnel.remote, to);
+  const Fate fate = send_into_tunnel(tunnel, mbuf, Seal::always);
+  tunnel.remote = kept;
+  sent_ns.store(sent_before_ns, std::memory_order_relaxed);
+  return fate;
+}
+
+void Pipeline::send_heartbeat(Tunnel& tunnel, const Endpoint& to) {
   rte_mbuf* mbuf = new_packet();
   if (mbuf == nullptr) return;
-  const Fate fate = send_into_tunnel(tunnel, mbuf, Seal::always);
+  const Fate fate = send_sealed_to(tunnel, mbuf, to);
   if (!is_drop(fate)) ++counters_.heartbeats_sent;
   finish(fate, mbuf);
+}
+
+// What stands inside type 4 and is no IPv4 packet: nothing (a heartbeat), or a probe.
+Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
+  if (text_bytes == 0) {
+    ++counters_.heartbeats_received;
+    ++counters_.consumed;
+    rte_pktmbuf_free(packet.mbuf);
+    return Fate::taken;
+  }
+  if (text_bytes < sizeof(tunnel::ProbePacket)) return Fate::unknown_inner;
+  auto& probe = *reinterpret_cast<tunnel::ProbePacket*>(packet.bytes());
+  Tunnel& tunnel = *packet.tunnel;
+  Endpoint to = tunnel.remote;
+  switch (probe.kind) {
+    case tunnel::kProbeRequest:
+      if (probe.mtu_bytes.host() != 0) set_mtu(tunnel, probe.mtu_bytes.host());
+      break;
+    case tunnel::kProbeMark:
+      to = tunnel.open->mark = packet.from;
+      break;
+    case tunnel::kProbeToMark:
+      to = tunnel.open->mark;
+      if (to.is_zero()) return Fate::unknown_inner;
+      break;
+    default:
+      return Fate::unknown_inner;
+  }
+  probe.kind = tunnel::kProbeReply;
+  ++counters_.probes_answered;
+  return send_sealed_to(tunnel, packet.mbuf, to);
 }
 
 // Rule 12: a right plain packet from a wrong address. It cannot move the tunnel, but at most once
@@ -162,14 +207,7 @@ void Pipeline::hint_new_address(Packet& packet) {
   uint64_t& last_hint_ns = tunnel.open->remote_hint_ns;
   if (last_hint_ns != 0 && now_ns_ - last_hint_ns < tunnel::kSecondNs) return;
   last_hint_ns = now_ns_;
-  const Endpoint kept = tunnel.remote;
-  tunnel.remote = packet.from;
-  // It is no sign of life to the real client, whose heartbeats must go on.
-  std::atomic<uint64_t>& sent_ns = tunnels_.report(tunnel.slot).sent_ns;
-  const uint64_t sent_before_ns = sent_ns.load(std::memory_order_relaxed);
-  send_heartbeat(tunnel);
-  sent_ns.store(sent_before_ns, std::memory_order_relaxed);
-  tunnel.remote = kept;
+  send_heartbeat(tunnel, packet.from);
 }
 
 }  // namespace adit::gateway

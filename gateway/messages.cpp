@@ -60,7 +60,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
       tunnel.open->sessions.clear();
       return refresh_line(tunnel);
     case ToWorker::heartbeat:
-      return send_heartbeat(tunnel);
+      return send_heartbeat(tunnel, tunnel.remote);
     case ToWorker::set_neighbour:
       return set_neighbour(message);
     case ToWorker::lose_neighbour:

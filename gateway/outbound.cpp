@@ -69,7 +69,7 @@ Fate Pipeline::find_session(Packet& packet) {
 }
 
 // Only an authenticated packet confirms a session, counts as heard, or moves the tunnel, and the
-// last only if its counter is the highest so far (rules 9, 11).
+// last only if its counter is the highest so far (rules 9, 11) and it is no mark.
 Fate Pipeline::open_encrypted(Packet& packet) {
   if (packet.plain) return Fate::next;
   if (const Fate fate = find_session(packet); fate != Fate::next) return fate;
@@ -92,7 +92,10 @@ Fate Pipeline::open_encrypted(Packet& packet) {
     ++counters_.sessions_confirmed;
     refresh_line(tunnel);
   }
-  if (packet.from != tunnel.remote && is_highest && packet.place == SessionSet::kCurrent) {
+  const uint8_t* text_begin = bytes.data() + sizeof(EncryptedHeader);
+  const bool is_mark = *text >= sizeof(tunnel::ProbePacket) && *text_begin == tunnel::kProbeMark;
+  if (packet.from != tunnel.remote && is_highest && packet.place == SessionSet::kCurrent &&
+      !is_mark) {
     if (!tunnel.remote.is_zero()) ++counters_.roamed;
     tunnel.remote = packet.from;
     refresh_line(tunnel);
@@ -140,23 +143,6 @@ void Pipeline::set_mtu(Tunnel& tunnel, uint16_t told_bytes) {
   tunnel.mtu_bytes = mtu_bytes;
   tunnels_.report(tunnel.slot).mtu_bytes.store(mtu_bytes, std::memory_order_relaxed);
   refresh_line(tunnel);
-}
-
-// What stands inside type 4 and is no IPv4 packet: nothing (a heartbeat), or a probe.
-Fate Pipeline::answer_control_text(Packet& packet, unsigned text_bytes) {
-  if (text_bytes == 0) {
-    ++counters_.heartbeats_received;
-    ++counters_.consumed;
-    rte_pktmbuf_free(packet.mbuf);
-    return Fate::taken;
-  }
-  if (text_bytes < sizeof(tunnel::ProbePacket)) return Fate::unknown_inner;
-  auto& probe = *reinterpret_cast<tunnel::ProbePacket*>(packet.bytes());
-  if (probe.kind != tunnel::kProbeRequest) return Fate::unknown_inner;
-  if (probe.mtu_bytes.host() != 0) set_mtu(*packet.tunnel, probe.mtu_bytes.host());
-  probe.kind = tunnel::kProbeReply;
-  ++counters_.probes_answered;
-  return send_into_tunnel(*packet.tunnel, packet.mbuf, Seal::always);
 }
 
 // The packet begins at the inner IPv4 header.

@@ -261,7 +261,6 @@ class Pipeline {
   Fate translate_outbound(Packet& packet);
   Fate turn_round(Packet& packet);
   Fate rewrite_outbound(Packet& packet);
-  Fate answer_control_text(Packet& packet, unsigned text_bytes);
   void set_mtu(Tunnel& tunnel, uint16_t told_bytes);
   Fate map_error_outbound(Packet& packet);
 
@@ -353,7 +352,9 @@ class Pipeline {
                           uint32_t rest);
   Fate send_error_back_inside(rte_mbuf* error);
   void answer_held_syns();
-  void send_heartbeat(Tunnel& tunnel);
+  Fate answer_control_text(Packet& packet, unsigned text_bytes);
+  Fate send_sealed_to(Tunnel& tunnel, rte_mbuf* mbuf, const Endpoint& to);
+  void send_heartbeat(Tunnel& tunnel, const Endpoint& to);
   void hint_new_address(Packet& packet);
   rte_mbuf* new_packet();
 

@@ -76,6 +76,7 @@ struct OpenTunnel {
   uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
   uint32_t icmp_errors_at_s = 0;
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
+  Endpoint mark;                  // where the last kProbeMark came from; zero: there was none
 };
 
 struct alignas(64) Tunnel {

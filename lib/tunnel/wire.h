@@ -98,9 +98,12 @@ inline constexpr unsigned kEncryptedOverheadBytes = sizeof(EncryptedHeader) + kT
 
 // Inside type 4, a first byte with high nibble 4 is an inner IPv4 packet; nothing at all is a
 // heartbeat; and ProbePacket is our own. A stock peer drops it as neither IPv4 nor IPv6.
-// A probe is answered at once with the same stamp, so that its sender learns the round trip.
+// A probe is answered at once with the same stamp, so that its sender learns the round trip. Two
+// kinds tell how long a NAT keeps an idle binding: a mark may come from any source port, is answered
+// there, and is remembered by the gateway without moving the tunnel; kProbeToMark is answered not
+// where it came from but at the mark.
 struct ProbePacket {
-  uint8_t kind;         // kProbeRequest or kProbeReply
+  uint8_t kind;         // one of those below
   uint8_t reserved;     // 0
   Be16 mtu_bytes;       // request: the tunnel's MTU at its sender's end, 0 where it says nothing
   uint8_t reserved2[4];  // 0
@@ -109,5 +112,7 @@ struct ProbePacket {
 static_assert(sizeof(ProbePacket) == 16 && alignof(ProbePacket) == 1);
 inline constexpr uint8_t kProbeRequest = 0x01;
 inline constexpr uint8_t kProbeReply = 0x02;
+inline constexpr uint8_t kProbeMark = 0x03;
+inline constexpr uint8_t kProbeToMark = 0x04;
 
 }  // namespace adit::tunnel

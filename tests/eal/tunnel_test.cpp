@@ -165,6 +165,56 @@ TEST_F(TunnelPath, ProbeIsAnsweredWithItsStamp) {
   EXPECT_EQ(far.open(sent_to_tunnel(far.outer)), probe);
 }
 
+Bytes probe_of(uint8_t kind, uint8_t stamp) {
+  Bytes probe(16, 0);
+  probe[0] = kind;
+  probe[15] = stamp;
+  return probe;
+}
+
+TEST_F(TunnelPath, AMarkIsAnsweredWhereItCameFromAndMovesNothing) {
+  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
+  const Endpoint external = external_of(far, kGood);
+  const uint64_t sent_ns = tunnels_->report(1).sent_ns.load();
+  now_ns_ += tunnel::kSecondNs;
+  receive_from(kElsewhere, far.seal(probe_of(tunnel::kProbeMark, 1)));
+  EXPECT_EQ(far.open(sent_to_tunnel(kElsewhere)), probe_of(tunnel::kProbeReply, 1));
+  EXPECT_EQ(counters_.roamed, 0u);
+  EXPECT_EQ(tunnels_->report(1).sent_ns.load(), sent_ns) << "the client itself heard nothing";
+  receive(0, udp_packet(kService, external, kHello));
+  EXPECT_TRUE(far.open(sent_to_tunnel(far.outer)));
+}
+
+TEST_F(TunnelPath, AProbeToTheMarkIsAnsweredThereByAsManyBytes) {
+  for (const Protection protection : {Protection::aes_256_gcm, Protection::plain}) {
+    FarEnd far = open_tunnel(1, protection);
+    receive_from(kElsewhere, far.seal(probe_of(tunnel::kProbeMark, 1)));
+    sent_to_tunnel(kElsewhere);
+    const Bytes request = far.seal(probe_of(tunnel::kProbeToMark, 2));
+    receive_from(far, request);
+    const Bytes answer = sent_to_tunnel(kElsewhere);
+    EXPECT_EQ(answer.size(), request.size());
+    EXPECT_EQ(far.open(answer), probe_of(tunnel::kProbeReply, 2));
+    EXPECT_EQ(counters_.roamed, 0u);
+  }
+}
+
+TEST_F(TunnelPath, AProbeToTheMarkOfATunnelWithoutOneIsDropped) {
+  FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
+  receive_from(far, far.seal(probe_of(tunnel::kProbeToMark, 1)));
+  expect_only_drop(Fate::unknown_inner);
+  // And a tunnel's mark ends with the tunnel.
+  receive_from(kElsewhere, far.seal(probe_of(tunnel::kProbeMark, 1)));
+  sent_to_tunnel(kElsewhere);
+  ToWorker close;
+  close.kind = ToWorker::close_tunnel;
+  close.slot = 1;
+  tell(close);
+  FarEnd next = open_tunnel(1, Protection::aes_256_gcm);
+  receive_from(next, next.seal(probe_of(tunnel::kProbeToMark, 1)));
+  EXPECT_EQ(drops(Fate::unknown_inner), 2u);
+}
+
 // DF is set: what is too big is refused, at the express way and at the stages.
 TEST_F(TunnelPath, AClientWhosePathTakesLessSaysSoInAProbe) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
