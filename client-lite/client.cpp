@@ -19,9 +19,6 @@ namespace {
 
 constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
-// Where neither the configuration nor the gateway says: below the 30 s after which the least
-// patient NATs forget a UDP flow (RFC 4787 REQ-5 asks for two minutes, few give it).
-constexpr uint64_t kHeartbeatNs = 25 * kSecondNs;
 
 std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -40,8 +37,10 @@ Client::Client(const Config& config, const Log& log)
       identity_(identity_of(config)),
       network_(log),
       files_(config.state_directory, config.device),
+      return_watch_(config.return_after_ns.value_or(0)),
       dhcp_(identity_.public_key.bytes, random_u64),
-      heartbeat_ns_(config.heartbeat_ns.value_or(kHeartbeatNs)) {
+      order_(in_order(config.gateways.size())),
+      is_choice_due_(chooses_nearest()) {
   path_.set_takes_dhcp(!config.address.has_value());
   path_.set_lan(config.lan);
   last_address_ = files_.read_address();
@@ -88,7 +87,9 @@ bool Client::open() {
   const bool ready = epoll_.is_open() && resolver_.open() && watch(tun_.fd(), kTagTun) &&
                      watch(udp_.fd(), kTagUdp) && watch(timer_.get(), kTagTimer) &&
                      watch(signals_.get(), kTagSignal) && watch(resolver_.fd(), kTagResolver) &&
-                     network_watch_.open() && watch(network_watch_.netlink_fd(), kTagNetwork) &&
+                     survey_.open_resolver() &&
+                     watch(survey_.resolver_fd(), kTagSurveyResolver) && network_watch_.open() &&
+                     watch(network_watch_.netlink_fd(), kTagNetwork) &&
                      watch(network_watch_.clock_fd(), kTagClock);
   if (!ready) {
     refusal = std::string("event loop: ") + std::strerror(errno);
@@ -123,6 +124,7 @@ bool Client::watch(int fd, Tag tag) {
 
 bool Client::run() {
   started_ns_ = now_ns();
+  set_heartbeat(started_ns_);
   log_.info("device %s, UDP port %u, public key %s", tun_.name().c_str(), udp_.local_port(),
             tunnel::to_base64(identity_.public_key.bytes).c_str());
   log_.info("large packets: device TCP %s, UDP %s; socket UDP_SEGMENT %s, UDP_GRO %s",
@@ -148,6 +150,8 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return on_tun_readable(now_ns);
     case kTagUdp:
       return on_udp_readable(now_ns);
+    case kTagCanary:
+      return on_canary_readable(now_ns);
     case kTagTimer: {
       uint64_t expirations;
       armed_ns_ = 0;  // it has gone off, and is to be set anew whatever the deadline
@@ -162,6 +166,10 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
     }
     case kTagResolver:
       return on_resolved(now_ns);
+    case kTagSurveyResolver:
+      return survey_.on_resolved(now_ns);
+    case kTagSurvey:
+      return survey_.on_readable(inbound_, now_ns);
     case kTagNetwork:
       return on_network_readable(now_ns);
     case kTagClock:
@@ -183,6 +191,7 @@ void Client::run_timers(uint64_t now_ns) {
   path_.expire(now_ns);
   if (now_ns >= look_ns_) look_at_network(now_ns);
   if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
+  watch_gateways(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
   if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) {
     give_up(phase_ == Phase::resolving     ? "its name is not resolved"
@@ -191,6 +200,7 @@ void Client::run_timers(uint64_t now_ns) {
             now_ns);
   }
   if (has_tunnel()) watch_path(now_ns);
+  if (phase_ == Phase::up) learn_heartbeat(now_ns);
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
     next_heartbeat_ns_ = now_ns + heartbeat_ns_;
     send_heartbeat(now_ns);
@@ -206,13 +216,17 @@ void Client::run_timers(uint64_t now_ns) {
 
 uint64_t Client::next_deadline_ns() const {
   if (phase_ == Phase::waiting) return std::min(retry_ns_, look_ns_);
-  uint64_t next_ns = std::min(attempt_ends_ns_, look_ns_);
+  uint64_t next_ns = std::min({attempt_ends_ns_, look_ns_, survey_.next_deadline_ns()});
+  if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (has_tunnel()) {
     next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});
     // Without a way there is nothing to probe.
     if (watches_path()) next_ns = std::min(next_ns, path_watch_.next_deadline_ns());
     if (outer_path_) next_ns = std::min(next_ns, path_mtu_.next_deadline_ns());
+    if (phase_ == Phase::up && learns_heartbeat() && outer_path_) {
+      next_ns = std::min({next_ns, next_test_ns_, binding_test_.next_deadline_ns()});
+    }
   }
   return next_ns;
 }
@@ -241,8 +255,8 @@ void Client::shut_down() {
 }
 
 Status Client::make_status() const {
-  static constexpr const char* kPhaseNames[] = {"waiting", "resolving", "handshaking",
-                                                "addressing", "up"};
+  static constexpr const char* kPhaseNames[] = {"waiting",     "choosing",   "resolving",
+                                                "handshaking", "addressing", "up"};
   const uint64_t turn_ns = now_ns();
   const GatewayConfig& gateway = config_.gateways[gateway_index_];
   Status status;
@@ -263,6 +277,12 @@ Status Client::make_status() const {
   }
   status.uptime_ns = turn_ns - started_ns_;
   status.heartbeat_ns = heartbeat_ns_;
+  if (learns_heartbeat()) {
+    status.heartbeat_learning = knows_marks_ == false ? "unsupported"
+                                : adaptive_.next_ns() ? "learning"
+                                                      : "learnt";
+    status.heartbeat_too_long_ns = adaptive_.forgotten_ns();
+  }
   if (peer_ && peer_->last_heard_ns() != 0) {
     status.last_heard_ago_ns = turn_ns - peer_->last_heard_ns();
     status.last_handshake_ago_ns = turn_ns - peer_->last_handshake_ns();

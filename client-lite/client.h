@@ -1,12 +1,12 @@
 // The client: one thread, one epoll loop, one tunnel. It owns the state machines (Peer, the DHCP
 // client), the packet path and what is on the host, and moves events between them:
 //
-//     waiting ──► resolving ──► handshaking ──► addressing ──► up
-//        ▲            └────────────┴── gives up ────┴──────────┘
+//     waiting ──► choosing ──► resolving ──► handshaking ──► addressing ──► up
+//        ▲                         └────────────┴── gives up ────┴──────────┘
 //
-// `addressing` is left out when the address is fixed. The tunnel's own heartbeat runs here and not
-// in Peer, because it is a probe, goes out even while packets flow (docs/protocol.md, rule 9), and
-// its interval comes with the lease.
+// `choosing` is left out unless the nearest gateway is wanted, `addressing` when the address is
+// fixed. The tunnel's own heartbeat runs here and not in Peer, because it is a probe, goes out even
+// while packets flow (docs/protocol.md, rule 9), and its interval comes with the lease or is learnt.
 //
 // A gateway is given up when a handshake is not answered, or when what was sent stays unanswered
 // through several probes, the last of them from another source port (path_watch.h); then the next
@@ -22,7 +22,9 @@
 #include <optional>
 #include <string>
 
+#include "client-lite/adaptive_heartbeat.h"
 #include "client-lite/backoff.h"
+#include "client-lite/binding_test.h"
 #include "client-lite/coalescer.h"
 #include "client-lite/config.h"
 #include "client-lite/control_socket.h"
@@ -33,11 +35,13 @@
 #include "client-lite/packet_queue.h"
 #include "client-lite/path_mtu.h"
 #include "client-lite/path_watch.h"
+#include "client-lite/preference.h"
 #include "client-lite/resolver.h"
 #include "client-lite/round_trip.h"
 #include "client-lite/segmenter.h"
 #include "client-lite/state_files.h"
 #include "client-lite/status.h"
+#include "client-lite/survey.h"
 #include "client-lite/tun.h"
 #include "client-lite/udp_socket.h"
 #include "lib/dhcp/client.h"
@@ -66,9 +70,10 @@ class Client {
   bool run();
 
  private:
-  enum class Phase : uint8_t { waiting, resolving, handshaking, addressing, up };
+  enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
   enum Tag : uint64_t {
-    kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock
+    kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock,
+    kTagCanary, kTagSurvey, kTagSurveyResolver
   };
   // Datagrams that are to be sent with one call, in outbound_.
   struct Outbound {
@@ -103,7 +108,6 @@ class Client {
   HostNetwork::Settings fixed_settings();
   HostNetwork::Settings leased_settings(const dhcp::ClientLease& lease);
   uint16_t device_mtu_bytes(std::optional<uint16_t> leased_bytes);
-  void set_heartbeat(uint64_t heartbeat_ns, uint64_t now_ns);
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
   // A stock peer answers no probe: there Peer notices, by unanswered packets and handshakes. And
@@ -115,6 +119,35 @@ class Client {
   void await_initiation(uint64_t now_ns);
   bool answer_initiation(std::span<const uint8_t> datagram, const Endpoint& source,
                          uint64_t now_ns);
+
+  // client_choice.cpp: which gateway is tried, and when to go back to the first.
+  bool chooses_nearest() const {
+    return config_.gateway_choice == GatewayChoice::kNearest && config_.gateways.size() > 1;
+  }
+  bool waits_to_return() const {
+    return phase_ == Phase::up && position_ > 0 && config_.return_after_ns.has_value();
+  }
+  void use(size_t position);
+  void use_next(uint64_t now_ns);
+  bool begin_survey(std::span<const GatewayConfig> gateways, uint64_t now_ns);
+  void watch_gateways(uint64_t now_ns);
+  void on_choice(uint64_t now_ns);
+  void on_first_asked(uint64_t now_ns);
+
+  // client_heartbeat.cpp: the tunnel's heartbeats, and how seldom they may be.
+  bool learns_heartbeat() const {
+    return config_.adaptive_heartbeat && !is_stock() && !config_.answer;
+  }
+  void set_heartbeat(uint64_t now_ns);
+  void relearn_heartbeat();
+  void stop_binding_test();
+  void learn_heartbeat(uint64_t now_ns);
+  void begin_binding_test(uint64_t now_ns);
+  void take_binding_result(BindingTest::Outcome outcome, uint64_t now_ns);
+  void send_from_canary(uint64_t stamp);
+  void send_heartbeat(uint64_t now_ns);
+  void write_probe(uint8_t kind, uint64_t stamp);
+  void send_probe(uint8_t kind, uint64_t stamp, uint64_t now_ns);
 
   // client_path.cpp: the outer path.
   void on_network_readable(uint64_t now_ns);
@@ -137,12 +170,13 @@ class Client {
                       uint64_t now_ns);
   void flush_waiting(uint64_t now_ns);
   void on_udp_readable(uint64_t now_ns);
+  void on_canary_readable(uint64_t now_ns);
+  template <typename Take>
+  void receive_from(UdpSocket& socket, const Take& take);
   void on_received(const Received& received, std::span<const uint8_t> datagram, uint64_t now_ns);
   void write_to_device();
   void count_reject(tunnel::HandshakeReject reason);
   void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
-  void send_heartbeat(uint64_t now_ns);
-  void send_probe(uint8_t kind, uint64_t stamp, uint64_t now_ns);
   void send_message(std::span<const uint8_t> message);
 
   const Config& config_;
@@ -157,11 +191,16 @@ class Client {
   RoundTrip round_trip_;
   PathWatch path_watch_;
   PathMtu path_mtu_;
+  Survey survey_;
+  ReturnWatch return_watch_;
+  AdaptiveHeartbeat adaptive_;
+  BindingTest binding_test_;
   NetworkWatch network_watch_;
   SleepMeter sleep_meter_;
   Resolver resolver_;
   Tun tun_;
   UdpSocket udp_;
+  UdpSocket canary_;  // open while heartbeats are learnt
   FileDescriptor epoll_;
   FileDescriptor timer_;
   FileDescriptor signals_;
@@ -173,7 +212,11 @@ class Client {
   bool stopping_ = false;
   bool device_gone_ = false;
   bool dhcp_start_due_ = false;  // a new session: DHCP begins when the turn's packets are sent
-  size_t gateway_index_ = 0;
+  std::vector<size_t> order_;    // of the gateways, by preference
+  size_t position_ = 0;          // in it, of the one in use
+  size_t gateway_index_ = 0;     // what stands there
+  bool is_choice_due_ = false;   // the order is to be found anew
+  uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up
   Endpoint gateway_;
   std::optional<OuterPath> outer_path_;  // to the gateway; nothing: the host has no way there
@@ -191,6 +234,9 @@ class Client {
   uint64_t attempt_ends_ns_ = 0;    // then an attempt that has not come up is given up
   uint64_t heartbeat_ns_ = 0;       // the interval
   uint64_t next_heartbeat_ns_ = 0;
+  uint64_t next_test_ns_ = 0;       // of a binding
+  uint64_t tested_ns_ = 0;          // the interval that the running one is about
+  std::optional<bool> knows_marks_;  // whether the gateway in use does
   uint64_t last_plain_sent_ns_ = 0;
   uint64_t last_answer_ns_ = 0;     // rule 12: when a heartbeat was last answered
 

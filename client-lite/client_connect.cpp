@@ -15,8 +15,6 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 // With another gateway to try: three initiations, five seconds apart.
 constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
 constexpr uint64_t kAddressPatienceNs = 30 * kSecondNs;
-constexpr uint64_t kHeartbeatNsMin = kSecondNs;
-constexpr uint64_t kHeartbeatNsMax = 3600 * kSecondNs;
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
 
@@ -30,6 +28,11 @@ constexpr uint16_t kMtuBytesMin = 576;     // RFC 791: what every host takes
 
 void Client::begin_attempt(uint64_t now_ns) {
   if (config_.answer) return await_initiation(now_ns);
+  if (is_choice_due_ && begin_survey(config_.gateways, now_ns)) {
+    phase_ = Phase::choosing;
+    attempt_ends_ns_ = kNever;
+    return;
+  }
   const GatewayConfig& gateway = config_.gateways[gateway_index_];
   phase_ = Phase::resolving;
   attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
@@ -52,6 +55,7 @@ void Client::drop_peer() {
   dhcp_start_due_ = false;
   path_watch_ = {};
   path_mtu_.stop();
+  stop_binding_test();
 }
 
 void Client::on_resolved(uint64_t now_ns) {
@@ -129,7 +133,7 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
   log_.info("session with %s, %s", gateway_.to_string().c_str(),
             tunnel::protection_name(session.protection));
   phase_ = Phase::addressing;
-  set_heartbeat(heartbeat_ns_, now_ns);
+  set_heartbeat(now_ns);
   start_path_mtu(now_ns);
   if (config_.address) {
     configure(now_ns);
@@ -149,7 +153,7 @@ void Client::give_up(const std::string& reason, uint64_t now_ns) {
   phase_ = Phase::waiting;
   attempt_ends_ns_ = kNever;
   uint64_t wait_ns = kShortWaitNs + random_u64() % kShortWaitNs;
-  gateway_index_ = (gateway_index_ + 1) % config_.gateways.size();
+  use_next(now_ns);
   // Each gateway had its turn: now it is time to be patient. But not with one that was up.
   if (!was_up && ++failures_ % config_.gateways.size() == 0) {
     wait_ns = backoff_.next_ns(random_u64());
@@ -205,8 +209,7 @@ void Client::configure(uint64_t now_ns) {
   if (leased) {
     if (last_address_ != settings.address.address) files_.write_address(settings.address.address);
     last_address_ = settings.address.address;
-    const std::optional<uint16_t> offered_s = dhcp_.lease()->heartbeat_s;
-    if (!config_.heartbeat_ns && offered_s) set_heartbeat(*offered_s * kSecondNs, now_ns);
+    set_heartbeat(now_ns);
   }
   if (changed) {
     log_.info("address %s, MTU %u", settings.address.to_string().c_str(), settings.mtu_bytes);
@@ -220,7 +223,10 @@ void Client::enter_up(uint64_t now_ns) {
   failures_ = 0;
   backoff_.reset();
   last_error_.clear();
-  set_heartbeat(heartbeat_ns_, now_ns);
+  next_round_ns_ = now_ns + config_.return_check_ns;
+  next_test_ns_ = now_ns;
+  knows_marks_.reset();
+  set_heartbeat(now_ns);
   log_.info("up");
   std::string refusal;
   if (needs_no_more_rights() && !drop_privileges(false, refusal)) {
@@ -260,14 +266,6 @@ uint16_t Client::device_mtu_bytes(std::optional<uint16_t> leased_bytes) {
   const unsigned fits = outer_bytes > kOuterOverheadBytes ? outer_bytes - kOuterOverheadBytes : 0;
   const unsigned wanted = std::min<unsigned>(leased_bytes.value_or(UINT16_MAX), fits);
   return static_cast<uint16_t>(std::clamp<unsigned>(wanted, kMtuBytesMin, kInnerBytesMax));
-}
-
-void Client::set_heartbeat(uint64_t heartbeat_ns, uint64_t now_ns) {
-  const uint64_t clamped_ns = std::clamp(heartbeat_ns, kHeartbeatNsMin, kHeartbeatNsMax);
-  if (clamped_ns != heartbeat_ns_ || next_heartbeat_ns_ <= now_ns) {
-    next_heartbeat_ns_ = now_ns + clamped_ns;
-  }
-  heartbeat_ns_ = clamped_ns;
 }
 
 void Client::report(const std::string& problem) {

@@ -107,16 +107,31 @@ void Client::flush_waiting(uint64_t now_ns) {
 }
 
 void Client::on_udp_readable(uint64_t now_ns) {
+  receive_from(udp_, [&](std::span<uint8_t> datagram, const Endpoint& source) {
+    if (config_.answer && answer_initiation(datagram, source, now_ns)) [[unlikely]] return;
+    on_received(path_.receive(datagram, source, now_ns), datagram, now_ns);
+  });
+}
+
+// The canary hears answers, and what the gateway sends while it takes the canary for us.
+void Client::on_canary_readable(uint64_t now_ns) {
+  receive_from(canary_, [&](std::span<uint8_t> datagram, const Endpoint& source) {
+    const Received received = path_.receive(datagram, source, now_ns);
+    if (received.kind != Received::probe_reply) return on_received(received, datagram, now_ns);
+    binding_test_.on_reply(received.stamp, true, now_ns);
+  });
+}
+
+// `take` gets each datagram that has come, and its source.
+template <typename Take>
+void Client::receive_from(UdpSocket& socket, const Take& take) {
   std::array<Arrival, kReceiveBatch> arrivals;
-  const unsigned count = udp_.receive(inbound_, arrivals);
+  const unsigned count = socket.receive(inbound_, arrivals);
   for (unsigned i = 0; i < count; ++i) {
     std::span<uint8_t> left = arrivals[i].bytes;
     do {
       const auto datagram = left.first(std::min(left.size(), arrivals[i].datagram_bytes));
-      const Endpoint& source = arrivals[i].source;
-      if (!config_.answer || !answer_initiation(datagram, source, now_ns)) [[likely]] {
-        on_received(path_.receive(datagram, source, now_ns), datagram, now_ns);
-      }
+      take(datagram, arrivals[i].source);
       left = left.subspan(datagram.size());
     } while (!left.empty());
   }
@@ -181,6 +196,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
       return send_probe(tunnel::kProbeReply, received.stamp, now_ns);
     case Received::probe_reply:
       if (path_mtu_.on_reply(received.stamp, now_ns)) return apply_path_mtu(now_ns);
+      if (binding_test_.on_reply(received.stamp, false, now_ns)) return;
       // The clock anew: a batch may have taken a while since the turn began.
       round_trip_.on_reply(received.stamp, adit::client::now_ns());
       return;
@@ -228,24 +244,6 @@ void Client::send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns
   if (wants_answer) path_watch_.on_sent(now_ns);
   peer_->on_sent(now_ns, wants_answer);
   peer_->on_send_counter(path_.send_counter());
-}
-
-// Towards our own gateway a heartbeat is a probe, whose answer tells the round trip. A stock peer
-// knows the empty one only, and does not answer it.
-void Client::send_heartbeat(uint64_t now_ns) {
-  if (is_stock()) return send_control(0, false, now_ns);
-  const uint64_t stamp_ns = adit::client::now_ns();
-  round_trip_.on_probe(stamp_ns);
-  send_probe(tunnel::kProbeRequest, stamp_ns, now_ns);
-}
-
-void Client::send_probe(uint8_t kind, uint64_t stamp, uint64_t now_ns) {
-  ProbePacket probe{};
-  probe.kind = kind;
-  probe.mtu_bytes = told_mtu();
-  probe.stamp = Be64::from_host(stamp);
-  std::memcpy(control_buffer_.inner().data(), &probe, sizeof probe);
-  send_control(sizeof probe, kind == tunnel::kProbeRequest, now_ns);
 }
 
 // A handshake message. Its stamp is on disk before it is on the wire: should the machine die in

@@ -60,7 +60,9 @@ void Client::look_at_network(uint64_t now_ns) {
   if (!changed) {
     // The same link may lead to another place, or be back from nowhere.
     if (has_tunnel() && outer_path_ && !is_stock()) path_watch_.hurry(now_ns);
-    if (phase_ == Phase::waiting || phase_ == Phase::resolving) begin_attempt(now_ns);
+    if (phase_ == Phase::waiting || phase_ == Phase::choosing || phase_ == Phase::resolving) {
+      begin_attempt(now_ns);
+    }
     return;
   }
   log_.info("the way to the gateway is now %s",
@@ -74,7 +76,11 @@ void Client::look_at_network(uint64_t now_ns) {
 void Client::on_path_changed(uint64_t now_ns) {
   backoff_.reset();
   failures_ = 0;
-  if (!has_tunnel() || !path_.usable(now_ns)) return restart(now_ns);
+  relearn_heartbeat();
+  if (!has_tunnel() || !path_.usable(now_ns)) {
+    is_choice_due_ = chooses_nearest();
+    return restart(now_ns);
+  }
   rebind();
   round_trip_.reset();
   path_watch_.hurry(now_ns);
@@ -106,6 +112,7 @@ void Client::watch_path(uint64_t now_ns) {
     case PathWatch::Step::rebind:
       log_.info("the gateway has fallen silent: trying another port and a new session");
       rebind();
+      relearn_heartbeat();
       send_heartbeat(now_ns);
       return act(peer_->connect(now_ns, tai64n_now()), now_ns);
     case PathWatch::Step::dead:

@@ -57,6 +57,16 @@ void read_gateways(Section& root, std::vector<GatewayConfig>& gateways) {
   }
 }
 
+void read_gateway_choice(Section& root, Config& config) {
+  root.read("gateway_choice", config.gateway_choice,
+            config::one_of<GatewayChoice>({{"in_order", GatewayChoice::kInOrder},
+                                           {"nearest", GatewayChoice::kNearest}}));
+  root.read("return_after", config.return_after_ns,
+            config::or_word("never", config::duration_ns(kSecond_ns, 86400 * kSecond_ns)));
+  root.read("return_check", config.return_check_ns,
+            config::duration_ns(kSecond_ns, 3600 * kSecond_ns));
+}
+
 void read_keys(Section& root, Config& config) {
   if (root.must_exist("private_key_file")) {
     const auto key = read_key_of(root, "private_key_file", config.private_key_file);
@@ -85,9 +95,23 @@ void read_device(Section& root, Config& config) {
   root.read("dns", config.dns, config::one_of<Dns>({{"auto", Dns::kAuto}, {"none", Dns::kNone}}));
 }
 
+void read_heartbeat(Section& root, Config& config) {
+  const auto interval = config::duration_ns(kSecond_ns, 3600 * kSecond_ns);
+  if (root.read("heartbeat", config.heartbeat_ns, config::or_word("adaptive", interval))) {
+    config.adaptive_heartbeat = !config.heartbeat_ns;
+  }
+  root.read("heartbeat_min", config.heartbeat_min_ns, interval);
+  root.read("heartbeat_max", config.heartbeat_max_ns, interval);
+  if (root.good("heartbeat_max") && root.sound("heartbeat_min") &&
+      *config.heartbeat_max_ns < config.heartbeat_min_ns) {
+    root.fail("heartbeat_max", "expected no less than heartbeat_min, which is " +
+                                   config::duration_text(config.heartbeat_min_ns));
+  }
+}
+
 void read_tunnel(Section& root, Config& config) {
   root.read_set("protections", config.protections, config::protection());
-  root.read("heartbeat", config.heartbeat_ns, config::duration_ns(kSecond_ns, 3600 * kSecond_ns));
+  read_heartbeat(root, config);
   root.read("listen_port", config.listen_port, config::integer<uint16_t>(0, 65535));
   root.read("answer", config.answer, config::boolean());
   root.read("fwmark", config.fwmark, config::integer<uint32_t>(1, 0xffffffff));
@@ -160,6 +184,7 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
   if (const auto document = config::read_document(path, report.errors)) {
     Section root(*document, report);
     read_gateways(root, config.gateways);
+    read_gateway_choice(root, config);
     read_keys(root, config);
     read_device(root, config);
     read_tunnel(root, config);

@@ -35,10 +35,16 @@ struct GatewayConfig {
   bool stock_wireguard = false;
 };
 
+enum class GatewayChoice : uint8_t { kInOrder, kNearest };
+
 enum class Dns : uint8_t { kAuto, kNone };  // kAuto: tell resolvconf or systemd-resolved
 
 struct Config {
-  std::vector<GatewayConfig> gateways;  // tried in this order, never empty
+  std::vector<GatewayConfig> gateways;  // never empty
+  GatewayChoice gateway_choice = GatewayChoice::kInOrder;  // the order in which they are tried
+  // The first of that order is gone back to when it has answered for so long; absent = never.
+  std::optional<uint64_t> return_after_ns = 600'000'000'000;
+  uint64_t return_check_ns = 60'000'000'000;  // how often it is asked meanwhile
   std::string private_key_file;
   KeyBytes private_key{};
   std::string preshared_key_file;  // empty: none
@@ -54,6 +60,9 @@ struct Config {
   // Accepted, the preferred one first. The choice is the gateway's, by its own order.
   std::vector<Protection> protections = {Protection::kAes256Gcm};
   std::optional<uint64_t> heartbeat_ns;  // absent = what the gateway says, or 25 s
+  bool adaptive_heartbeat = false;       // instead: as long as the NATs on the way allow
+  uint64_t heartbeat_min_ns = 10'000'000'000;  // of an adaptive one
+  std::optional<uint64_t> heartbeat_max_ns;    // absent = as heartbeat_ns
   uint16_t listen_port = 0;              // UDP source port; 0 = the kernel chooses
   std::optional<uint32_t> fwmark;        // set on the tunnel's own packets
   // The other end is a client as well, whose handshake is waited for at `listen_port`; its endpoint

@@ -21,6 +21,7 @@ namespace adit::client {
   X(handshakes_sent, "handshake initiations sent")                                  \
   X(sessions, "handshakes completed")                                               \
   X(gateway_changes, "times that a gateway was given up")                           \
+  X(gateway_returns, "times that the preferred one was gone back to")               \
   X(path_changes, "times that the host's way to the gateway changed")               \
   X(rebinds, "times that another source port was taken")
 

@@ -120,6 +120,12 @@ void HostNetwork::set_gateway(Ipv4Address gateway) {
   if (settings_ || !refusals_.empty()) reconcile_routes();
 }
 
+void HostNetwork::set_other_gateways(std::vector<Ipv4Address> gateways) {
+  if (gateways == other_gateways_) return;
+  other_gateways_ = std::move(gateways);
+  if (settings_ || !refusals_.empty()) reconcile_routes();
+}
+
 void HostNetwork::apply(const Settings& settings) {
   problem_.clear();
   const std::optional<Settings> before = settings_;
@@ -191,7 +197,8 @@ void HostNetwork::reconcile_routes() {
     // A router that the address's own subnet does not hold could not be reached.
     const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
     plan = plan_routes({settings_ ? settings_->routes : refused_routes_,
-                        on_link ? settings_->router : Ipv4Address{}, interface_index_, gateway_},
+                        on_link ? settings_->router : Ipv4Address{}, interface_index_, gateway_,
+                        other_gateways_},
                        *table);
     // Without an address there is nothing to send from: only the way to the gateway is kept open.
     if (!settings_) {

@@ -46,6 +46,8 @@ class HostNetwork {
   };
   // Where the tunnel's own packets go: before the first one goes there.
   void set_gateway(Ipv4Address gateway);
+  // Gateways beside it that are to be reached outside the tunnel, too.
+  void set_other_gateways(std::vector<Ipv4Address> gateways);
   void apply(const Settings& settings);
   // Takes back what apply() did.
   void withdraw();
@@ -86,6 +88,7 @@ class HostNetwork {
   std::string device_;
   uint32_t interface_index_ = 0;
   Ipv4Address gateway_;
+  std::vector<Ipv4Address> other_gateways_;
   std::optional<Settings> settings_;
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off

@@ -32,7 +32,8 @@ RoutePlan plan_routes(const RouteWish& wish, std::span<const Route> table) {
   for (const Ipv4Prefix& prefix : wish.prefixes) {
     // The gateway's own address alone can never traverse.
     if (prefix.length_bits == 32 && prefix.address == wish.gateway) continue;
-    covers_gateway = covers_gateway || prefix.contains(wish.gateway);
+    covers_gateway =
+        covers_gateway || (!wish.gateway.is_zero() && prefix.contains(wish.gateway));
     if (prefix.length_bits == 0) {
       want({Ipv4Address::from_octets(0, 0, 0, 0), 1});
       want({Ipv4Address::from_octets(128, 0, 0, 0), 1});
@@ -40,15 +41,26 @@ RoutePlan plan_routes(const RouteWish& wish, std::span<const Route> table) {
       want(prefix);
     }
   }
+  const auto add_host_route = [&](Ipv4Address address) {
+    const std::optional<NextHop> outside = next_hop_for(table, address, wish.interface_index);
+    if (!outside) return false;
+    plan.routes.push_back(
+        {{address, 32}, outside->via, outside->interface_index, 0, 0, kRouteProtocol});
+    return true;
+  };
   if (covers_gateway) {
-    const std::optional<NextHop> outside =
-        next_hop_for(table, wish.gateway, wish.interface_index);
-    if (!outside) {
+    if (!add_host_route(wish.gateway)) {
       plan.gateway_cut_off = true;
       return plan;
     }
-    plan.routes.push_back(
-        {{wish.gateway, 32}, outside->via, outside->interface_index, 0, 0, kRouteProtocol});
+  }
+  for (const Ipv4Address other : wish.others) {
+    const auto covers = [other](const Ipv4Prefix& prefix) {
+      return prefix.contains(other) && prefix.length_bits < 32;
+    };
+    if (other != wish.gateway && std::any_of(prefixes.begin(), prefixes.end(), covers)) {
+      add_host_route(other);
+    }
   }
   for (const Ipv4Prefix& prefix : prefixes) {
     plan.routes.push_back({prefix, wish.router, wish.interface_index, 0, 0, kRouteProtocol});

@@ -52,7 +52,8 @@ struct RouteWish {
   std::vector<Ipv4Prefix> prefixes;  // that traverse; 0.0.0.0/0 = default
   Ipv4Address router;                // in the tunnel; zero: the device alone
   uint32_t interface_index = 0;      // of the TUN device
-  Ipv4Address gateway;               // outer address
+  Ipv4Address gateway;               // outer address; zero: none yet
+  std::vector<Ipv4Address> others = {};  // gateways not in use: outside too, where there is a way
 };
 
 RoutePlan plan_routes(const RouteWish& wish, std::span<const Route> table);

@@ -61,6 +61,16 @@ std::string milliseconds(uint64_t time_ns) {
   return text;
 }
 
+std::string heartbeat(const Status& status) {
+  std::string text = "every " + seconds(status.heartbeat_ns);
+  if (status.heartbeat_learning == "unsupported") return text + ", the gateway cannot tell more";
+  if (!status.heartbeat_learning.empty()) text += ", " + status.heartbeat_learning;
+  if (status.heartbeat_too_long_ns) {
+    text += "; a NAT forgets at " + seconds(*status.heartbeat_too_long_ns);
+  }
+  return text;
+}
+
 // "  name  value" lines of one section.
 class Lines {
  public:
@@ -118,6 +128,8 @@ std::string to_json(const Status& status) {
   object.list("routes", status.routes);
   object.time("uptime_s", status.uptime_ns, kSecondNs);
   object.time("heartbeat_s", status.heartbeat_ns, kSecondNs);
+  object.text("heartbeat_learning", status.heartbeat_learning);
+  object.time("heartbeat_too_long_s", status.heartbeat_too_long_ns, kSecondNs);
   object.time("last_heard_s", status.last_heard_ago_ns, kSecondNs);
   object.time("last_handshake_s", status.last_handshake_ago_ns, kSecondNs);
   object.time("lease_left_s", status.lease_left_ns, kSecondNs);
@@ -163,7 +175,7 @@ std::string to_text(const Status& status) {
     lines.add("round trip", milliseconds(*status.round_trip_ns) + " ± " +
                                 milliseconds(status.round_trip_variation_ns.value_or(0)));
   }
-  lines.add("heartbeat", "every " + seconds(status.heartbeat_ns));
+  lines.add("heartbeat", heartbeat(status));
   lines.add("up for", seconds(status.uptime_ns));
   lines.add("UDP port", std::to_string(status.local_port));
 

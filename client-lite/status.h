@@ -13,7 +13,7 @@ namespace adit::client {
 
 struct Status {
   std::string device;
-  std::string state;          // waiting, resolving, handshaking, addressing or up
+  std::string state;          // waiting, choosing, resolving, handshaking, addressing, up
   std::string gateway;        // as configured: name and port
   std::string endpoint;       // its address and port; empty while unknown
   uint16_t local_port = 0;    // of our UDP socket
@@ -25,6 +25,8 @@ struct Status {
   std::vector<std::string> routes;
   uint64_t uptime_ns = 0;
   uint64_t heartbeat_ns = 0;  // the interval
+  std::string heartbeat_learning;  // learning, learnt or unsupported; empty: it is not adaptive
+  std::optional<uint64_t> heartbeat_too_long_ns;  // an interval that let a NAT forget us
   std::optional<uint64_t> last_heard_ago_ns;
   std::optional<uint64_t> last_handshake_ago_ns;
   std::optional<uint64_t> lease_left_ns;

@@ -18,11 +18,11 @@ from lab.relay import Relay
 RELAY = "20.1.1.1"
 
 
-def relay_before(world, port=8000, **settings):
-    """A relay to the gateway on the near side of the internet, which pc's firewall lets pass."""
+def relay_before(world, port=8000, address=RELAY, **settings):
+    """A relay to the gateway, at an address of the internet's, which pc's firewall lets pass."""
     world.natfw.nft(f'add rule ip natfw forward iifname "inside" '
-                    f"ip daddr {RELAY} udp dport {port} accept\n")
-    relay = Relay(world.internet, (RELAY, port), (topology.GATEWAY, topology.TUNNEL_PORT))
+                    f"ip daddr {address} udp dport {port} accept\n")
+    relay = Relay(world.internet, (address, port), (topology.GATEWAY, topology.TUNNEL_PORT))
     if settings:
         relay.change(**settings)
     return relay

@@ -75,9 +75,11 @@ def test_our_client_uses_a_stock_server(world):
                        allowed=[f"{ADDRESS}/32"], listen_port=topology.TUNNEL_PORT)
     client = Client(world.pc, keys, "pc", ["chacha20-poly1305"])
     client.config["gateways"][0]["stock_wireguard"] = True
-    client.config |= {"address": f"{ADDRESS}/24", "mtu": 1420}
+    client.config |= {"address": f"{ADDRESS}/24", "mtu": 1420, "heartbeat": "adaptive"}
     client.start()
     client.wait_until_up()
     assert server.latest_handshake_s() > 0
     assert download(world.pc, "file") == content
+    assert client.status()["heartbeat_s"] == 25, "a stock server knows no marks to learn by"
+    assert client.status()["heartbeat_learning"] is None
     assert client.stop() == 0

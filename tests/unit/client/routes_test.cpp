@@ -65,6 +65,32 @@ TEST(Routes, AnySmallerPrefixThatCoversTheGatewayNeedsTheException) {
   EXPECT_EQ(plan.routes[0].destination, prefix("30.1.1.10/32"));
 }
 
+TEST(Routes, OtherGatewaysAreKeptOutsideAsFarAsTheyCan) {
+  RouteWish wanted = wish({prefix("30.0.0.0/8"), prefix("50.0.0.1/32")});
+  wanted.others = {address("30.1.1.10"), address("30.2.2.2"), address("20.1.1.1"),
+                   address("50.0.0.1")};
+  const RoutePlan plan = plan_routes(wanted, kTable);
+  ASSERT_EQ(plan.routes.size(), 4u);
+  EXPECT_EQ(plan.routes[0].destination, prefix("30.1.1.10/32")) << "once, though named twice";
+  EXPECT_EQ(plan.routes[1],
+            (Route{prefix("30.2.2.2/32"), address("10.1.1.1"), kEthernet, 0, 0, kRouteProtocol}));
+  EXPECT_EQ(plan.routes[2].destination, prefix("30.0.0.0/8"));
+  EXPECT_EQ(plan.routes[3].destination, prefix("50.0.0.1/32")) << "asked for by name";
+  // One that nothing but the tunnel leads to is no reason to install nothing.
+  const std::vector<Route> narrow = {theirs("30.1.1.0/24", "10.1.1.1", kEthernet)};
+  EXPECT_EQ(plan_routes(wanted, narrow).routes.size(), 3u);
+  EXPECT_FALSE(plan_routes(wanted, narrow).gateway_cut_off);
+}
+
+TEST(Routes, WithoutAGatewayThereIsNoExceptionForIt) {
+  RouteWish wanted = wish({prefix("0.0.0.0/0")});
+  wanted.gateway = {};
+  wanted.others = {address("30.2.2.2")};
+  const RoutePlan plan = plan_routes(wanted, kTable);
+  ASSERT_EQ(plan.routes.size(), 3u);
+  EXPECT_EQ(plan.routes[0].destination, prefix("30.2.2.2/32"));
+}
+
 TEST(Routes, NothingIsInstalledWhenTheGatewayWouldBeCutOff) {
   const RoutePlan plan = plan_routes(wish({prefix("0.0.0.0/0")}), {});
   EXPECT_TRUE(plan.gateway_cut_off);

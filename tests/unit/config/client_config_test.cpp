@@ -140,6 +140,35 @@ TEST_F(ClientConfig, ReportsEveryMistakeOfOneRun) {
       "c.yaml:13:14: log.level: expected one of debug, info, warning, error, got \"loud\"\n");
 }
 
+TEST_F(ClientConfig, GatewaysAreChosenInOrderOrByDistance) {
+  const auto usual = load_text(smallest_);
+  ASSERT_TRUE(usual) << dir_.lines(errors_);
+  EXPECT_EQ(usual->gateway_choice, GatewayChoice::kInOrder);
+  EXPECT_EQ(usual->return_after_ns, 600'000'000'000u);
+  const auto other = load_text(
+      smallest_ + "gateway_choice: nearest\nreturn_after: never\nreturn_check: 5s\n");
+  ASSERT_TRUE(other) << dir_.lines(errors_);
+  EXPECT_EQ(other->gateway_choice, GatewayChoice::kNearest);
+  EXPECT_FALSE(other->return_after_ns);
+  EXPECT_EQ(other->return_check_ns, 5'000'000'000u);
+}
+
+TEST_F(ClientConfig, AHeartbeatIsFixedOrAdaptiveWithinBounds) {
+  const auto fixed = load_text(smallest_);
+  ASSERT_TRUE(fixed) << dir_.lines(errors_);
+  EXPECT_FALSE(fixed->adaptive_heartbeat);
+  EXPECT_FALSE(fixed->heartbeat_ns);
+  const auto adaptive =
+      load_text(smallest_ + "heartbeat: adaptive\nheartbeat_min: 5s\nheartbeat_max: 2m\n");
+  ASSERT_TRUE(adaptive) << dir_.lines(errors_);
+  EXPECT_TRUE(adaptive->adaptive_heartbeat);
+  EXPECT_FALSE(adaptive->heartbeat_ns);
+  EXPECT_EQ(adaptive->heartbeat_min_ns, 5'000'000'000u);
+  EXPECT_EQ(adaptive->heartbeat_max_ns, 120'000'000'000u);
+  EXPECT_EQ(errors_of(smallest_ + "heartbeat_max: 5s\n"),
+            "c.yaml:3:16: heartbeat_max: expected no less than heartbeat_min, which is 10s\n");
+}
+
 TEST_F(ClientConfig, AKillSwitchNeedsRoutesToHold) {
   EXPECT_EQ(errors_of(smallest_ + "kill_switch: true\n"),
             "c.yaml:3:14: kill_switch: holds what `routes` names, and that is nothing\n");
