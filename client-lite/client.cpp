@@ -19,6 +19,8 @@ namespace {
 
 constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
+// A deadline that is missed by so much was not missed for want of a processor.
+constexpr uint64_t kStoppedNs = 2 * kSecondNs;
 
 std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -56,12 +58,14 @@ bool Client::open() {
     network_.undo_all();
     return false;
   };
-  for (const std::string& directory :
-       {config_.state_directory, directory_of(config_.control_socket)}) {
-    if (!directory.empty() && !make_directory(directory)) {
-      refusal = directory + ": " + std::strerror(errno);
-      return refuse();
-    }
+  const std::string& state = config_.state_directory;
+  if (!state.empty() && !make_directory(state)) {
+    log_.warning("%s: %s: nothing is kept there", state.c_str(), std::strerror(errno));
+  }
+  const std::string control = directory_of(config_.control_socket);
+  if (!control.empty() && !make_directory(control)) {
+    refusal = control + ": " + std::strerror(errno);
+    return refuse();
   }
   if (config_.sandbox && config_.dns == Dns::kAuto && !network_.open_tools()) {
     refusal = std::string("a child to run other programs: ") + std::strerror(errno);
@@ -131,12 +135,15 @@ bool Client::run() {
             yes_or_no(tun_.has_tcp_offload()), yes_or_no(tun_.has_udp_offload()),
             yes_or_no(udp_.sends_segments()), yes_or_no(udp_.receives_segments()));
   begin_attempt(started_ns_);
+  uint64_t turn_ns = started_ns_;
   while (!stopping_ && !device_gone_) {
     arm_timer();
+    const uint64_t due_ns = std::max(armed_ns_, turn_ns);
     std::array<epoll_event, 8> events;
     const int count = epoll_wait(epoll_.get(), events.data(), events.size(), -1);
     // One look at the clock a turn: what a turn does takes microseconds.
-    const uint64_t turn_ns = now_ns();
+    turn_ns = now_ns();
+    if (was_stopped(due_ns, turn_ns)) on_awake(turn_ns);
     for (int i = 0; i < count; ++i) on_event(static_cast<Tag>(events[i].data.u64), turn_ns);
     run_timers(turn_ns);
   }
@@ -190,15 +197,11 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
 void Client::run_timers(uint64_t now_ns) {
   path_.expire(now_ns);
   if (now_ns >= look_ns_) look_at_network(now_ns);
+  mend_network(now_ns);
   if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
   watch_gateways(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
-  if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) {
-    give_up(phase_ == Phase::resolving     ? "its name is not resolved"
-            : phase_ == Phase::handshaking ? "the gateway does not answer"
-                                           : "the gateway gives no address",
-            now_ns);
-  }
+  if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) on_overdue(now_ns);
   if (has_tunnel()) watch_path(now_ns);
   if (phase_ == Phase::up) learn_heartbeat(now_ns);
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
@@ -215,8 +218,9 @@ void Client::run_timers(uint64_t now_ns) {
 }
 
 uint64_t Client::next_deadline_ns() const {
-  if (phase_ == Phase::waiting) return std::min(retry_ns_, look_ns_);
-  uint64_t next_ns = std::min({attempt_ends_ns_, look_ns_, survey_.next_deadline_ns()});
+  const uint64_t host_ns = std::min(look_ns_, mend_ns_);
+  if (phase_ == Phase::waiting) return std::min(retry_ns_, host_ns);
+  uint64_t next_ns = std::min({attempt_ends_ns_, host_ns, survey_.next_deadline_ns()});
   if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (has_tunnel()) {
@@ -245,11 +249,26 @@ void Client::arm_timer() {
   timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
+// The whole machine, without its clocks' telling of it, or this program.
+bool Client::was_stopped(uint64_t due_ns, uint64_t now_ns) const {
+  return now_ns > due_ns && now_ns - due_ns > kStoppedNs;
+}
+
+void Client::lose_device(const char* how) {
+  if (!device_gone_) log_.error("device %s was %s", tun_.name().c_str(), how);
+  device_gone_ = true;
+}
+
 void Client::shut_down() {
   const uint64_t turn_ns = now_ns();
   // The kernel has the packet when this returns, and sends it though the socket closes.
   act(dhcp_.release(turn_ns), turn_ns);
-  network_.undo_all();
+  if (device_gone_) {
+    // Nobody asked for the end: what a kill switch refuses stays refused until the next start.
+    network_.withdraw();
+  } else {
+    network_.undo_all();
+  }
   log_.info("ended");
   std::fputs(to_text(make_status()).c_str(), stderr);
 }

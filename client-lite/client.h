@@ -66,7 +66,8 @@ class Client {
   // Makes the device and the sockets. False: the log says why, and nothing is left behind.
   bool open();
   // Runs until SIGTERM or SIGINT (returns true) or until the device is taken away (false). Either
-  // way everything is undone. The signals must be blocked.
+  // way everything is undone; but in the latter case a kill switch holds. The signals must be
+  // blocked.
   bool run();
 
  private:
@@ -89,6 +90,8 @@ class Client {
   void run_timers(uint64_t now_ns);
   void arm_timer();
   uint64_t next_deadline_ns() const;
+  bool was_stopped(uint64_t due_ns, uint64_t now_ns) const;
+  void lose_device(const char* how);
   void shut_down();
   bool needs_no_more_rights() const;
   Status make_status() const;
@@ -101,6 +104,7 @@ class Client {
   bool make_peer();
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void on_session(const tunnel::Session& session, uint64_t now_ns);
+  void on_overdue(uint64_t now_ns);
   void give_up(const std::string& reason, uint64_t now_ns);
   void act(const dhcp::Client::Step& step, uint64_t now_ns);
   void configure(uint64_t now_ns);
@@ -114,6 +118,8 @@ class Client {
   // who only answers cannot begin anew: he waits.
   bool watches_path() const { return outer_path_ && !is_stock() && !config_.answer; }
   void report(const std::string& problem);
+  void report_gateway(const std::string& problem);
+  void report_no_address(const std::string& problem);
 
   // client_answer.cpp: where the other end is a client, too.
   void await_initiation(uint64_t now_ns);
@@ -153,6 +159,8 @@ class Client {
   void on_network_readable(uint64_t now_ns);
   void on_clock_set(uint64_t now_ns);
   void look_at_network(uint64_t now_ns);
+  void mend_network(uint64_t now_ns);
+  void on_awake(uint64_t now_ns);
   void on_path_changed(uint64_t now_ns);
   void rebind();
   void watch_path(uint64_t now_ns);
@@ -243,6 +251,9 @@ class Client {
   uint64_t look_ns_ = UINT64_MAX;   // when to look at the host's network
   uint64_t looked_ns_ = 0;          // when that was done last
   uint64_t doubted_ns_ = 0;         // when a change of it last cast doubt on the path
+  uint64_t mend_ns_ = UINT64_MAX;   // when to see whether all is as it was set up
+  uint64_t mended_ns_ = 0;          // when something last was not
+  uint64_t awake_ns_ = 0;           // when the machine was last found to have slept
 
   PacketQueue waiting_;
   Segmenter segmenter_;

@@ -14,7 +14,7 @@ constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 // With another gateway to try: three initiations, five seconds apart.
 constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
-constexpr uint64_t kAddressPatienceNs = 30 * kSecondNs;
+constexpr uint64_t kAddressPatienceNs = 10 * kSecondNs;  // DHCP has asked four times
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
 
@@ -139,14 +139,22 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
     configure(now_ns);
     return;
   }
-  attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kAddressPatienceNs : kNever;
+  attempt_ends_ns_ = now_ns + kAddressPatienceNs;
   // The heartbeat goes first, in the caller: it confirms the session.
   dhcp_start_due_ = true;
 }
 
+// An attempt has taken too long. Without another gateway to try, DHCP goes on asking this one.
+void Client::on_overdue(uint64_t now_ns) {
+  if (phase_ == Phase::resolving) return give_up("its name is not resolved", now_ns);
+  if (phase_ == Phase::handshaking) return give_up("the gateway does not answer", now_ns);
+  if (config_.gateways.size() > 1) return give_up("gives no address", now_ns);
+  report_no_address("gives no address");
+}
+
 void Client::give_up(const std::string& reason, uint64_t now_ns) {
   const bool was_up = phase_ == Phase::up;
-  report(config_.gateways[gateway_index_].host + ": " + reason);
+  report_gateway(reason);
   drop_peer();
   ++counters_.gateway_changes;
 
@@ -179,11 +187,14 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
       settings_.reset();
       path_.set_address(std::nullopt);
       phase_ = Phase::addressing;
+      attempt_ends_ns_ = now_ns + kAddressPatienceNs;
       return;
-    case dhcp::Client::Event::refused:
-      if (config_.gateways.size() > 1) return give_up("refuses an address: " + reason, now_ns);
-      report("the gateway refuses an address: " + (reason.empty() ? "no reason given" : reason));
-      return;
+    case dhcp::Client::Event::refused: {
+      const std::string problem =
+          "gives no address: " + (reason.empty() ? "no reason given" : reason);
+      if (config_.gateways.size() > 1) return give_up(problem, now_ns);
+      return report_no_address(problem);
+    }
   }
 }
 
@@ -214,6 +225,7 @@ void Client::configure(uint64_t now_ns) {
   if (changed) {
     log_.info("address %s, MTU %u", settings.address.to_string().c_str(), settings.mtu_bytes);
   }
+  last_error_.clear();
   if (phase_ != Phase::up) enter_up(now_ns);
 }
 
@@ -222,7 +234,6 @@ void Client::enter_up(uint64_t now_ns) {
   attempt_ends_ns_ = kNever;
   failures_ = 0;
   backoff_.reset();
-  last_error_.clear();
   next_round_ns_ = now_ns + config_.return_check_ns;
   next_test_ns_ = now_ns;
   knows_marks_.reset();
@@ -271,6 +282,16 @@ uint16_t Client::device_mtu_bytes(std::optional<uint16_t> leased_bytes) {
 void Client::report(const std::string& problem) {
   if (problem != last_error_) log_.warning("%s", problem.c_str());
   last_error_ = problem;
+}
+
+void Client::report_gateway(const std::string& problem) {
+  report(config_.gateways[gateway_index_].host + ": " + problem);
+}
+
+// Without another gateway to try, this one is asked on, and on_overdue() has nothing to add.
+void Client::report_no_address(const std::string& problem) {
+  if (config_.gateways.size() == 1) attempt_ends_ns_ = kNever;
+  report_gateway(problem);
 }
 
 }  // namespace adit::client

@@ -27,10 +27,7 @@ void Client::on_tun_readable(uint64_t now_ns) {
   for (unsigned reads = 0; reads < kSendBatch && !full; ++reads) {
     Tun::Reading reading;
     const Tun::Outcome outcome = tun_.read(outbound_[batch.count].inner(), reading);
-    if (outcome == Tun::Outcome::gone) {
-      log_.error("device %s was taken away", tun_.name().c_str());
-      device_gone_ = true;
-    }
+    if (outcome == Tun::Outcome::gone) lose_device("taken away");
     if (outcome != Tun::Outcome::packet) break;
     std::optional<Admitted> packet = path_.admit(reading.packet);
     if (!packet) continue;
@@ -183,6 +180,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
         act(dhcp_.on_message(now_ns, datagram_in->message), now_ns);
       } else {
         ++counters_.rx_inner_malformed;
+        report_no_address("its DHCP message is malformed");
       }
       return;
     case Received::heartbeat:

@@ -20,6 +20,10 @@ constexpr uint64_t kLookIntervalNs = kSecondNs / 20;
 constexpr uint64_t kDoubtIntervalNs = kSecondNs;
 // Before the lease has said what the gateway takes, larger ones are not tried.
 constexpr uint16_t kUsualMtuBytes = 1500;
+// Another program may insist on having the device otherwise.
+constexpr uint64_t kMendIntervalNs = kSecondNs;
+constexpr uint64_t kProblemIntervalNs = 5 * kSecondNs;
+constexpr unsigned kOuterBytesMax = kInnerBytesMax + kOuterOverheadBytes;
 
 uint64_t awake_ns() {
   timespec time{};
@@ -30,8 +34,12 @@ uint64_t awake_ns() {
 }  // namespace
 
 void Client::on_network_readable(uint64_t now_ns) {
-  if (!network_watch_.read_changes(tun_.interface_index())) return;
-  look_ns_ = std::min(look_ns_, std::max(now_ns, looked_ns_ + kLookIntervalNs));
+  const NetworkWatch::Changes changes = network_watch_.read_changes(tun_.interface_index());
+  if (changes.device_gone) return lose_device("taken away");
+  if (changes.device) {
+    mend_ns_ = std::min(mend_ns_, std::max(now_ns, mended_ns_ + kMendIntervalNs));
+  }
+  if (changes.host) look_ns_ = std::min(look_ns_, std::max(now_ns, looked_ns_ + kLookIntervalNs));
 }
 
 void Client::on_clock_set(uint64_t now_ns) {
@@ -40,12 +48,21 @@ void Client::on_clock_set(uint64_t now_ns) {
     log_.info("the wall clock was set");
     return;
   }
+  on_awake(now_ns);
+}
+
+// The gateway may have given the tunnel up meanwhile, and would not say so: a new session costs
+// less than to find that out.
+void Client::on_awake(uint64_t now_ns) {
+  if (now_ns < awake_ns_ + kSecondNs) return;  // found out in two ways
+  awake_ns_ = now_ns;
   log_.info("awake again");
   look_ns_ = kNever;
   looked_ns_ = now_ns;
   network_.refresh();
   outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
   on_path_changed(now_ns);
+  if (has_tunnel()) act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 
 void Client::look_at_network(uint64_t now_ns) {
@@ -70,6 +87,18 @@ void Client::look_at_network(uint64_t now_ns) {
   ++counters_.path_changes;
   outer_path_ = path;
   if (outer_path_) on_path_changed(now_ns);
+}
+
+void Client::mend_network(uint64_t now_ns) {
+  if (now_ns >= mend_ns_) {
+    mend_ns_ = kNever;
+    const HostNetwork::Device device = network_.mend();
+    if (device == HostNetwork::Device::mended) mended_ns_ = now_ns;
+    if (device == HostNetwork::Device::lost) {
+      lose_device("changed by other hands, and the right to set it up again is given up");
+    }
+  }
+  if (!network_.problem().empty()) mend_ns_ = std::min(mend_ns_, now_ns + kProblemIntervalNs);
 }
 
 // Another address, link or router, or time asleep: no NAT on the way knows us any more.
@@ -127,7 +156,7 @@ uint16_t Client::path_mtu_bytes_max() {
   const auto leased_bytes = dhcp_.lease() ? dhcp_.lease()->mtu_bytes : std::nullopt;
   const unsigned wanted = leased_bytes ? *leased_bytes + kOuterOverheadBytes : kUsualMtuBytes;
   return static_cast<uint16_t>(
-      std::min<unsigned>(wanted, link_bytes == 0 ? kUsualMtuBytes : link_bytes));
+      std::min<unsigned>({wanted, link_bytes == 0 ? kUsualMtuBytes : link_bytes, kOuterBytesMax}));
 }
 
 void Client::start_path_mtu(uint64_t now_ns) {

@@ -181,7 +181,7 @@ class Examination {
                   found.last_hop_address.to_string();
     std::string advice =
         "UDP to that port is blocked behind there, or the gateway is down, or public_key is not "
-        "its";
+        "its, or this machine's clock was later when it last heard us";
     if (gateway.stock_wireguard) advice += ", or it does not know our key " + public_key_;
     say(kFail, "gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
   }

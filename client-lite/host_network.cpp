@@ -7,6 +7,8 @@
 #include <cstring>
 #include <sstream>
 
+#include "client-lite/privileges.h"
+
 namespace adit::client {
 namespace {
 
@@ -135,8 +137,48 @@ void HostNetwork::apply(const Settings& settings) {
   const int address = netlink_.add_address(interface_index_, settings.address);
   if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
   settings_ = settings;
+  apply_routes_and_dns();
+}
+
+void HostNetwork::apply_routes_and_dns() {
   reconcile_routes();
-  apply_dns(settings);
+  apply_dns(*settings_);
+  if (problem_.empty()) logged_problem_.clear();
+}
+
+HostNetwork::Device HostNetwork::mend() {
+  if (!settings_) return Device::intact;
+  if (device_is_intact()) {
+    if (problem_.empty() || !has_net_admin()) return Device::intact;
+    problem_.clear();
+    apply_routes_and_dns();
+    return Device::intact;
+  }
+  if (!has_net_admin()) return Device::lost;
+  if (problem_.empty()) {
+    log_.warning("device %s was changed by other hands: it is set up again", device_.c_str());
+  }
+  apply(Settings(*settings_));
+  return Device::mended;
+}
+
+// Whether the device is up, and has its address and the routes that we gave it. Its name may be
+// another by now.
+bool HostNetwork::device_is_intact() {
+  char name[IF_NAMESIZE];
+  if (!interface_is_up(interface_index_) || if_indextoname(interface_index_, name) == nullptr) {
+    return false;
+  }
+  const std::vector<HostAddress> addresses = host_addresses("");
+  const std::optional<std::vector<Route>> table = netlink_.routes();
+  const auto is_there = [&](const Route& route) {
+    return route.interface_index != interface_index_ || !table ||
+           std::find(table->begin(), table->end(), route) != table->end();
+  };
+  return std::all_of(installed_.begin(), installed_.end(), is_there) &&
+         std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
+           return other.device == name && other.address == settings_->address;
+         });
 }
 
 void HostNetwork::withdraw() {
@@ -159,15 +201,7 @@ std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
 }
 
 void HostNetwork::refresh() {
-  if (!settings_ && refusals_.empty()) return;
-  const std::optional<std::vector<Route>> table = netlink_.routes();
-  if (!table) return;
-  // One that is gone, or whose link is down, is made anew; the kernel keeps the latter in the way.
-  const std::vector<Route> before = installed_;
-  for (const Route& route : before) {
-    if (std::find(table->begin(), table->end(), route) == table->end()) remove(route);
-  }
-  reconcile_routes();
+  if (settings_ || !refusals_.empty()) reconcile_routes();
 }
 
 std::optional<OuterPath> HostNetwork::outer_path(uint32_t mark) {
@@ -194,6 +228,7 @@ void HostNetwork::reconcile_routes() {
       set_problem("the routing table cannot be read");
       return;
     }
+    forget_missing(*table);
     // A router that the address's own subnet does not hold could not be reached.
     const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
     plan = plan_routes({settings_ ? settings_->routes : refused_routes_,
@@ -215,10 +250,11 @@ void HostNetwork::reconcile_routes() {
     if (settings_) return;  // what is there stays, so that nothing slips past the tunnel
   }
   const std::vector<Route> before = installed_;
-  // New ones first: between the two no packet of the tunnel may slip into the tunnel.
+  // New ones first: between the two no packet of the tunnel may slip into the tunnel. For the same
+  // reason none follows the gateway's own, which is the first, if that cannot be had.
   for (const Route& route : plan.routes) {
     const bool there = std::find(before.begin(), before.end(), route) != before.end();
-    if (!there && install(route)) installed_.push_back(route);
+    if (!there && !install(route) && route.interface_index != interface_index_) return;
   }
   for (const Route& route : before) {
     const bool wanted =
@@ -227,6 +263,16 @@ void HostNetwork::reconcile_routes() {
   }
 }
 
+// A route that is gone, or whose link is down, is to be made anew; the kernel keeps the latter in
+// the way.
+void HostNetwork::forget_missing(const std::vector<Route>& table) {
+  const std::vector<Route> before = installed_;
+  for (const Route& route : before) {
+    if (std::find(table.begin(), table.end(), route) == table.end()) remove(route);
+  }
+}
+
+// True when the route is in force.
 bool HostNetwork::install(const Route& route) {
   const bool outlives_us = route.interface_index != interface_index_;
   const std::string change = change_of(route);
@@ -235,10 +281,13 @@ bool HostNetwork::install(const Route& route) {
     return false;
   }
   const int error = netlink_.add_route(route);
-  if (error == 0) return true;
+  if (error == 0) {
+    installed_.push_back(route);
+    return true;
+  }
   if (outlives_us) journal_.strike_out(change);
   // The gateway's host route may well be there, made by somebody who thought of the same.
-  if (error == EEXIST && outlives_us) return false;
+  if (error == EEXIST && outlives_us) return true;
   set_problem(change + ": " +
               (error == EEXIST ? "another route to it is there already" : std::strerror(error)));
   return false;
@@ -275,6 +324,7 @@ void HostNetwork::apply_dns(const Settings& settings) {
   const std::string change = std::string("dns ") + name_of(*tool) + " " + device_;
   if (!journal_.record(change)) {
     set_problem("the undo journal cannot be written: DNS is left as it is");
+    dns_servers_.clear();  // so that it is tried again
     return;
   }
   dns_change_ = change;
@@ -294,7 +344,8 @@ void HostNetwork::withdraw_dns() {
 }
 
 void HostNetwork::set_problem(std::string problem) {
-  if (problem != problem_) log_.warning("%s", problem.c_str());
+  if (problem != logged_problem_) log_.warning("%s", problem.c_str());
+  logged_problem_ = problem;
   problem_ = std::move(problem);
 }
 

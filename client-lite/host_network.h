@@ -49,9 +49,16 @@ class HostNetwork {
   // Gateways beside it that are to be reached outside the tunnel, too.
   void set_other_gateways(std::vector<Ipv4Address> gateways);
   void apply(const Settings& settings);
+  enum class Device : uint8_t {
+    intact,
+    mended,  // it had been changed
+    lost,    // it was changed, and this process may not change it back
+  };
+  // Puts right what other hands did to the device, and tries again what could not be done.
+  Device mend();
   // Takes back what apply() did.
   void withdraw();
-  // The same, and the gateway's route too.
+  // The same, and the gateway's route and the kill switch too.
   void undo_all();
 
   // Why this address must not go on the device now, as a sentence; empty: nothing speaks against
@@ -73,7 +80,10 @@ class HostNetwork {
   bool refuse_outside(std::string& refusal);
   void withdraw_refusals();
   void undo_change(const std::string& change);
+  void apply_routes_and_dns();
+  bool device_is_intact();
   void reconcile_routes();
+  void forget_missing(const std::vector<Route>& table);
   bool install(const Route& route);
   void remove(const Route& route);
   std::string change_of(const Route& route) const;
@@ -96,6 +106,7 @@ class HostNetwork {
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
+  std::string logged_problem_;  // so that a problem that stays is logged once
   bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel
 };
 

@@ -284,12 +284,26 @@ std::optional<OuterPath> Netlink::path_to(Ipv4Address destination, uint32_t mark
   return path;
 }
 
+namespace {
+
+// Asks the kernel `what` of an interface. False when it is gone.
+bool ask_interface(uint32_t interface_index, unsigned long what, ifreq& request) {
+  if (if_indextoname(interface_index, request.ifr_name) == nullptr) return false;
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return ioctl(socket.get(), what, &request) == 0;
+}
+
+}  // namespace
+
 uint32_t interface_mtu_bytes(uint32_t interface_index) {
   ifreq request{};
-  if (if_indextoname(interface_index, request.ifr_name) == nullptr) return 0;
-  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (ioctl(socket.get(), SIOCGIFMTU, &request) != 0) return 0;
+  if (!ask_interface(interface_index, SIOCGIFMTU, request)) return 0;
   return static_cast<uint32_t>(request.ifr_mtu);
+}
+
+bool interface_is_up(uint32_t interface_index) {
+  ifreq request{};
+  return ask_interface(interface_index, SIOCGIFFLAGS, request) && (request.ifr_flags & IFF_UP) != 0;
 }
 
 }  // namespace adit::client

@@ -61,5 +61,7 @@ class Netlink {
 
 // The MTU of an interface, 0 when it is gone.
 uint32_t interface_mtu_bytes(uint32_t interface_index);
+// Whether an interface is there and set up.
+bool interface_is_up(uint32_t interface_index);
 
 }  // namespace adit::client

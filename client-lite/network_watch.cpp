@@ -16,36 +16,57 @@
 namespace adit::client {
 namespace {
 
-// Whether a notification is about something else than our device and the routes that we install.
-// What cannot be read may be anything.
-bool concerns_others(const nlmsghdr* message, uint32_t own_interface) {
+// The interface that a route leads to, 0 where it does not say.
+uint32_t interface_of(const nlmsghdr* message) {
+  const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(message));
+  auto left = static_cast<int>(RTM_PAYLOAD(message));
+  for (const rtattr* attribute = RTM_RTA(route); RTA_OK(attribute, left);
+       attribute = RTA_NEXT(attribute, left)) {
+    uint32_t index;
+    if (attribute->rta_type != RTA_OIF || RTA_PAYLOAD(attribute) != sizeof index) continue;
+    std::memcpy(&index, RTA_DATA(attribute), sizeof index);
+    return index;
+  }
+  return 0;
+}
+
+// Adds what one notification is about. What cannot be read may be anything.
+void look_at(const nlmsghdr* message, uint32_t own_interface, NetworkWatch::Changes& changes) {
+  const auto is_cut = [message](size_t body_bytes) {
+    return message->nlmsg_len < NLMSG_LENGTH(body_bytes);
+  };
+  const auto note = [&](uint32_t index) {
+    (index == own_interface ? changes.device : changes.host) = true;
+  };
   switch (message->nlmsg_type) {
     case RTM_NEWLINK:
-    case RTM_DELLINK:
-      if (message->nlmsg_len < NLMSG_LENGTH(sizeof(ifinfomsg))) return true;
-      return static_cast<const ifinfomsg*>(NLMSG_DATA(message))->ifi_index !=
-             static_cast<int>(own_interface);
+    case RTM_DELLINK: {
+      if (is_cut(sizeof(ifinfomsg))) return note(0);
+      const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+      note(static_cast<uint32_t>(link->ifi_index));
+      // A bridge says the same of a port that leaves it, in its own family.
+      changes.device_gone = changes.device_gone ||
+                            (message->nlmsg_type == RTM_DELLINK && link->ifi_family == AF_UNSPEC &&
+                             link->ifi_index == static_cast<int>(own_interface));
+      return;
+    }
     case RTM_NEWADDR:
     case RTM_DELADDR:
-      if (message->nlmsg_len < NLMSG_LENGTH(sizeof(ifaddrmsg))) return true;
-      return static_cast<const ifaddrmsg*>(NLMSG_DATA(message))->ifa_index != own_interface;
+      if (is_cut(sizeof(ifaddrmsg))) return note(0);
+      return note(static_cast<const ifaddrmsg*>(NLMSG_DATA(message))->ifa_index);
     case RTM_NEWROUTE:
     case RTM_DELROUTE: {
-      if (message->nlmsg_len < NLMSG_LENGTH(sizeof(rtmsg))) return true;
-      const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(message));
-      auto left = static_cast<int>(RTM_PAYLOAD(message));
-      for (const rtattr* attribute = RTM_RTA(route); RTA_OK(attribute, left);
-           attribute = RTA_NEXT(attribute, left)) {
-        uint32_t index;
-        if (attribute->rta_type != RTA_OIF || RTA_PAYLOAD(attribute) != sizeof index) continue;
-        std::memcpy(&index, RTA_DATA(attribute), sizeof index);
-        if (index == own_interface) return false;
-      }
+      if (is_cut(sizeof(rtmsg))) return note(0);
+      const uint32_t index = interface_of(message);
       // That somebody took away the gateway's route is worth a look; that we made it is not.
-      return route->rtm_protocol != kRouteProtocol || message->nlmsg_type == RTM_DELROUTE;
+      const bool is_made_by_us =
+          static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_protocol == kRouteProtocol &&
+          message->nlmsg_type == RTM_NEWROUTE;
+      if (index == own_interface || !is_made_by_us) note(index);
+      return;
     }
     default:
-      return false;
+      return;
   }
 }
 
@@ -66,21 +87,21 @@ bool NetworkWatch::open() {
   return true;
 }
 
-bool NetworkWatch::read_changes(uint32_t own_interface) {
-  bool changed = false;
+NetworkWatch::Changes NetworkWatch::read_changes(uint32_t own_interface) {
+  Changes changes;
   alignas(NLMSG_ALIGNTO) std::array<uint8_t, 8192> part;
   for (;;) {
     const ssize_t got = recv(netlink_.get(), part.data(), part.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == ENOBUFS) {  // more than the socket's buffer holds: all may be different
-      changed = true;
+      changes.host = changes.device = true;
       continue;
     }
-    if (got <= 0) return changed;
+    if (got <= 0) return changes;
     auto left = static_cast<uint32_t>(got);
     for (auto* message = reinterpret_cast<nlmsghdr*>(part.data()); NLMSG_OK(message, left);
          message = NLMSG_NEXT(message, left)) {
-      changed = changed || concerns_others(message, own_interface);
+      look_at(message, own_interface, changes);
     }
   }
 }

@@ -40,8 +40,13 @@ class NetworkWatch {
   bool open();
 
   int netlink_fd() const { return netlink_.get(); }
-  // Reads all that waits. True if some of it is not about `own_interface`, our TUN device.
-  bool read_changes(uint32_t own_interface);
+  struct Changes {
+    bool host = false;         // of something else than our TUN device
+    bool device = false;       // of our TUN device, its addresses or routes, by us or others
+    bool device_gone = false;  // it was deleted, or moved to another namespace
+  };
+  // Reads all that waits. `own_interface` is our TUN device.
+  Changes read_changes(uint32_t own_interface);
 
   // Readable when the wall clock was set or the machine woke up: then rearm().
   int clock_fd() const { return clock_.get(); }

@@ -50,6 +50,9 @@ std::optional<tunnel::Tai64n> StateFiles::read_stamp() const {
     if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
     stamp[i] = static_cast<uint8_t>(high << 4 | low);
   }
+  // Half of all labels are reserved, and nothing could follow the last: a gateway that had taken it
+  // would listen to no other.
+  if (stamp[0] >= 0x80) return std::nullopt;
   return stamp;
 }
 

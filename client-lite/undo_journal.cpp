@@ -9,6 +9,13 @@
 #include <cstring>
 
 namespace adit::client {
+namespace {
+
+// What a file system gives to a file at least. Within it there is room for a line though the disk
+// may have become full, so a journal in use is emptied only when it has outgrown this.
+constexpr off_t kRoomBytes = 4096;
+
+}  // namespace
 
 std::string journal_path_of(const std::string& control_socket) {
   constexpr std::string_view kSuffix = ".sock";
@@ -66,7 +73,12 @@ bool UndoJournal::append(char sign, std::string_view change) {
   std::string line{sign, ' '};
   line.append(change);
   line.push_back('\n');
-  return write(file_.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  const off_t end = lseek(file_.get(), 0, SEEK_END);
+  const ssize_t written = write(file_.get(), line.data(), line.size());
+  if (written == static_cast<ssize_t>(line.size())) return true;
+  // A full disk takes a part of a line, to which the next one would be appended.
+  if (end >= 0 && ftruncate(file_.get(), end) != 0) file_.reset();
+  return false;
 }
 
 bool UndoJournal::stands(std::string_view change) const {
@@ -84,11 +96,8 @@ void UndoJournal::strike_out(std::string_view change) {
   if (found == standing_.end()) return;
   standing_.erase(found);
   // A failure here is harmless: the next start undoes what is undone already.
-  if (standing_.empty()) {
-    clear();
-  } else {
-    append('-', change);
-  }
+  append('-', change);
+  if (standing_.empty() && lseek(file_.get(), 0, SEEK_END) > kRoomBytes) clear();
 }
 
 void UndoJournal::clear() {

@@ -10,9 +10,9 @@
 // The TUN device's own address and routes are not listed: the kernel removes them together with
 // the device when its last user is gone, however that ended.
 //
-// The file is also the lock that keeps a second client from the same device. It is emptied, never
-// removed: two programs could otherwise hold locks on two files of one name. It lives in /run,
-// for a reboot undoes all of this too.
+// The file is also the lock that keeps a second client from the same device. It is emptied in the
+// end, never removed: two programs could otherwise hold locks on two files of one name. It lives in
+// /run, for a reboot undoes all of this too.
 #pragma once
 
 #include <string>

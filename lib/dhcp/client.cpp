@@ -16,6 +16,7 @@ constexpr unsigned kRequestTriesMax = 4;  // RFC 2131 §3.1, step 5, gives up af
 // Our server stays silent where it has no record of an address, so this is a short try.
 constexpr unsigned kRebootTriesMax = 2;
 constexpr uint16_t kMtuBytesMin = 576;  // RFC 791: what every link's hosts must take
+constexpr int kMaskBitsMin = 8;
 // What we say we take (option 57): an IPv4 datagram that fits any tunnel's MTU.
 constexpr uint16_t kDatagramBytesMax = 1280;
 constexpr auto kBroadcast = Ipv4Address::from_octets(255, 255, 255, 255);
@@ -31,11 +32,13 @@ bool is_usable(Ipv4Address address) {
          !address.is_loopback();
 }
 
+// A tunnel is point to point: /32 serves where the mask is none. Nor is one that would take half of
+// the Internet, without a route's being asked for.
 uint8_t mask_length_bits(std::optional<Ipv4Address> mask) {
-  if (!mask || mask->is_zero()) return 32;
-  const uint32_t bits = mask->host();
+  const uint32_t bits = mask ? mask->host() : 0;
   const int ones = std::countl_one(bits);
-  return ones == std::popcount(bits) ? static_cast<uint8_t>(ones) : 32;
+  const bool is_sane = ones == std::popcount(bits) && ones >= kMaskBitsMin;
+  return is_sane ? static_cast<uint8_t>(ones) : 32;
 }
 
 // The times of a lease that counts from `from_ns`. T1 < T2 < lease, or RFC 2131's defaults.
@@ -62,7 +65,9 @@ ClientLease read_lease(const Message& ack, uint64_t from_ns) {
   lease.address = {ack.yiaddr, mask_length_bits(ack.subnet_mask)};
   lease.server = *ack.server_id;
   lease.router = ack.router;
-  lease.dns = ack.dns;
+  for (const Ipv4Address server : ack.dns) {
+    if (is_usable(server)) lease.dns.push_back(server);
+  }
   lease.routes = ack.routes;
   if (ack.mtu_bytes >= kMtuBytesMin) lease.mtu_bytes = ack.mtu_bytes;
   if (ack.heartbeat_s > uint16_t{0}) lease.heartbeat_s = ack.heartbeat_s;

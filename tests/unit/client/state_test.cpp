@@ -1,5 +1,7 @@
 // What the client keeps in files: the undo journal and the state files.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -28,6 +30,22 @@ class Files : public ::testing::Test {
   }
   std::string directory_;
   std::string refusal_;
+};
+
+// While it lives, no file of this process may grow beyond `bytes`: as on a disk that is full, a
+// write takes what there is room for, and the next takes nothing.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
 };
 
 using UndoJournalTest = Files;
@@ -60,7 +78,7 @@ TEST_F(UndoJournalTest, IsEmptyWhenEverythingIsUndone) {
   ASSERT_TRUE(journal.open(path("undo"), refusal_));
   journal.record("route a");
   journal.strike_out("route a");
-  EXPECT_EQ(content("undo"), "");
+  EXPECT_TRUE(journal.standing().empty());
   journal.record("route b");
   journal.clear();
   EXPECT_EQ(content("undo"), "");
@@ -78,6 +96,38 @@ TEST_F(UndoJournalTest, ALineCutShortWasNeverCarriedOutAndSpoilsNoLaterOne) {
   UndoJournal next;
   ASSERT_TRUE(next.open(path("undo"), refusal_));
   EXPECT_EQ(next.standing(), (Changes{"route a", "route b"}));
+}
+
+TEST_F(UndoJournalTest, AFullDiskTakesAWholeLineOrNone) {
+  {
+    UndoJournal journal;
+    ASSERT_TRUE(journal.open(path("undo"), refusal_));
+    EXPECT_TRUE(journal.record("route a"));
+    {
+      const FullDisk full(content("undo").size() + 5);
+      EXPECT_FALSE(journal.record("route b"));
+      EXPECT_EQ(content("undo"), "+ route a\n");
+    }
+    EXPECT_EQ(journal.standing(), Changes{"route a"});
+    EXPECT_TRUE(journal.record("route c"));
+  }
+  UndoJournal next;
+  ASSERT_TRUE(next.open(path("undo"), refusal_));
+  EXPECT_EQ(next.standing(), (Changes{"route a", "route c"}));
+}
+
+TEST_F(UndoJournalTest, KeepsItsRoomOnTheDiskUntilItIsLarge) {
+  UndoJournal journal;
+  ASSERT_TRUE(journal.open(path("undo"), refusal_));
+  const uintmax_t pair_bytes = 2 * std::string("+ route a\n").size();
+  uintmax_t before_bytes = 0;
+  for (unsigned i = 0; i < 1000; ++i) {
+    journal.record("route a");
+    journal.strike_out("route a");
+    const uintmax_t bytes = std::filesystem::file_size(path("undo"));
+    EXPECT_EQ(bytes, before_bytes + pair_bytes > 4096 ? 0 : before_bytes + pair_bytes);
+    before_bytes = bytes;
+  }
 }
 
 TEST_F(UndoJournalTest, RefusesASecondClient) {
@@ -117,10 +167,25 @@ TEST_F(StateFilesTest, GiveBackTheStampAndTheAddress) {
 
 TEST_F(StateFilesTest, TakeNoDamagedStamp) {
   const StateFiles files(directory_, "adit0");
-  for (const char* text : {"", "40", "400000006b0547bf32e0f6bg", "400000006b0547bf32e0f6b5ff"}) {
+  for (const char* text : {"", "40", "400000006b0547bf32e0f6bg", "400000006b0547bf32e0f6b5ff",
+                           "800000000000000000000000", "ffffffffffffffffffffffff"}) {
     std::ofstream(path("adit0.tai64n")) << text << "\n";
     EXPECT_FALSE(files.read_stamp().has_value()) << text;
   }
+  // As far ahead as a clock may have been: nothing is wrong with it.
+  std::ofstream(path("adit0.tai64n")) << "7fffffffffffffffffffffff\n";
+  EXPECT_TRUE(files.read_stamp().has_value());
+}
+
+TEST_F(StateFilesTest, KeepTheOldStampWhenTheDiskIsFull) {
+  const StateFiles files(directory_, "adit0");
+  const tunnel::Tai64n stamp{0x40, 0, 0, 0, 0x65, 0x9a, 0xff, 1, 2, 3, 4, 5};
+  EXPECT_TRUE(files.write_stamp(stamp));
+  {
+    const FullDisk full(10);
+    EXPECT_FALSE(files.write_stamp({0x41}));
+  }
+  EXPECT_EQ(files.read_stamp(), stamp);
 }
 
 TEST_F(StateFilesTest, SayThatTheyCannotWrite) {

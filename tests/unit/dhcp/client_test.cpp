@@ -379,5 +379,28 @@ TEST_F(DhcpClient, DropsParametersThatMakeNoSense) {
   EXPECT_EQ(client.lease()->address.length_bits, 32);
 }
 
+TEST_F(DhcpClient, TakesNoMaskThatIsARouteToHalfOfTheInternet) {
+  const std::pair<const char*, unsigned> rows[] = {
+      {"0.0.0.0", 32}, {"128.0.0.0", 32}, {"254.0.0.0", 32}, {"255.0.0.0", 8}, {"255.240.0.0", 12},
+      {"255.255.255.255", 32}};
+  for (const auto& [mask, want_bits] : rows) {
+    Message ack = golden_ack();
+    ack.subnet_mask = address(mask);
+    bind(ack);
+    EXPECT_EQ(client.lease()->address.length_bits, want_bits) << mask;
+  }
+}
+
+TEST_F(DhcpClient, TakesNoNameServerThatCannotBeOne) {
+  Message ack = golden_ack();
+  ack.dns = {};
+  for (const char* server : {"0.0.0.0", "127.0.0.53", "9.9.9.9", "255.255.255.255"}) {
+    ack.dns.push_back(address(server));
+  }
+  bind(ack);
+  ASSERT_EQ(client.lease()->dns.size(), 1u);
+  EXPECT_EQ(client.lease()->dns[0], address("9.9.9.9"));
+}
+
 }  // namespace
 }  // namespace adit::dhcp
