@@ -375,9 +375,8 @@ def stamp_of(client):
     return path.read_text().strip()
 
 
-@pytest.mark.parametrize("years", [20, -20])
-def test_a_clock_that_jumps_by_years_hinders_nothing(world, years):
-    """And a clock that jumps back: the time stamps count on, or the gateway would not listen."""
+def test_a_clock_that_jumps_by_years_hinders_nothing(world):
+    """Back, too: the time stamps count on, or the gateway would not listen."""
     clock = WallClock(world.lab)
     relay = relay_before(world)
     gateway = start_gateway(world)
@@ -385,7 +384,7 @@ def test_a_clock_that_jumps_by_years_hinders_nothing(world, years):
     client.config["gateways"][0]["endpoint"] = relay.endpoint
     client.start(*clock.runner)
     client.wait_until_up()
-    for offset_s in (years * YEAR_S, 0, 2 * years * YEAR_S):
+    for offset_s in (20 * YEAR_S, -20 * YEAR_S):
         before = stamp_of(client)
         sessions = client.counters()["sessions"]
         recovery = Recovery(world.pc)
