@@ -96,6 +96,7 @@ void HostNetwork::undo_leftovers() {
     undo_change(*change);
     journal_.strike_out(*change);
   }
+  if (journal_.standing().empty()) journal_.clear();
 }
 
 void HostNetwork::undo_change(const std::string& change) {
