@@ -69,7 +69,7 @@ def test_a_device_changed_by_other_hands_is_set_up_again(world):
         world.pc.ip(*change)
         since_s = time.monotonic()
         # At once, but once a second at most.
-        within(1.2, f"ip {' '.join(change)}", lambda: routes(world.pc) == good, since_s)
+        within(1.5, f"ip {' '.join(change)}", lambda: routes(world.pc) == good, since_s)
         assert world.pc.succeeds("ping", "-c1", "-W1", topology.SERVER)
     mended = client.process.log().count("device adit0 was changed by other hands: it is set up")
     assert mended == len(changes)
