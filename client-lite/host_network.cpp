@@ -255,7 +255,8 @@ void HostNetwork::reconcile_routes() {
   // reason none follows the gateway's own, which is the first, if that cannot be had.
   for (const Route& route : plan.routes) {
     const bool there = std::find(before.begin(), before.end(), route) != before.end();
-    if (!there && !install(route) && route.interface_index != interface_index_) return;
+    const bool is_way_to_gateway = route.destination == Ipv4Prefix{gateway_, 32};
+    if (!there && !install(route) && is_way_to_gateway) return;
   }
   for (const Route& route : before) {
     const bool wanted =
