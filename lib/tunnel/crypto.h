@@ -1,5 +1,5 @@
 // The primitives under the tunnel, each one call over plain bytes: BLAKE2s (libb2), HMAC and KDF
-// over it, X25519 and AES-256-GCM (libcrypto), ChaCha20-Poly1305 and XChaCha20-Poly1305
+// over it, AES-256-GCM (libcrypto), X25519, ChaCha20-Poly1305 and XChaCha20-Poly1305
 // (libsodium). Nothing here knows a message or a session. All of it may be called from any thread;
 // only an Aes256Gcm belongs to one thread at a time.
 #pragma once

@@ -8,6 +8,7 @@
 #include "lib/tunnel/crypto.h"
 
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
 
 #include <algorithm>
 #include <string_view>
@@ -120,6 +121,44 @@ TEST(X25519, RefusesPointsOfLowOrder) {
   EXPECT_FALSE(x25519(key, Bytes32{1}));
   EXPECT_FALSE(x25519(key, array_of_hex<32>("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd86620"
                                             "5165f49b800")));
+}
+
+// The same by libcrypto.
+Bytes32 shared_by_libcrypto(const Bytes32& private_key, const Bytes32& public_key) {
+  EVP_PKEY* own = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, nullptr, private_key.data(), 32);
+  EVP_PKEY* other = EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, nullptr, public_key.data(), 32);
+  EVP_PKEY_CTX* use = EVP_PKEY_CTX_new(own, nullptr);
+  Bytes32 shared{};
+  size_t bytes = shared.size();
+  EXPECT_EQ(EVP_PKEY_derive_init(use), 1);
+  EXPECT_EQ(EVP_PKEY_derive_set_peer(use, other), 1);
+  EXPECT_EQ(EVP_PKEY_derive(use, shared.data(), &bytes), 1);
+  EVP_PKEY_CTX_free(use);
+  EVP_PKEY_free(other);
+  EVP_PKEY_free(own);
+  return shared;
+}
+
+Bytes32 public_by_libcrypto(const Bytes32& private_key) {
+  EVP_PKEY* own = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, nullptr, private_key.data(), 32);
+  Bytes32 public_key{};
+  size_t bytes = public_key.size();
+  EXPECT_EQ(EVP_PKEY_get_raw_public_key(own, public_key.data(), &bytes), 1);
+  EVP_PKEY_free(own);
+  return public_key;
+}
+
+// Any 32 bytes are a private key and a public one, whatever their highest and lowest bits.
+TEST(X25519, AgreesWithLibcryptoOnRandomKeysAndPoints) {
+  const RandomSource random = test::seeded_random(25519);
+  for (int i = 0; i < 500; ++i) {
+    Bytes32 scalar;
+    Bytes32 point;
+    random(scalar);
+    random(point);
+    ASSERT_EQ(x25519(scalar, point), shared_by_libcrypto(scalar, point)) << i;
+    ASSERT_EQ(x25519_public(scalar), public_by_libcrypto(scalar)) << i;
+  }
 }
 
 TEST(ChaCha20Poly1305, SealsAsRfc8439Section282) {
