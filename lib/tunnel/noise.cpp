@@ -171,31 +171,46 @@ std::optional<InitiatorState> create_initiation(const Identity& local, const Rem
   return state;
 }
 
-std::optional<OpenedInitiation> open_initiation(const Identity& local,
-                                                const InitiationMessage& message) {
+std::optional<NamedInitiation> open_name(const Identity& local, const InitiationMessage& message) {
   if (!has_form(message, MessageType::initiation)) return std::nullopt;
-  OpenedInitiation opened;
-  opened.remote_ephemeral.bytes = array_of(message.ephemeral);
-  opened.remote_index = message.sender_index.host();
-  opened.offered.bits = message.offered;
-
-  const auto ephemeral_static = x25519(local.private_key.bytes, opened.remote_ephemeral.bytes);
+  const auto ephemeral_static = x25519(local.private_key.bytes, array_of(message.ephemeral));
   if (!ephemeral_static) return std::nullopt;
   Transcript transcript = begin(local.public_key);
   transcript.mix_chain(message.ephemeral);
   transcript.mix_hash(message.ephemeral);
   transcript.mix_key(*ephemeral_static);
   transcript.mix_protection(message.offered);
-  if (!transcript.open(message.sealed_static, opened.remote_public_key.bytes)) return std::nullopt;
+  NamedInitiation named;
+  if (!transcript.open(message.sealed_static, named.remote_public_key.bytes)) return std::nullopt;
+  named.chaining_key = transcript.chaining_key;
+  named.hash = transcript.hash;
+  return named;
+}
 
-  const auto static_static = x25519(local.private_key.bytes, opened.remote_public_key.bytes);
-  if (!static_static) return std::nullopt;
-  transcript.mix_key(*static_static);
+std::optional<OpenedInitiation> open_initiation(const NamedInitiation& named,
+                                                const RemoteIdentity& remote,
+                                                const InitiationMessage& message) {
+  assert(remote.public_key == named.remote_public_key);
+  OpenedInitiation opened;
+  Transcript transcript{named.chaining_key, named.hash};
+  transcript.mix_key(remote.static_static);
   if (!transcript.open(message.sealed_timestamp, opened.timestamp)) return std::nullopt;
-
   opened.chaining_key = transcript.chaining_key;
   opened.hash = transcript.hash;
+  opened.remote_public_key = named.remote_public_key;
+  opened.remote_ephemeral.bytes = array_of(message.ephemeral);
+  opened.remote_index = message.sender_index.host();
+  opened.offered.bits = message.offered;
   return opened;
+}
+
+std::optional<OpenedInitiation> open_initiation(const Identity& local,
+                                                const InitiationMessage& message) {
+  const auto named = open_name(local, message);
+  if (!named) return std::nullopt;
+  const auto remote = make_remote_identity(local, named->remote_public_key, {});
+  if (!remote) return std::nullopt;
+  return open_initiation(*named, *remote, message);
 }
 
 std::optional<Session> create_response(const OpenedInitiation& opened, const RemoteIdentity& remote,

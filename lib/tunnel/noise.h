@@ -45,6 +45,13 @@ struct InitiatorState {
   ProtectionSet offered;
 };
 
+// What message 1 says of its sender, who has not proved it yet.
+struct NamedInitiation {
+  std::array<uint8_t, 32> chaining_key{};
+  std::array<uint8_t, 32> hash{};
+  PublicKey remote_public_key;
+};
+
 // What a responder knows after opening message 1, before it has decided to answer.
 struct OpenedInitiation {
   std::array<uint8_t, 32> chaining_key{};
@@ -63,8 +70,15 @@ std::optional<InitiatorState> create_initiation(const Identity& local, const Rem
                                                 const Tai64n& timestamp, const RandomSource& random,
                                                 InitiationMessage& out);
 
-// Opens message 1. nullopt if it does not authenticate. Replay (timestamp) and whether the peer
-// is known are the caller's to check.
+// Opens message 1 in two steps, so that who has a peer's RemoteIdentity at hand saves a
+// Diffie-Hellman: first who it says it is from, then whether that is so. nullopt if it does not
+// authenticate. Replay (timestamp) and whether the peer is known are the caller's to check.
+std::optional<NamedInitiation> open_name(const Identity& local, const InitiationMessage& message);
+// `remote` is the one that was named.
+std::optional<OpenedInitiation> open_initiation(const NamedInitiation& named,
+                                                const RemoteIdentity& remote,
+                                                const InitiationMessage& message);
+// Both steps.
 std::optional<OpenedInitiation> open_initiation(const Identity& local,
                                                 const InitiationMessage& message);
 

@@ -77,6 +77,39 @@ TEST(Handshake, GivesBothEndsMirroredSessionsForEveryOfferAndChoice) {
   }
 }
 
+TEST(Handshake, OpensMessageOneInTwoStepsAsInOne) {
+  const Handshake handshake(kAll, kGcm);
+  const auto at_once = open_initiation(handshake.ends.gateway, handshake.initiation);
+  const auto named = open_name(handshake.ends.gateway, handshake.initiation);
+  ASSERT_TRUE(at_once && named);
+  EXPECT_EQ(named->remote_public_key, handshake.ends.client.public_key);
+  const auto opened =
+      open_initiation(*named, handshake.ends.client_seen_by_gateway, handshake.initiation);
+  ASSERT_TRUE(opened);
+  EXPECT_EQ(opened->chaining_key, at_once->chaining_key);
+  EXPECT_EQ(opened->hash, at_once->hash);
+  EXPECT_EQ(opened->remote_public_key, at_once->remote_public_key);
+  EXPECT_EQ(opened->remote_ephemeral, at_once->remote_ephemeral);
+  EXPECT_EQ(opened->timestamp, at_once->timestamp);
+  EXPECT_EQ(opened->remote_index, at_once->remote_index);
+  EXPECT_EQ(opened->offered, at_once->offered);
+}
+
+// Anybody who knows the gateway's public key can write another's name into message 1.
+TEST(Handshake, BelievesANameOnlyWithTheSecretOfBothKeys) {
+  TwoEnds ends;
+  RemoteIdentity gateway = ends.gateway_seen_by_client;
+  gateway.static_static[7] ^= 1;
+  InitiationMessage forged;
+  ASSERT_TRUE(create_initiation(ends.client, gateway, kClientIndex, kAll,
+                                tai64n_from_unix(1000, 0), ends.random, forged));
+  const auto named = open_name(ends.gateway, forged);
+  ASSERT_TRUE(named);
+  EXPECT_EQ(named->remote_public_key, ends.client.public_key);
+  EXPECT_FALSE(open_initiation(*named, ends.client_seen_by_gateway, forged));
+  EXPECT_FALSE(open_initiation(ends.gateway, forged));
+}
+
 TEST(Handshake, LeavesByteOneZeroTowardsAStockPeer) {
   const Handshake handshake(kStock, kChaCha);
   EXPECT_EQ(handshake.initiation.offered, 0);
