@@ -155,6 +155,9 @@ void read_tunnel(Section& section, const PortConfig* uplink, TunnelConfig& tunne
   section.read("max_tunnels", tunnel.max_tunnels, config::integer<uint32_t>(1, 1 << 20));
   section.read("expanded_keys", tunnel.expanded_keys, config::integer<uint32_t>(1, 1 << 20));
   section.read("tunnel_to_tunnel", tunnel.tunnel_to_tunnel, config::boolean());
+  const auto handshakes = config::integer<uint32_t>(1, 1'000'000);
+  section.read("handshakes_per_second", tunnel.handshakes_per_second, handshakes);
+  section.read("handshakes_burst", tunnel.handshakes_burst, handshakes);
   section.reject_unknown_keys();
 }
 

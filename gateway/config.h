@@ -92,6 +92,10 @@ struct TunnelConfig {
   // Tunnels whose AES keys are kept expanded, if there may be so many; a power of two is used.
   uint32_t expanded_keys = 65'536;
   bool tunnel_to_tunnel = false;  // may clients reach each other's inner addresses? By pool
+  // That one source may fail in, while so many wait that cookies are asked for; see
+  // lib/tunnel/source_limiter.h.
+  uint32_t handshakes_per_second = 20;
+  uint32_t handshakes_burst = 5;
 };
 
 // External ports that the NAT never hands out.

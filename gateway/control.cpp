@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <stdexcept>
 
@@ -17,12 +18,19 @@ inline constexpr size_t kNeighboursMax = 1024;
 // Slow packets taken in a tick: bounds how long timers wait behind a flood of them.
 inline constexpr unsigned kItemsPerTickMax = 256;
 inline constexpr uint64_t kComplainPeriodNs = 60 * tunnel::kSecondNs;
+inline constexpr size_t kSourcesMax = 16'384;  // of handshakes, remembered at a time
 
 void fill_random(std::span<uint8_t> bytes) {
   while (!bytes.empty()) {
     const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
     if (got > 0) bytes = bytes.subspan(static_cast<size_t>(got));
   }
+}
+
+uint64_t random64() {
+  std::array<uint8_t, 8> bytes;
+  fill_random(bytes);
+  return std::bit_cast<uint64_t>(bytes);
 }
 
 std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
@@ -105,6 +113,8 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       random_(fill_random),
       identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
       cookies_(identity_.public_key),
+      sources_({config.tunnel.handshakes_per_second, config.tunnel.handshakes_burst},
+               kSourcesMax, random64()),
       dhcp_(dhcp_pools(config)),
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
@@ -127,11 +137,14 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
 
 Control::~Control() {
   for (const Link& link : links_) {
-    ToControl item;
-    while (link.from_worker->pop({&item, 1}) == 1) {
-      if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
+    for (Channel<ToControl>* ring : {link.from_worker, link.handshakes}) {
+      ToControl item;
+      while (ring->pop({&item, 1}) == 1) {
+        if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
+      }
     }
   }
+  for (const WaitingHandshake& handshake : waiting_) rte_pktmbuf_free(handshake.packet);
 }
 
 // Announced twice, two seconds apart (RFC 5227 §2.3): a link may take its time to come up.
@@ -147,6 +160,8 @@ void Control::start(uint64_t now_ns) {
 bool Control::tick(uint64_t now_ns) {
   bool has_more = false;
   for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_items(now_ns);
+  for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_handshakes(now_ns);
+  has_more |= answer_handshakes(now_ns);
   if (announce_again_ns_ != 0 && now_ns >= announce_again_ns_) {
     announce_again_ns_ = 0;
     arp_.announce();
@@ -179,8 +194,8 @@ bool Control::take_items(uint64_t now_ns) {
 
 void Control::on_item(const ToControl& item, uint64_t now_ns) {
   switch (item.kind) {
-    case ToControl::handshake:
-      return on_handshake(item, now_ns);
+    case ToControl::handshake:  // has a ring of its own
+      return;
     case ToControl::dhcp:
       return on_dhcp(item, now_ns);
     case ToControl::arp:
@@ -210,6 +225,11 @@ void Control::list_mappings(uint32_t slot) {
   message.kind = ToWorker::list_mappings;
   message.slot = slot;
   tell_owner(message);
+}
+
+Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
 }
 
 // ---- Addresses ----
@@ -314,20 +334,29 @@ rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
 
 namespace {
 
-// What may be lost at no harm but a retransmission. The rest is state.
-bool is_dispensable(ToWorker::Kind kind) {
-  return kind == ToWorker::send_udp || kind == ToWorker::send_frame ||
-         kind == ToWorker::send_inner || kind == ToWorker::heartbeat ||
-         kind == ToWorker::list_mappings || kind == ToWorker::install_session;
+// How full a ring may be for such a message to go in. Half of it is kept for state, which must not
+// be lost behind a flood of answers; what else there is may be lost at no harm but a
+// retransmission. Cookies, which anybody can make us send, get half of the rest.
+unsigned fill_max(ToWorker::Kind kind, unsigned capacity) {
+  switch (kind) {
+    case ToWorker::send_udp:
+      return capacity / 4;
+    case ToWorker::install_session:
+    case ToWorker::send_frame:
+    case ToWorker::send_inner:
+    case ToWorker::heartbeat:
+    case ToWorker::list_mappings:
+      return capacity / 2;
+    default:
+      return capacity;
+  }
 }
 
 }  // namespace
 
-// Half of the ring is kept for state, which must not be lost behind a flood of answers.
 void Control::tell(unsigned worker, const ToWorker& message) {
   Channel<ToWorker>& ring = *links_[worker].to_worker;
-  const bool is_crowded = is_dispensable(message.kind) && ring.size() > ring.capacity() / 2;
-  if (!is_crowded && ring.push(message)) {
+  if (ring.size() <= fill_max(message.kind, ring.capacity()) && ring.push(message)) {
     counters_.packets_given += message.packet != nullptr;
     return;
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@
 #include "lib/dhcp/server.h"
 #include "lib/tunnel/cookie.h"
 #include "lib/tunnel/peer.h"
+#include "lib/tunnel/source_limiter.h"
 
 struct rte_mempool;
 
@@ -31,7 +33,8 @@ namespace adit::gateway {
 
 // X(name): what the control thread counts.
 #define ADIT_CONTROL_EVENTS(X)                                                        \
-  X(handshakes_accepted) X(cookies_sent) X(tunnels_opened) X(tunnels_aged_out)        \
+  X(handshakes_accepted) X(handshakes_limited) X(handshakes_crowded_out)              \
+  X(cookies_sent) X(tunnels_opened) X(tunnels_aged_out)                               \
   X(tunnel_table_full) X(dhcp_exhausted) X(worker_ring_full) X(no_buffer)             \
   X(packets_taken) X(packets_given)
 
@@ -61,6 +64,8 @@ struct Subscriber {
 };
 
 inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subscribers
+// Handshakes that have passed the cheap tests and wait for the dear ones.
+inline constexpr unsigned kWaitingHandshakesMax = 1024;
 
 class Control final : private Arp::Sink {
  public:
@@ -68,6 +73,7 @@ class Control final : private Arp::Sink {
   struct Link {
     Channel<ToWorker>* to_worker;
     Channel<ToControl>* from_worker;
+    Channel<ToControl>* handshakes;  // apart, so that a flood of them fills nothing else
   };
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
@@ -93,11 +99,25 @@ class Control final : private Arp::Sink {
   const std::vector<ToControl>& listed_mappings() const { return listed_mappings_; }
 
  private:
+  struct WaitingHandshake {
+    rte_mbuf* packet;
+    Endpoint from;
+    unsigned worker;  // that received it
+    bool is_limited;  // came under load, and so with a cookie: counts against its source's limit
+  };
+
   bool take_items(uint64_t now_ns);
   void on_item(const ToControl& item, uint64_t now_ns);
-  void on_handshake(const ToControl& item, uint64_t now_ns);
-  bool admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  // control_handshakes.cpp
+  bool take_handshakes(uint64_t now_ns);
+  bool is_loaded(uint64_t now_ns);
+  bool look_at(const ToControl& item, uint64_t now_ns);
   void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  bool answer_handshakes(uint64_t now_ns);
+  bool answer(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  const std::optional<tunnel::RemoteIdentity>& identity_of(Subscriber& subscriber);
+  void count(tunnel::HandshakeReject reason);
+
   Subscriber* subscriber_of(const tunnel::PublicKey& key);
   bool prepare_peer(Subscriber& subscriber);
   unsigned worker_for(const Subscriber& subscriber) const;
@@ -120,7 +140,6 @@ class Control final : private Arp::Sink {
   void tell_others(ToWorker message, ToWorker::Kind kind);
   void tell_all(const ToWorker& message);
   ToWorker message_about(const Subscriber& subscriber) const;
-  void count(tunnel::HandshakeReject reason);
 
   const Config& config_;
   TunnelTable& tunnels_;
@@ -132,6 +151,9 @@ class Control final : private Arp::Sink {
   tunnel::RandomSource random_;
   tunnel::Identity identity_;
   tunnel::CookieChecker cookies_;
+  tunnel::SourceLimiter sources_;
+  std::deque<WaitingHandshake> waiting_;
+  uint64_t loaded_until_ns_ = 0;
   dhcp::Server dhcp_;
   Arp arp_;
   std::vector<Subscriber> subscribers_;

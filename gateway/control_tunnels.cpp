@@ -1,4 +1,4 @@
-// The control thread's part in tunnels: handshakes answered, tunnels opened, followed and closed.
+// The control thread's part in tunnels: opened, followed and closed.
 #include <rte_mbuf.h>
 #include <spdlog/spdlog.h>
 #include <time.h>
@@ -11,10 +11,7 @@ namespace adit::gateway {
 namespace {
 
 using tunnel::Action;
-using tunnel::HandshakeReject;
 
-// With so many slow packets waiting, a handshake must carry a cookie (mac2).
-inline constexpr unsigned kLoadedItems = 128;
 static_assert(kSubscriberPrefixesMax <= kInnerPrefixesMax);
 
 tunnel::Tai64n tai64n_now() {
@@ -38,93 +35,10 @@ tunnel::Protection protection_of(Protection configured) {
 
 }  // namespace
 
-void Control::count(HandshakeReject reason) {
-  ++counters_.handshakes_rejected[static_cast<size_t>(reason)];
-}
-
-// mac1 always; under load mac2 as well, or the sender gets a cookie to come back with.
-bool Control::admit(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns) {
-  using Verdict = tunnel::CookieChecker::Verdict;
-  const Verdict verdict = cookies_.check(message, from, now_ns, random_);
-  if (verdict == Verdict::bad_mac1) {
-    count(HandshakeReject::bad_mac);
-    return false;
-  }
-  if (verdict == Verdict::mac1_and_mac2 || links_[asker_].from_worker->size() < kLoadedItems) {
-    return true;
-  }
-  send_cookie(message, from, now_ns);
-  return false;
-}
-
-void Control::send_cookie(std::span<const uint8_t> message, const Endpoint& from,
-                          uint64_t now_ns) {
-  const auto& initiation = *reinterpret_cast<const tunnel::InitiationMessage*>(message.data());
-  const tunnel::CookieReplyMessage reply = cookies_.make_reply(
-      message, initiation.sender_index.host(), from, now_ns, random_);
-  ToWorker send;
-  send.kind = ToWorker::send_udp;
-  send.remote = from;
-  send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
-  if (send.packet != nullptr) tell(asker_, send);
-  ++counters_.cookies_sent;
-}
-
-Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
-  const auto found = by_key_.find(key);
-  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
-}
-
-void Control::on_handshake(const ToControl& item, uint64_t now_ns) {
-  const std::span<const uint8_t> bytes{rte_pktmbuf_mtod(item.packet, const uint8_t*),
-                                       rte_pktmbuf_data_len(item.packet)};
-  if (bytes.size() != sizeof(tunnel::InitiationMessage)) {
-    return count(HandshakeReject::malformed);
-  }
-  if (!admit(bytes, item.from, now_ns)) return;
-  const auto opened = tunnel::open_initiation(
-      identity_, *reinterpret_cast<const tunnel::InitiationMessage*>(bytes.data()));
-  if (!opened) return count(HandshakeReject::not_authentic);
-  Subscriber* subscriber = subscriber_of(opened->remote_public_key);
-  if (subscriber == nullptr) {
-    // It knows our public key, so it may know that we are here: without a sign it could not tell
-    // a key that was never entered from a port that is blocked.
-    send_cookie(bytes, item.from, now_ns);
-    return count(HandshakeReject::unknown_peer);
-  }
-  if (!prepare_peer(*subscriber)) return;
-
-  HandshakeReject reject = HandshakeReject::none;
-  const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
-  if (reject != HandshakeReject::none) {
-    count(reject);
-    // A refused first handshake leaves nothing behind.
-    if (subscriber->epoch == 0) {
-      free_slots_[tunnels_.owner(subscriber->slot)].push_back(subscriber->slot);
-      subscriber->slot = 0;
-      subscriber->peer.reset();
-    }
-    return;
-  }
-  ++counters_.handshakes_accepted;
-  subscriber->last_stamp = subscriber->peer->last_received_stamp();
-  if (subscriber->epoch == 0) open_tunnel(*subscriber, now_ns);
-  act(*subscriber, actions, item.from);
-}
-
-// Gives a subscriber without a tunnel a slot and a peer. False if there is no slot, or its key is
-// no point that a handshake can use.
+// Gives a subscriber, whose identity is known, a slot and a peer if it has none. False: there is no
+// slot.
 bool Control::prepare_peer(Subscriber& subscriber) {
   if (subscriber.peer) return true;
-  if (!subscriber.identity) {
-    subscriber.identity = tunnel::make_remote_identity(
-        identity_, tunnel::PublicKey{subscriber.config->public_key},
-        tunnel::PresharedKey{subscriber.config->preshared_key.value_or(KeyBytes{})});
-    if (!subscriber.identity) {
-      count(HandshakeReject::not_authentic);
-      return false;
-    }
-  }
   std::vector<uint32_t>& free_slots = free_slots_[worker_for(subscriber)];
   if (free_slots.empty()) {
     ++counters_.tunnel_table_full;

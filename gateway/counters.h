@@ -38,7 +38,7 @@ namespace adit::gateway {
   X(no_tunnel) X(no_session) X(send_counter_exhausted)                                    \
   /* the way out, and limits of our own */                                                \
   X(neighbour_unresolved) X(neighbour_table_full) X(control_ring_full) X(tx_full)         \
-  X(hand_off_full)                                                                        \
+  X(handshake_ring_full) X(hand_off_full)                                                                        \
   X(no_buffer) X(stale_tunnel)
 
 // What became of a packet at a stage. Anything from `frame_truncated` on is a drop.

@@ -86,8 +86,8 @@ using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
 // Buffers for all descriptors to be full at once, and what the pipeline and the rings hold besides.
 PacketPool make_packet_pool(const Config& config) {
   const unsigned workers = config.workers();
-  unsigned count = 2 * kChannelItems +
-                   workers * (kHeldFragments + 8 * kOuterReassemblies) +
+  unsigned count = 2 * kChannelItems + kWaitingHandshakesMax +
+                   workers * (kHandshakeItems + kHeldFragments + 8 * kOuterReassemblies) +
                    (workers - 1) * (HandOff::kRingPackets + kPoolCache);
   uint16_t mtu = 1500;
   for (const PortConfig& port : config.ports) {
@@ -221,7 +221,8 @@ void run(const Config& config) {
                         worker < port->queues()});
     }
     parts.push_back(std::make_unique<WorkerParts>(shared, worker, queues, adaptive));
-    links.push_back({&parts.back()->from_control(), &parts.back()->to_control()});
+    links.push_back({&parts.back()->from_control(), &parts.back()->to_control(),
+                     &parts.back()->handshakes()});
     sources.workers.push_back({&parts.back()->counters(), &parts.back()->nat()});
   }
   const bool spreads = ports[config.uplink]->queues() == workers;

@@ -28,7 +28,7 @@ bool is_event(ToControl::Kind kind) {
 
 Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
                HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
-               bool adaptive)
+               Channel<ToControl>& handshakes, bool adaptive)
     : pipeline_(pipeline),
       counters_(counters),
       queues_(std::move(queues)),
@@ -36,6 +36,7 @@ Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues
       hand_off_(hand_off),
       from_control_(from_control),
       to_control_(to_control),
+      handshakes_(handshakes),
       adaptive_(adaptive) {}
 
 void Worker::run() {
@@ -125,16 +126,20 @@ void Worker::flush() {
   flush_control();
 }
 
+// A flood of handshakes fills a ring of its own, one of limits met half of the common one at most:
+// ARP and DHCP must get through.
+bool Worker::push_to_control(const ToControl& item) {
+  if (item.kind == ToControl::handshake) return handshakes_.push(item);
+  const bool is_crowded =
+      item.kind == ToControl::limit_met && to_control_.size() > to_control_.capacity() / 2;
+  return !is_crowded && to_control_.push(item);
+}
+
 void Worker::flush_control() {
   Pipeline::ControlOutbox& outbox = pipeline_.control_outbox();
   for (unsigned i = 0; i < outbox.count; ++i) {
     const ToControl& item = outbox.items[i];
-    // A flood of handshakes, or of limits met, fills half of the ring at most: ARP and DHCP must
-    // get through.
-    const bool is_crowded =
-        (item.kind == ToControl::handshake || item.kind == ToControl::limit_met) &&
-        to_control_.size() > to_control_.capacity() / 2;
-    const bool pushed = !is_crowded && to_control_.push(item);
+    const bool pushed = push_to_control(item);
     if (item.packet == nullptr) {
       // A lost request for a neighbour: forget the entry, so that the next packet asks again.
       if (!pushed && item.kind == ToControl::resolve) {
@@ -144,7 +149,9 @@ void Worker::flush_control() {
     } else if (pushed) {
       ++counters_.handed_out;
     } else {
-      ++counters_.fates[static_cast<unsigned>(Fate::control_ring_full)];
+      const Fate fate = item.kind == ToControl::handshake ? Fate::handshake_ring_full
+                                                          : Fate::control_ring_full;
+      ++counters_.fates[static_cast<unsigned>(fate)];
       rte_pktmbuf_free(item.packet);
     }
   }

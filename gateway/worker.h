@@ -22,11 +22,11 @@ class Worker {
     bool is_ours = true;
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
-  // null where there is one worker. `adaptive`: sleep a little when nothing comes, instead of
-  // spinning.
+  // null where there is one worker. Handshakes have a ring of their own. `adaptive`: sleep a little
+  // when nothing comes, instead of spinning.
   Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
          HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
-         bool adaptive);
+         Channel<ToControl>& handshakes, bool adaptive);
 
   // Runs until stop(). Then takes what messages there are and frees what it holds.
   void run();
@@ -41,6 +41,7 @@ class Worker {
   bool take_over(uint64_t now_ns);
   void flush();
   void flush_control();
+  bool push_to_control(const ToControl& item);
   void sweep_when_due(uint64_t now_ns);
   void rest(bool busy);
 
@@ -51,6 +52,7 @@ class Worker {
   HandOff* const hand_off_;
   Channel<ToWorker>& from_control_;
   Channel<ToControl>& to_control_;
+  Channel<ToControl>& handshakes_;
   const bool adaptive_;
   WorkerClock clock_;
   uint64_t swept_at_ns_ = 0;

@@ -67,12 +67,15 @@ TEST_F(GatewayConfig, ReservesTheTunnelsOwnPortWhereTheAddressIsSharedByDefault)
 TEST_F(GatewayConfig, DerivesTheTunnelsNumbersFromWhatIsGiven) {
   const auto config = load_text(
       "ports: [{name: wan, device: 0000:03:00.0, address: 30.1.1.10/24, mtu: 9000}]\n"
-      "tunnel: {private_key_file: gw.key, heartbeat: 10s, max_tunnels: 1000}\n"
+      "tunnel: {private_key_file: gw.key, heartbeat: 10s, max_tunnels: 1000,\n"
+      "         handshakes_per_second: 100, handshakes_burst: 7}\n"
       "pools: [{name: clients, network: 192.168.1.0/24, router: 192.168.1.254}]\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);
   EXPECT_EQ(config->tunnel.mtu, 8940);
   EXPECT_EQ(config->tunnel.dead_after_ns, 30 * kSecond_ns);
   EXPECT_EQ(config->tunnel.max_tunnels, 1000u);
+  EXPECT_EQ(config->tunnel.handshakes_per_second, 100u);
+  EXPECT_EQ(config->tunnel.handshakes_burst, 7u);
   EXPECT_EQ(config->expanded_keys(), 0u) << "there is no subscriber who may use AES";
   EXPECT_EQ(config->pools[0].range.to_string(), "192.168.1.1-192.168.1.253");
   EXPECT_TRUE(config->ports[0].is_pci());

@@ -81,6 +81,8 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->tunnel.max_tunnels, fresh.tunnel.max_tunnels);
   EXPECT_EQ(shown->tunnel.expanded_keys, fresh.tunnel.expanded_keys);
   EXPECT_EQ(shown->tunnel.tunnel_to_tunnel, fresh.tunnel.tunnel_to_tunnel);
+  EXPECT_EQ(shown->tunnel.handshakes_per_second, fresh.tunnel.handshakes_per_second);
+  EXPECT_EQ(shown->tunnel.handshakes_burst, fresh.tunnel.handshakes_burst);
   EXPECT_EQ(shown->pools[0].lease_s, gateway::PoolConfig{}.lease_s);
   EXPECT_EQ(shown->nat.ports, fresh.nat.ports);
   EXPECT_EQ(shown->nat.first_block_ports, fresh.nat.first_block_ports);
