@@ -150,6 +150,13 @@ bool Swarm::take_arp(unsigned number, const uint8_t* frame, unsigned bytes) {
 // From the tunnel endpoint, as its address says.
 bool Swarm::take_from_tunnel(const Arrival& arrival, uint64_t tsc) {
   const auto to = load<Ipv4Address>(arrival.frame + kIpAt + 16);
+  if (Flood::has(to)) {
+    const bool is_cookie = flood_.take_answer(
+        {to, load<Be16>(arrival.frame + kUdpAt + 2)},
+        {arrival.frame + kUdpPayloadAt, arrival.bytes - kUdpPayloadAt}, clock_.now_ns());
+    trial_.flood_answered += is_cookie;
+    return is_cookie;
+  }
   const uint32_t client = to.host() - outer_endpoint(0).address.host();
   if (client >= clients_.size() || !is_from_gateway(arrival.frame, arrival.bytes, client)) {
     return false;

@@ -57,6 +57,8 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
       pool_(pool),
       one_port_(clients.id() == servers.id()),
       crypto_(std::bit_ceil(2 * options.clients)),
+      connecting_since_tsc_(options.clients),
+      flood_(options.gateway_key, fill_random, options.seed),
       clients_wanted_(options.clients - options.holding_back),
       spoil_random_(static_cast<uint32_t>(options.seed)) {
   sides_[kClientsSide] = {clients.id(),
@@ -175,11 +177,18 @@ void Swarm::on_client_changed(const Client& client) {
   if (is_up != is_up_[client.number()]) {
     is_up_[client.number()] = is_up;
     clients_up_ += is_up ? 1 : ~0u;
-    if (is_up) came_up_tsc_ = rte_rdtsc();
+    if (is_up) note_arrival(client.number());
   }
   if (!is_up || client.number() * options_.flows_per_client >= flows_.size()) return;
   const uint32_t first = client.number() * options_.flows_per_client;
   for (uint32_t i = 0; i < options_.flows_per_client; ++i) rebuild(flows_[first + i]);
+}
+
+void Swarm::note_arrival(uint32_t client) {
+  came_up_tsc_ = rte_rdtsc();
+  uint64_t& since = connecting_since_tsc_[client];
+  if (since != 0) trial_.connecting.record(came_up_tsc_ - since);
+  since = 0;
 }
 
 uint64_t Swarm::deaths() const {
@@ -189,6 +198,7 @@ uint64_t Swarm::deaths() const {
 }
 
 void Swarm::send_datagram(const Client& client, std::span<const uint8_t> datagram) {
+  flood_.record(datagram);
   uint8_t frame[2048];
   std::ranges::copy(datagram, frame + kUdpPayloadAt);
   const unsigned bytes =
@@ -303,6 +313,7 @@ void Swarm::tick(uint64_t now_ns) {
   }
   while (clients_started_ < clients_wanted_ &&
          clients_started_ - clients_up_ < options_.connecting_max) {
+    connecting_since_tsc_[clients_started_] = rte_rdtsc();
     clients_[clients_started_++].connect(now_ns);
   }
   const uint32_t step = options_.clients / kTicksARound + 1;

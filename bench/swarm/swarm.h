@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "bench/swarm/client.h"
+#include "bench/swarm/flood.h"
 #include "bench/swarm/frames.h"
 #include "bench/swarm/payload.h"
 #include "bench/swarm/trial.h"
@@ -95,6 +96,7 @@ class Swarm {
   void rebuild(Flow& flow);
   void rebuild_all();
   void on_client_changed(const Client& client);
+  void note_arrival(uint32_t client);
   void send_datagram(const Client& client, std::span<const uint8_t> datagram);
   void send_control_frame(unsigned side, const uint8_t* frame, unsigned bytes);
   void ask_for_gateway(unsigned side);
@@ -106,6 +108,7 @@ class Swarm {
 
   // transmit.cpp
   void send(Direction direction, std::span<const uint32_t> flows);
+  void send_flood(unsigned count);
   void report_progress(double seconds) const;
 
   // receive.cpp
@@ -134,6 +137,8 @@ class Swarm {
   ClientWorld client_world_;
   std::deque<Client> clients_;
   std::vector<bool> is_up_;
+  std::vector<uint64_t> connecting_since_tsc_;  // by client; 0: has come up since, or not begun
+  Flood flood_;
   uint32_t clients_wanted_;
   uint32_t clients_started_ = 0;
   uint32_t clients_up_ = 0;

@@ -23,6 +23,24 @@ inline constexpr double kRushMax = 256;
 // How long after the last packet one may still arrive.
 inline constexpr double kDrainSeconds = 0.1;
 
+// How many packets are due, at a steady rate.
+class Pace {
+ public:
+  explicit Pace(double packets_a_cycle) : packets_a_cycle_(packets_a_cycle) {}
+  double due(uint64_t cycles, uint64_t& skipped) {
+    const double due = static_cast<double>(cycles) * packets_a_cycle_ - offered_;
+    if (due <= kRushMax) return due;
+    skipped += static_cast<uint64_t>(due - kRushMax);
+    offered_ += due - kRushMax;
+    return kRushMax;
+  }
+  void offer(unsigned count) { offered_ += count; }
+
+ private:
+  double packets_a_cycle_;
+  double offered_ = 0;
+};
+
 }  // namespace
 
 // Sends a packet of each of these flows, at most kBurst.
@@ -45,6 +63,30 @@ void Swarm::send(Direction direction, std::span<const uint32_t> flows) {
   const uint16_t sent = rte_eth_tx_burst(sides_[side].port, 0, packets, count);
   counts.sent += sent;
   counts.refused += count - sent;
+  if (sent < count) rte_pktmbuf_free_bulk(packets + sent, count - sent);
+}
+
+// So many handshakes that nobody means, at most kBurst.
+void Swarm::send_flood(unsigned count) {
+  rte_mbuf* packets[kBurst];
+  if (rte_pktmbuf_alloc_bulk(pool_, packets, count) != 0) {
+    trial_.flood_skipped += count;
+    return;
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    const Flood::Datagram datagram = flood_.next();
+    auto* const frame = rte_pktmbuf_mtod(packets[i], uint8_t*);
+    std::ranges::copy(datagram.bytes, frame + kUdpPayloadAt);
+    const unsigned bytes = wrap_datagram(frame, sides_[kClientsSide].link, datagram.from,
+                                         options_.tunnel,
+                                         static_cast<unsigned>(datagram.bytes.size()));
+    packets[i]->data_len = static_cast<uint16_t>(bytes);
+    packets[i]->pkt_len = bytes;
+  }
+  const uint16_t sent =
+      rte_eth_tx_burst(sides_[kClientsSide].port, 0, packets, static_cast<uint16_t>(count));
+  trial_.flood_sent += sent;
+  trial_.flood_skipped += count - sent;
   if (sent < count) rte_pktmbuf_free_bulk(packets + sent, count - sent);
 }
 
@@ -92,7 +134,8 @@ TrialResult Swarm::run(const TrialOptions& options) {
   const auto hz = static_cast<double>(rte_get_tsc_hz());
   const double directions = options.directions[0] + options.directions[1];
   const double packets_a_cycle = options.rate_pps / directions / hz;
-  std::array<double, kDirections> offered{};
+  std::array<Pace, kDirections> paces{Pace(packets_a_cycle), Pace(packets_a_cycle)};
+  Pace flood_pace(options.flood_pps / hz);
   uint64_t idle_cycles = 0;
   trial_ = {};
   if (options.storm) clients_wanted_ = options_.clients;
@@ -104,23 +147,23 @@ TrialResult Swarm::run(const TrialOptions& options) {
   uint64_t now = began;
   while (now < ends) {
     bool is_busy = poll();
+    const double flood_due = flood_pace.due(now - began, trial_.flood_skipped);
+    if (flood_due >= 1) {
+      const unsigned count = std::min(kSendBurst, static_cast<unsigned>(flood_due));
+      send_flood(count);
+      flood_pace.offer(count);
+    }
     for (unsigned d = 0; d < kDirections; ++d) {
       if (!options.directions[d]) continue;
       double due = kSendBurst;
-      if (options.rate_pps > 0) {
-        due = static_cast<double>(now - began) * packets_a_cycle - offered[d];
-        if (due > kRushMax) {
-          trial_.counts[d].skipped += static_cast<uint64_t>(due - kRushMax);
-          offered[d] += due - kRushMax;
-        }
-      }
+      if (options.rate_pps > 0) due = paces[d].due(now - began, trial_.counts[d].skipped);
       if (due < 1) continue;
       is_busy = true;
       const auto turn = order_.begin() + turn_[d];
       const unsigned count = std::min(
           {kSendBurst, static_cast<unsigned>(due), static_cast<unsigned>(order_.end() - turn)});
       send(static_cast<Direction>(d), {turn, count});
-      offered[d] += count;
+      paces[d].offer(count);
       turn_[d] = (turn_[d] + count) % flows();
       // What the next burst will be copied from.
       for (unsigned i = 0; i < std::min(kSendBurst, flows() - turn_[d]); ++i) {

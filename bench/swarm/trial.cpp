@@ -17,6 +17,7 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.seconds = words.value("seconds", 1.0);
   options.inner_bytes = words.value("inner_bytes", std::vector<uint16_t>{64});
   options.storm = words.value("storm", false);
+  options.flood_pps = words.value("flood_mpps", 0.0) * 1e6;
   if (options.inner_bytes.empty()) throw std::runtime_error("inner_bytes: none");
   for (const uint16_t bytes : options.inner_bytes) {
     if (bytes < kInnerBytesMin || bytes > kInnerBytesMax) {
@@ -24,8 +25,10 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
                                std::to_string(kInnerBytesMax));
     }
   }
-  if (!(options.rate_pps >= 0) || !(options.seconds > 0 && options.seconds <= 3600)) {
-    throw std::runtime_error("rate_mpps: 0 or more; seconds: above 0, 3600 at most");
+  if (!(options.rate_pps >= 0) || !(options.flood_pps >= 0) ||
+      !(options.seconds > 0 && options.seconds <= 3600)) {
+    throw std::runtime_error(
+        "rate_mpps, flood_mpps: 0 or more; seconds: above 0, 3600 at most");
   }
   return options;
 }
@@ -35,11 +38,17 @@ nlohmann::json TrialResult::to_json() const {
   const auto latency_us = [&](double share) {
     return static_cast<double>(latency.percentile(share)) * us;
   };
+  const auto connecting_s = [&](double share) {
+    return static_cast<double>(connecting.percentile(share)) * us / 1e6;
+  };
   const double offered = static_cast<double>(total(&Counts::sent) + total(&Counts::refused));
   nlohmann::json out = {
       {"seconds", seconds},
       {"connected", connected},
       {"connecting_seconds", connecting_seconds},
+      {"connecting_s", {{"p50", connecting_s(0.5)}, {"max", connecting_s(1)}}},
+      {"flood",
+       {{"sent", flood_sent}, {"skipped", flood_skipped}, {"answered", flood_answered}}},
       {"tsc_hz", rte_get_tsc_hz()},
       {"offered_mpps", offered / seconds / 1e6},
       {"received_mpps", static_cast<double>(total(&Counts::received)) / seconds / 1e6},

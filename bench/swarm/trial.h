@@ -18,6 +18,7 @@ struct TrialOptions {
   double seconds = 1;
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
   bool storm = false;  // those who have held back come now
+  double flood_pps = 0;  // of handshakes that nobody means, beside the packets
 
   // {"direction": "both", "rate_mpps": 1.5, "seconds": 1, "inner_bytes": [64]}; throws
   // std::runtime_error.
@@ -40,6 +41,10 @@ struct TrialResult {
   double seconds = 0;
   uint32_t connected = 0;        // clients that got their tunnel and address in this trial
   double connecting_seconds = 0; // until the last of them
+  Latency connecting;            // of each, from its first packet on
+  uint64_t flood_sent = 0;
+  uint64_t flood_skipped = 0;   // due, but we were too slow, or the port was full
+  uint64_t flood_answered = 0;  // by cookies
   double idle_share = 0;  // of our own rounds' time: nothing came and nothing was due
   Latency latency;
 
