@@ -1,11 +1,11 @@
 """Clients that come while somebody floods the gateway with forged handshakes; scripts/bench flood
 calls this after the build.
 
-A gateway behind net_memif serves a few clients, whose packets go to and fro as fast as the load
-generator can. Then the forged handshakes begin, from random addresses (bench/swarm/flood.h has the
+A gateway behind net_memif serves a few clients, whose packets go to and fro at a steady rate. Then the forged handshakes begin, from random addresses (bench/swarm/flood.h has the
 kinds), and with them some clients that really want in. What is shown: that all of these get in and
-how long it takes them, what becomes of the forged ones, by name, and what the worker's time for a
-packet is before and meanwhile.
+how long it takes them, what becomes of the forged ones, by name, and what the others' packets notice.
+The worker's cycles a packet depend on how many come at once, which differs here from trial to trial;
+what a flood adds to a busy worker's packets, `scripts/bench datapath --flood` says.
 """
 
 import argparse
@@ -17,14 +17,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from lab.netns import Lab, LabError, remove_leftovers  # noqa: E402
-from storm import FLOWS_PER_CLIENT, THERE, Measured  # noqa: E402
+from storm import FLOWS_PER_CLIENT, RATE_MPPS, THERE, Measured  # noqa: E402
 from wire_rig import (  # noqa: E402
     PORT_KINDS, Cores, Gateway, Hugepages, Ports, Swarm, allowed_cores)
 
 CALM_SECONDS = 5
 FLOOD_SECONDS = 2  # before the clients come
-STORM_SECONDS = 20
-GOALS = {"forged a second": 200_000, "more cycles a packet": 0.05}
+STORM_SECONDS = 30
+FORGED_A_SECOND_GOAL = 200_000
 
 
 def refusals(before, now):
@@ -88,10 +88,10 @@ def run(options):
 
 def main(words):
     parser = argparse.ArgumentParser(prog="scripts/bench flood", description=__doc__)
-    parser.add_argument("--rate", type=float, default=GOALS["forged a second"] * 1.1,
+    parser.add_argument("--rate", type=float, default=FORGED_A_SECOND_GOAL * 1.1,
                         help="forged handshakes a second")
     parser.add_argument("--clients", type=int, default=200, help="that come amid them")
-    parser.add_argument("--load", type=float, default=1,
+    parser.add_argument("--load", type=float, default=RATE_MPPS,
                         help="million packets a second of the others")
     parser.add_argument("--protection", default="aes-256-gcm")
     parser.add_argument("--json", type=pathlib.Path)
@@ -105,7 +105,6 @@ def main(words):
     before, during = Cost(calm), Cost(flooded)
     forged = flooded["flood"]["sent"]
     rate = forged / flooded["seconds"]
-    rise = during.a_packet / before.a_packet - 1
     row = {"bench": "flood", "protection": options.protection, "clients": options.clients,
            "connected": flooded["connected"], "forged_a_second": rate,
            "connecting_s": flooded["connecting_s"], "loss_calm": calm["loss"],
@@ -114,7 +113,7 @@ def main(words):
            "burst_flooded": during.burst, "cycles_calm": before.a_packet,
            "cycles_flooded": during.a_packet, "refusals": flooded["refusals"],
            "control_share": flooded["gateway"]["control_s"] / flooded["seconds"]}
-    print(f"{rate:,.0f} forged handshakes a second (goal {GOALS['forged a second']:,}), "
+    print(f"{rate:,.0f} forged handshakes a second (goal {FORGED_A_SECOND_GOAL:,}), "
           f"{flooded['flood']['answered'] / flooded['seconds']:,.0f} answered by a cookie; they and "
           f"the clients are made on the control thread's core, of which it had "
           f"{row['control_share']:.0%}")
@@ -124,8 +123,7 @@ def main(words):
           f"{row['loss_flooded']:.4%} meanwhile")
     print(f"the worker's cycles a packet of theirs: {before.a_packet:.0f} before ({before.mpps:.2f} "
           f"Mpps, {before.burst:.1f} a burst), {during.a_packet:.0f} meanwhile ({during.mpps:.2f} "
-          f"Mpps, {during.burst:.1f} a burst), {rise:+.1%} "
-          f"(goal {GOALS['more cycles a packet']:+.0%})")
+          f"Mpps, {during.burst:.1f} a burst)")
     print("what became of handshakes: " +
           ", ".join(f"{count} {name}" for name, count in sorted(flooded["refusals"].items())))
     if options.json:

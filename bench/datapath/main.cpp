@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/datapath/flooded.h"
 #include "bench/datapath/reference.h"
 #include "bench/datapath/world.h"
 #include "bench/datapath/yardstick.h"
@@ -69,6 +70,7 @@ struct Options {
   bool stages = false;
   bool mapping_rate = false;
   bool ageing = false;
+  double flood = 0;  // forged handshakes a second
   unsigned workers = 1;
   bool unsteered = false;
 };
@@ -299,6 +301,9 @@ nlohmann::json run(const Options& options) {
             }
           }
         }
+        if (options.flood > 0) {
+          rows.push_back(measure_flooded(world, options.rounds, options.flood));
+        }
         if (options.ageing) {
           rows.push_back(heartbeat_row(world));
           rows.push_back(sweep_row(world));
@@ -342,6 +347,9 @@ int main(int argc, char** argv) {
   app.add_flag("--unsteered", options.unsteered,
                "Packets come to any worker, not to their owner");
   app.add_flag("--mapping-rate", options.mapping_rate, "What making and expiring mappings costs");
+  app.add_option("--flood", options.flood,
+                 "So many forged handshakes a second among the packets: what that adds to them")
+      ->check(CLI::Range(1.0, 1e7));
   app.add_flag("--ageing", options.ageing, "What heartbeats and ageing take of a core");
   app.add_option("--json", json, "Write the rows to this file");
   app.add_flag("--hugepages", huge, "Packet buffers in hugepages, as a gateway has them");

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -71,6 +72,13 @@ class World {
   // Runs the buffers through the pipeline in bursts; returns the TSC cycles that it took, all
   // workers' together. Throws std::runtime_error if not every packet came out.
   uint64_t run(nat::Direction direction);
+  // flooded.cpp: the same outbound, of one worker, with what else arrives in between; `after_burst`
+  // is called, and measured, behind a burst that had something for the control thread.
+  uint64_t run_outbound(
+      std::span<rte_mbuf*> arrivals,
+      const std::function<void(gateway::Pipeline&, uint64_t now_ns)>& after_burst);
+  // One more, which holds this; whoever asks for it owns it.
+  rte_mbuf* buffer(std::span<const uint8_t> bytes);
   // What came out, in order: the same buffers.
   std::span<rte_mbuf* const> sent() const { return sent_; }
   std::span<rte_mbuf* const> buffers() const { return buffers_; }
@@ -95,6 +103,7 @@ class World {
   const nat::Nat& translator() const { return *parts_[0].nat; }
   gateway::Crypto& crypto() { return *parts_[0].crypto; }
   const gateway::Counters& counters() const { return counters_; }
+  const gateway::PipelineSettings& settings() const { return settings_; }
   gateway::TunnelTable& tunnel_table() { return *tunnels_; }
 
  private:
