@@ -280,7 +280,7 @@ void World::confirm(uint32_t slot) {
   aead.seal({udp + sizeof(UdpHeader), tunnel::kEncryptedOverheadBytes}, 0, session.local_index,
             client_counters_[slot]++);
   write_udp(udp, client(slot), kTunnelEndpoint, udp_bytes);
-  pipeline_of(slot).run(kUplinkPort, {&mbuf, 1}, now_ns_);
+  pipeline_of(slot).run_bursts(kUplinkPort, {&mbuf, 1}, now_ns_);
   if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
   }
@@ -358,11 +358,11 @@ void World::take_sent(gateway::Pipeline& pipeline, unsigned port) {
 }
 
 uint64_t World::run(Direction direction) {
-  return direction == Direction::outbound ? run(kUplinkPort, kPublicPort)
-                                          : run(kPublicPort, kUplinkPort);
+  return direction == Direction::outbound ? run_bursts(kUplinkPort, kPublicPort)
+                                          : run_bursts(kPublicPort, kUplinkPort);
 }
 
-uint64_t World::run(unsigned from, unsigned to) {
+uint64_t World::run_bursts(unsigned from, unsigned to) {
   sent_.clear();
   uint64_t cycles = 0;
   if (parts_.size() == 1) {
@@ -483,7 +483,7 @@ uint64_t World::heartbeats() {
     aead.seal({header, kTunnelBytes}, kTextBytes, session.local_index, client_counters_[slot]++);
     write_udp(udp, client(slot), kTunnelEndpoint, kUdpBytes);
   }
-  return run(kUplinkPort, kUplinkPort);
+  return run_bursts(kUplinkPort, kUplinkPort);
 }
 
 uint64_t World::sweep(unsigned milliseconds) {

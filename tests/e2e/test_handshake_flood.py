@@ -1,19 +1,10 @@
 """A flood of forged handshakes while clients connect: they get in all the same, by cookies, and
 whoever forges with a cookie of his own is limited. bench/swarm is both: the clients, and the flood."""
 
-import pathlib
-import sys
-
-import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
-
-from lab.programs import Gateway, make_keys  # noqa: E402
-from wire_rig import SWARM, Swarm  # noqa: E402
+from memif import make_gateway, start_swarm
 
 THERE = 2    # clients whose packets go to and fro
 COMING = 12  # clients that come amid the flood
-MEMIF = "net_memif{n},role={role},socket={path},socket-abstract=no"
 FLOOD_MPPS = 0.1  # what the control thread can look at even where others use its core
 PER_SECOND, BURST = 20, 5
 # The first initiation is answered by a cookie; the next, five seconds and a third later at most,
@@ -23,29 +14,11 @@ IN_WITHIN_S = 17
 UNNOTICED_MAX = 1000
 
 
-@pytest.fixture
-def gateway(world):
-    subscribers = world.lab.directory / "subscribers.yaml"
-    world.lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(THERE + COMING))
-    gateway = Gateway(world, make_keys(world.lab, ["gateway"]), [], ["aes-256-gcm"])
-    gateway.sockets = [world.lab.directory / f"{name}.sock" for name in ("up", "out")]
-    gateway.config["ports"] = [
-        {"name": name, "device": MEMIF.format(n=n, role="server", path=gateway.sockets[n]),
-         "address": f"30.{n + 1}.1.10/24", "next_hop": f"30.{n + 1}.1.1"}
-        for n, name in enumerate(("uplink", "public"))]
-    gateway.config["public"] = "public"
-    gateway.config["include"] = [str(subscribers)]
+def test_clients_come_in_through_a_flood_of_forged_handshakes(world):
+    gateway = make_gateway(world, "aes-256-gcm", THERE + COMING)
     gateway.config["tunnel"] |= {"handshakes_per_second": PER_SECOND, "handshakes_burst": BURST}
     gateway.start()
-    return gateway
-
-
-def test_clients_come_in_through_a_flood_of_forged_handshakes(gateway):
-    devices = [MEMIF.format(n=n, role="client", path=path)
-               for n, path in enumerate(gateway.sockets)]
-    swarm = Swarm(gateway.lab, gateway.world.gateway, devices, THERE + COMING,
-                  ["--gateway-key", gateway.key.public, "--protection", "aes-256-gcm",
-                   "--flows-per-client", 4, "--memory", 64, "--holding-back", COMING])
+    swarm = start_swarm(gateway, THERE + COMING, "--holding-back", COMING)
     try:
         flood = {"rate_mpps": 0.002, "inner_bytes": [64], "flood_mpps": FLOOD_MPPS}
         swarm.trial(seconds=2, **flood)  # until all know that there is a flood

@@ -1,18 +1,11 @@
 """The load generator of scripts/bench wire, around a gateway on net_memif. Its figures are worth
 what its checks are: no byte is wrong, and one bit that is turned anywhere in a packet is noticed."""
 
-import pathlib
-import sys
-
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
-
-from lab.programs import Gateway, cores_for, make_keys  # noqa: E402
-from wire_rig import SWARM, Swarm  # noqa: E402
+from lab.programs import cores_for
+from memif import make_gateway, start_swarm
 
 CLIENTS = 4
-MEMIF = "net_memif{n},role={role},socket={path},socket-abstract=no"
 # So slow that the queues hold what comes while a busy machine runs something else.
 TRIAL = {"rate_mpps": 0.002, "seconds": 1, "inner_bytes": [64, 67, 200, 1420]}
 
@@ -21,16 +14,7 @@ TRIAL = {"rate_mpps": 0.002, "seconds": 1, "inner_bytes": [64, 67, 200, 1420]}
                 ids=lambda param: "-".join(map(str, param)))
 def gateway(world, request):
     protection, workers, *range_ports = request.param
-    subscribers = world.lab.directory / "subscribers.yaml"
-    world.lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(CLIENTS))
-    gateway = Gateway(world, make_keys(world.lab, ["gateway"]), [], [protection])
-    gateway.sockets = [world.lab.directory / f"{name}.sock" for name in ("up", "out")]
-    gateway.config["ports"] = [
-        {"name": name, "device": MEMIF.format(n=n, role="server", path=gateway.sockets[n]),
-         "address": f"30.{n + 1}.1.10/24", "next_hop": f"30.{n + 1}.1.1"}
-        for n, name in enumerate(("uplink", "public"))]
-    gateway.config["public"] = "public"
-    gateway.config["include"] = [str(subscribers)]
+    gateway = make_gateway(world, protection, CLIENTS)
     if range_ports:
         gateway.config["nat"] = {"allocation": "deterministic",
                                  "deterministic": {"ports_per_subscriber": range_ports[0]}}
@@ -43,12 +27,7 @@ def gateway(world, request):
 def trial(gateway, *arguments):
     """What swarm finds. The gateway ends first, and well: its driver may unmap a queue under the
     worker when the other end goes away before it."""
-    protection = gateway.config["tunnel"]["protections"][0]
-    devices = [MEMIF.format(n=n, role="client", path=path)
-               for n, path in enumerate(gateway.sockets)]
-    swarm = Swarm(gateway.lab, gateway.world.gateway, devices, CLIENTS,
-                  ["--gateway-key", gateway.key.public, "--protection", protection,
-                   "--flows-per-client", 4, "--memory", 64, *arguments])
+    swarm = start_swarm(gateway, CLIENTS, *arguments)
     try:
         result = swarm.trial(**TRIAL)
         gateway.check_conservation()
