@@ -18,7 +18,7 @@ BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build")) / "portab
 BASELINE = ROOT / "bench/baselines/instructions.json"
 RISE_MAX = 0.03
 PACKETS = 8192  # a round of bench/datapath
-RUN = "adit::bench::World::run(*"
+RUN = "adit::bench::World::run_bursts(*"
 EXPIRE = "adit::bench::World::expire_mappings()"
 TIMEOUT_S = 240
 

@@ -280,7 +280,7 @@ void World::confirm(uint32_t slot) {
   aead.seal({udp + sizeof(UdpHeader), tunnel::kEncryptedOverheadBytes}, 0, session.local_index,
             client_counters_[slot]++);
   write_udp(udp, client(slot), kTunnelEndpoint, udp_bytes);
-  pipeline_of(slot).run_bursts(kUplinkPort, {&mbuf, 1}, now_ns_);
+  pipeline_of(slot).run(kUplinkPort, {&mbuf, 1}, now_ns_);
   if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
   }
