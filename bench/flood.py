@@ -1,8 +1,9 @@
 """Clients that come while somebody floods the gateway with forged handshakes; scripts/bench flood
 calls this after the build.
 
-A gateway behind net_memif serves a few clients, whose packets go to and fro at a steady rate. Then the forged handshakes begin, from random addresses (bench/swarm/flood.h has the
-kinds), and with them some clients that really want in. What is shown: that all of these get in and
+A gateway behind net_memif serves a few clients, whose packets go to and fro at a steady rate.
+Then the forged handshakes begin, from random addresses (bench/swarm/flood.h has the kinds), and
+with them some clients that really want in. What is shown: that all of these get in and
 how long it takes them, what becomes of the forged ones, by name, and what the others' packets notice.
 The worker's cycles a packet depend on how many come at once, which differs here from trial to trial;
 what a flood adds to a busy worker's packets, `scripts/bench datapath --flood` says.
