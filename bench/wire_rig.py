@@ -27,6 +27,7 @@ FIRST_BLOCK_PORTS = 64
 # margin, since each subscriber's address is drawn.
 CLIENTS_AN_ADDRESS = 64_512 // FIRST_BLOCK_PORTS // 2
 UP_WITHIN_S = 60
+START_TRIES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,21 +180,28 @@ class Swarm:
 
     def __init__(self, lab, namespace, devices, clients, arguments, core=None):
         self.log_path = lab.directory / "swarm.log"
-        self._log = open(self.log_path, "wb")
         pin = [] if core is None else ["taskset", "-c", core]
         command = namespace.argv(
             "setpriv", "--pdeathsig", "KILL", *pin, SWARM, "--clients-port", devices[0],
             "--servers-port", devices[1], "--clients", clients, "--up-within", UP_WITHIN_S,
             "--commands", *arguments)
+        for tries_left in reversed(range(START_TRIES)):
+            try:
+                return self._start(command)
+            except BaseException as error:
+                self.stop()
+                # net_af_packet names its group of sockets by process and interface, and now and
+                # then the name is that of another port in the namespace.
+                if tries_left == 0 or "PACKET_FANOUT" not in str(error):
+                    raise
+
+    def _start(self, command):
+        self._log = open(self.log_path, "wb")
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=self._log, text=True, bufsize=1,
                                          start_new_session=True)
-        try:
-            if (line := self._line(UP_WITHIN_S * 3)) != "ready":
-                raise LabError(f"swarm did not come up: {line}\n{self.log()}")
-        except BaseException:
-            self.stop()
-            raise
+        if (line := self._line(UP_WITHIN_S * 3)) != "ready":
+            raise LabError(f"swarm did not come up: {line}\n{self.log()}")
 
     def log(self):
         return self.log_path.read_text(errors="replace")[-3000:]
