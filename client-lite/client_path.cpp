@@ -62,7 +62,7 @@ void Client::on_awake(uint64_t now_ns) {
   network_.refresh();
   outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
   on_path_changed(now_ns);
-  if (has_tunnel()) act(peer_->connect(now_ns, tai64n_now()), now_ns);
+  if (has_tunnel() && !config_.answer) act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 
 void Client::look_at_network(uint64_t now_ns) {
@@ -114,7 +114,7 @@ void Client::on_path_changed(uint64_t now_ns) {
   round_trip_.reset();
   path_watch_.hurry(now_ns);
   start_path_mtu(now_ns);
-  if (is_stock()) {
+  if (is_stock() && !config_.answer) {
     send_heartbeat(now_ns);
     act(peer_->connect(now_ns, tai64n_now()), now_ns);
   }
