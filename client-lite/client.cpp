@@ -135,14 +135,13 @@ bool Client::run() {
             yes_or_no(tun_.has_tcp_offload()), yes_or_no(tun_.has_udp_offload()),
             yes_or_no(udp_.sends_segments()), yes_or_no(udp_.receives_segments()));
   begin_attempt(started_ns_);
-  uint64_t turn_ns = started_ns_;
   while (!stopping_ && !device_gone_) {
     arm_timer();
-    const uint64_t due_ns = std::max(armed_ns_, turn_ns);
+    const uint64_t due_ns = std::max(armed_ns_, now_ns());  // what took long itself is no sleep
     std::array<epoll_event, 8> events;
     const int count = epoll_wait(epoll_.get(), events.data(), events.size(), -1);
     // One look at the clock a turn: what a turn does takes microseconds.
-    turn_ns = now_ns();
+    const uint64_t turn_ns = now_ns();
     if (was_stopped(due_ns, turn_ns)) on_awake(turn_ns);
     for (int i = 0; i < count; ++i) on_event(static_cast<Tag>(events[i].data.u64), turn_ns);
     run_timers(turn_ns);

@@ -104,6 +104,7 @@ class Client {
   bool make_peer();
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void on_session(const tunnel::Session& session, uint64_t now_ns);
+  void begin_tunnel(tunnel::Protection protection, uint64_t now_ns);
   void on_overdue(uint64_t now_ns);
   void give_up(const std::string& reason, uint64_t now_ns);
   void act(const dhcp::Client::Step& step, uint64_t now_ns);
@@ -125,6 +126,8 @@ class Client {
   void await_initiation(uint64_t now_ns);
   bool answer_initiation(std::span<const uint8_t> datagram, const Endpoint& source,
                          uint64_t now_ns);
+  void on_peer_datagram(std::span<uint8_t> datagram, const Endpoint& source, uint64_t now_ns);
+  Received receive_from_peer(std::span<uint8_t> datagram, const Endpoint& source, uint64_t now_ns);
 
   // client_choice.cpp: which gateway is tried, and when to go back to the first.
   bool chooses_nearest() const {
@@ -227,10 +230,12 @@ class Client {
   uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up
   Endpoint gateway_;
+  std::optional<uint16_t> offered_heartbeat_s_;  // by this gateway, with the lease
   std::optional<OuterPath> outer_path_;  // to the gateway; nothing: the host has no way there
   unsigned initiations_unanswered_ = 0;
   tunnel::Tai64n last_stamp_{};
   tunnel::Tai64n answered_stamp_{};
+  Endpoint answered_from_;  // where the last initiation that was answered came from
   bool stamp_write_failed_ = false;
   std::optional<Ipv4Address> last_address_;
   std::optional<HostNetwork::Settings> settings_;  // as applied

@@ -44,14 +44,43 @@ bool Client::answer_initiation(std::span<const uint8_t> datagram, const Endpoint
   count_reject(reject);
   if (reject != HandshakeReject::none) return true;
   answered_stamp_ = peer_->last_received_stamp();
-  if (source != gateway_) {
+  answered_from_ = source;
+  for (const tunnel::Action& action : actions) {
+    if (action.kind == tunnel::Action::send_message) {
+      const std::span<const uint8_t> response = action.message_span();
+      if (udp_.send({&response, 1}, source) == 0) ++counters_.tx_send_error;
+    } else if (action.kind == tunnel::Action::install_session) {
+      path_.install(action.session);
+      ++counters_.sessions;
+    }
+  }
+  return true;
+}
+
+void Client::on_peer_datagram(std::span<uint8_t> datagram, const Endpoint& source,
+                              uint64_t now_ns) {
+  if (answer_initiation(datagram, source, now_ns)) return;
+  on_received(receive_from_peer(datagram, source, now_ns), datagram, now_ns);
+}
+
+// Only what is authentic says where the other end is, and that the session is its: an initiation may
+// be an old one that somebody has kept.
+Received Client::receive_from_peer(std::span<uint8_t> datagram, const Endpoint& source,
+                                   uint64_t now_ns) {
+  const bool may_have_moved = source != gateway_ && source == answered_from_;
+  if (may_have_moved) path_.set_gateway(source);
+  const Received received = path_.receive(datagram, source, now_ns);
+  if (!received.heard) {
+    path_.set_gateway(gateway_);
+    return received;
+  }
+  if (may_have_moved) {
     gateway_ = source;
-    path_.set_gateway(source);
     network_.set_gateway(source.address);
     outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
   }
-  act(actions, now_ns);
-  return true;
+  if (phase_ == Phase::handshaking) begin_tunnel(*path_.protection(), now_ns);
+  return received;
 }
 
 }  // namespace adit::client

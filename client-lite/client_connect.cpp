@@ -5,7 +5,6 @@
 #include "client-lite/client.h"
 #include "client-lite/clock.h"
 #include "client-lite/privileges.h"
-#include "client-lite/protections.h"
 
 namespace adit::client {
 namespace {
@@ -55,6 +54,7 @@ void Client::drop_peer() {
   dhcp_start_due_ = false;
   path_watch_ = {};
   path_mtu_.stop();
+  offered_heartbeat_s_.reset();
   stop_binding_test();
 }
 
@@ -85,11 +85,8 @@ bool Client::make_peer() {
   tunnel::PeerConfig config;
   config.initiates = !config_.answer;
   // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
-  if (!is_stock()) config.allowed = protections_of(config_.protections);
-  if (config_.answer) {
-    config.preference = preference_of(config_.protections);
-    config.dead_after_ns = kAnsweredDeadNs;
-  }
+  if (!is_stock()) config.accept(config_.protections);
+  if (config_.answer) config.dead_after_ns = kAnsweredDeadNs;
   peer_.emplace(identity_, *remote, config, random_);
   peer_->restore_sent_stamp(last_stamp_);
   round_trip_.reset();
@@ -124,6 +121,10 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
   path_.install(session);
   ++counters_.sessions;
   initiations_unanswered_ = 0;
+  begin_tunnel(session.protection, now_ns);
+}
+
+void Client::begin_tunnel(tunnel::Protection protection, uint64_t now_ns) {
   if (phase_ != Phase::handshaking) {
     // A rekey, as far as we know. But the gateway may be a new process that knows of no lease and
     // drops what we send, so each new session asks for the address again: two small packets.
@@ -131,7 +132,7 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
     return;
   }
   log_.info("session with %s, %s", gateway_.to_string().c_str(),
-            tunnel::protection_name(session.protection));
+            tunnel::protection_name(protection));
   phase_ = Phase::addressing;
   set_heartbeat(now_ns);
   start_path_mtu(now_ns);
@@ -220,6 +221,7 @@ void Client::configure(uint64_t now_ns) {
   if (leased) {
     if (last_address_ != settings.address.address) files_.write_address(settings.address.address);
     last_address_ = settings.address.address;
+    offered_heartbeat_s_ = dhcp_.lease()->heartbeat_s;
     set_heartbeat(now_ns);
   }
   if (changed) {

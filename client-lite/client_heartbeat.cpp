@@ -26,14 +26,14 @@ constexpr uint64_t kTestAgainLaterNs = 600 * kSecondNs;
 }  // namespace
 
 // The gateway's word is also the most that can be learnt, for it takes a client that has been
-// silent for a few of its heartbeats for gone.
+// silent for a few of its heartbeats for gone. To a fixed address it says nothing: then the usual
+// interval is the most.
 void Client::set_heartbeat(uint64_t now_ns) {
-  const auto offered_s = dhcp_.lease() ? dhcp_.lease()->heartbeat_s : std::nullopt;
-  const uint64_t usual_ns = offered_s ? *offered_s * kSecondNs : kHeartbeatNs;
+  const uint64_t usual_ns = offered_heartbeat_s_ ? *offered_heartbeat_s_ * kSecondNs : kHeartbeatNs;
   uint64_t interval_ns = config_.heartbeat_ns.value_or(usual_ns);
   if (config_.adaptive_heartbeat) {
     const uint64_t max_ns = config_.heartbeat_max_ns.value_or(usual_ns);
-    adaptive_.set_bounds(config_.heartbeat_min_ns, offered_s ? std::min(max_ns, usual_ns) : max_ns);
+    adaptive_.set_bounds(config_.heartbeat_min_ns, std::min(max_ns, usual_ns));
     const bool can_learn = learns_heartbeat() && knows_marks_ != false;
     interval_ns =
         can_learn || adaptive_.is_tried() ? adaptive_.interval_ns() : std::min(usual_ns, max_ns);

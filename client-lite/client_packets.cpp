@@ -105,7 +105,7 @@ void Client::flush_waiting(uint64_t now_ns) {
 
 void Client::on_udp_readable(uint64_t now_ns) {
   receive_from(udp_, [&](std::span<uint8_t> datagram, const Endpoint& source) {
-    if (config_.answer && answer_initiation(datagram, source, now_ns)) [[unlikely]] return;
+    if (config_.answer) [[unlikely]] return on_peer_datagram(datagram, source, now_ns);
     on_received(path_.receive(datagram, source, now_ns), datagram, now_ns);
   });
 }

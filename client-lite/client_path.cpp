@@ -77,9 +77,8 @@ void Client::look_at_network(uint64_t now_ns) {
   if (!changed) {
     // The same link may lead to another place, or be back from nowhere.
     if (has_tunnel() && outer_path_ && !is_stock()) path_watch_.hurry(now_ns);
-    if (phase_ == Phase::waiting || phase_ == Phase::choosing || phase_ == Phase::resolving) {
-      begin_attempt(now_ns);
-    }
+    // (While gateways are measured, our own routes to them are such changes: it goes on.)
+    if (phase_ == Phase::waiting || phase_ == Phase::resolving) begin_attempt(now_ns);
     return;
   }
   log_.info("the way to the gateway is now %s",
@@ -114,7 +113,7 @@ void Client::on_path_changed(uint64_t now_ns) {
   round_trip_.reset();
   path_watch_.hurry(now_ns);
   start_path_mtu(now_ns);
-  if (is_stock() && !config_.answer) {
+  if (is_stock()) {
     send_heartbeat(now_ns);
     act(peer_->connect(now_ns, tai64n_now()), now_ns);
   }

@@ -139,7 +139,7 @@ void check_stock_gateways(Section& root, const Config& config) {
   }
   const bool takes_chacha =
       std::find(config.protections.begin(), config.protections.end(),
-                Protection::kChaCha20Poly1305) != config.protections.end();
+                Protection::chacha20_poly1305) != config.protections.end();
   if (!takes_chacha && root.sound("protections")) {
     root.fail("protections", "must hold chacha20-poly1305 for a stock WireGuard gateway");
   }
@@ -155,6 +155,9 @@ void check_answer(Section& root, const Config& config) {
     root.fail("answer", "needs a fixed address: the other end gives none");
   }
   if (config.gateways.size() > 1) root.fail("answer", "is for one other end, not for several");
+  if (std::ranges::any_of(config.gateways, &GatewayConfig::stock_wireguard)) {
+    root.fail("answer", "is for another adit-client, not for stock_wireguard");
+  }
 }
 
 // The tunnel's own packets cannot go into the tunnel. Of a gateway with a name nobody knows yet:

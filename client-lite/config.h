@@ -58,7 +58,7 @@ struct Config {
   std::vector<Ipv4Prefix> lan;  // inner prefixes behind this device, routed to us by the gateway
   Dns dns = Dns::kAuto;
   // Accepted, the preferred one first. The choice is the gateway's, by its own order.
-  std::vector<Protection> protections = {Protection::kAes256Gcm};
+  std::vector<Protection> protections = {Protection::aes_256_gcm};
   std::optional<uint64_t> heartbeat_ns;  // absent = what the gateway says, or 25 s
   bool adaptive_heartbeat = false;       // instead: as long as the NATs on the way allow
   uint64_t heartbeat_min_ns = 10'000'000'000;  // of an adaptive one

@@ -148,6 +148,8 @@ void HostNetwork::apply_routes_and_dns() {
 }
 
 HostNetwork::Device HostNetwork::mend() {
+  char name[IF_NAMESIZE];
+  if (if_indextoname(interface_index_, name) != nullptr) device_ = name;  // it may be another now
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (problem_.empty() || !has_net_admin()) return Device::intact;
@@ -163,13 +165,9 @@ HostNetwork::Device HostNetwork::mend() {
   return Device::mended;
 }
 
-// Whether the device is up, and has its address and the routes that we gave it. Its name may be
-// another by now.
+// Whether the device is up, and has its address and the routes that we gave it.
 bool HostNetwork::device_is_intact() {
-  char name[IF_NAMESIZE];
-  if (!interface_is_up(interface_index_) || if_indextoname(interface_index_, name) == nullptr) {
-    return false;
-  }
+  if (!interface_is_up(interface_index_)) return false;
   const std::vector<HostAddress> addresses = host_addresses("");
   const std::optional<std::vector<Route>> table = netlink_.routes();
   const auto is_there = [&](const Route& route) {
@@ -178,7 +176,7 @@ bool HostNetwork::device_is_intact() {
   };
   return std::all_of(installed_.begin(), installed_.end(), is_there) &&
          std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
-           return other.device == name && other.address == settings_->address;
+           return other.device == device_ && other.address == settings_->address;
          });
 }
 

@@ -13,7 +13,6 @@
 
 #include "client-lite/clock.h"
 #include "client-lite/file_descriptor.h"
-#include "client-lite/protections.h"
 #include "lib/tunnel/cookie.h"
 #include "lib/tunnel/noise.h"
 
@@ -170,7 +169,7 @@ class Handshake {
         jar_(tunnel::PublicKey{gateway.public_key}),
         files_(files),
         stamp_(files.read_stamp().value_or(tunnel::Tai64n{})) {
-    if (!gateway.stock_wireguard) offered_ = protections_of(config.protections);
+    if (!gateway.stock_wireguard) offered_ = tunnel::set_of(config.protections);
   }
 
   bool is_possible() const { return remote_.has_value(); }

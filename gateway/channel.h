@@ -3,6 +3,7 @@
 
 #include <rte_ring_elem.h>
 
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -36,6 +37,19 @@ class Channel {
   unsigned pop(std::span<T> items) {
     return rte_ring_sc_dequeue_burst_elem(ring_, items.data(), sizeof(T),
                                           static_cast<unsigned>(items.size()), nullptr);
+  }
+  // Calls take(item) for each, in order, until it is empty (false) or about `most` are out (true:
+  // there may be more).
+  template <typename Take>
+  bool drain(unsigned most, Take&& take) {
+    T items[32];
+    for (unsigned taken = 0; taken < most;) {
+      const unsigned count = pop(items);
+      for (const T& item : std::span(items, count)) take(item);
+      if (count < std::size(items)) return false;
+      taken += count;
+    }
+    return true;
   }
   unsigned capacity() const { return rte_ring_get_capacity(ring_); }
   unsigned size() const { return rte_ring_count(ring_); }

@@ -87,7 +87,7 @@ struct TunnelConfig {
   uint64_t heartbeat_ns = 25 * kSecond_ns;
   uint64_t dead_after_ns = 75 * kSecond_ns;  // silence that ends a tunnel; default 3 heartbeats
   // Allowed, the preferred one first: the gateway takes the first that the client accepts too.
-  std::vector<Protection> protections = {Protection::kAes256Gcm, Protection::kChaCha20Poly1305};
+  std::vector<Protection> protections = {Protection::aes_256_gcm, Protection::chacha20_poly1305};
   uint32_t max_tunnels = 4096;    // open at once
   // Tunnels whose AES keys are kept expanded, if there may be so many; a power of two is used.
   uint32_t expanded_keys = 65'536;

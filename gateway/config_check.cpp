@@ -383,7 +383,7 @@ void check_subscribers(const Config& config, ConfigPlaces& places) {
         continue;
       }
       section.fail_item("protections", p,
-                        quoted(std::string(config::name_of(subscriber.protections[p]))) +
+                        quoted(std::string(tunnel::protection_name(subscriber.protections[p]))) +
                             " is not allowed by tunnel.protections");
     }
   }

@@ -28,7 +28,7 @@ std::string join(const List& list) {
 }
 
 std::string names_of(const std::vector<Protection>& protections) {
-  return join(protections, [](Protection p) { return std::string(config::name_of(p)); });
+  return join(protections, [](Protection p) { return std::string(tunnel::protection_name(p)); });
 }
 
 std::string port_line(const Config& config, size_t index) {
@@ -218,7 +218,7 @@ std::string describe_check(const Config& config) {
 
 uint32_t Config::expanded_keys() const {
   const auto may_use_aes = [](const SubscriberConfig& subscriber) {
-    return std::ranges::count(subscriber.protections, Protection::kAes256Gcm) != 0;
+    return std::ranges::count(subscriber.protections, Protection::aes_256_gcm) != 0;
   };
   if (std::ranges::none_of(subscribers, may_use_aes)) return 0;
   // Slots of the tunnel table; its first is nobody's.

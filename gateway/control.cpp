@@ -138,10 +138,9 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
 Control::~Control() {
   for (const Link& link : links_) {
     for (Channel<ToControl>* ring : {link.from_worker, link.handshakes}) {
-      ToControl item;
-      while (ring->pop({&item, 1}) == 1) {
+      ring->drain(ring->capacity(), [](const ToControl& item) {
         if (item.packet != nullptr) rte_pktmbuf_free(item.packet);
-      }
+      });
     }
   }
   for (const WaitingHandshake& handshake : waiting_) rte_pktmbuf_free(handshake.packet);
@@ -175,21 +174,13 @@ bool Control::tick(uint64_t now_ns) {
 
 // Of one worker; true: it has more.
 bool Control::take_items(uint64_t now_ns) {
-  ToControl items[32];
-  unsigned taken = 0;
-  while (taken < kItemsPerTickMax / links_.size()) {
-    const unsigned count = links_[asker_].from_worker->pop(items);
-    for (unsigned i = 0; i < count; ++i) {
-      on_item(items[i], now_ns);
-      if (items[i].packet != nullptr) {
-        ++counters_.packets_taken;
-        rte_pktmbuf_free(items[i].packet);
-      }
-    }
-    taken += count;
-    if (count < std::size(items)) return false;
-  }
-  return true;
+  const auto most = static_cast<unsigned>(kItemsPerTickMax / links_.size());
+  return links_[asker_].from_worker->drain(most, [&](const ToControl& item) {
+    on_item(item, now_ns);
+    if (item.packet == nullptr) return;
+    ++counters_.packets_taken;
+    rte_pktmbuf_free(item.packet);
+  });
 }
 
 void Control::on_item(const ToControl& item, uint64_t now_ns) {

@@ -3,7 +3,7 @@
 // together with the packet that announces it.
 //
 // Owner: main. Single thread; everything here is its own, but for TunnelTable's reports, which it
-// reads, and the two channels.
+// reads, and the channels.
 #pragma once
 
 #include <cstdint>

@@ -42,18 +42,11 @@ void Control::count(HandshakeReject reason) {
 
 // Of one worker; true: it has more.
 bool Control::take_handshakes(uint64_t now_ns) {
-  ToControl items[32];
-  unsigned taken = 0;
-  while (taken < kLookedAtPerTickMax / links_.size()) {
-    const unsigned count = links_[asker_].handshakes->pop(items);
-    for (unsigned i = 0; i < count; ++i) {
-      ++counters_.packets_taken;
-      if (!look_at(items[i], now_ns)) rte_pktmbuf_free(items[i].packet);
-    }
-    taken += count;
-    if (count < std::size(items)) return false;
-  }
-  return true;
+  const auto most = static_cast<unsigned>(kLookedAtPerTickMax / links_.size());
+  return links_[asker_].handshakes->drain(most, [&](const ToControl& item) {
+    ++counters_.packets_taken;
+    if (!look_at(item, now_ns)) rte_pktmbuf_free(item.packet);
+  });
 }
 
 bool Control::is_loaded(uint64_t now_ns) {
@@ -72,10 +65,6 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
     return false;
   }
   const bool is_loaded_now = is_loaded(now_ns);
-  if (is_loaded_now && !sources_.may(item.from, now_ns)) {
-    ++counters_.handshakes_limited;
-    return false;
-  }
   const Verdict verdict = cookies_.check(message, item.from, now_ns, random_);
   if (verdict == Verdict::bad_mac1) {
     count(HandshakeReject::bad_mac);
@@ -84,6 +73,10 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   const bool is_proven = verdict == Verdict::mac1_and_mac2;
   if (is_loaded_now && !is_proven) {
     send_cookie(message, item.from, now_ns);
+    return false;
+  }
+  if (is_loaded_now && !sources_.may(item.from, now_ns)) {
+    ++counters_.handshakes_limited;
     return false;
   }
   if (waiting_.size() == kWaitingHandshakesMax) {

@@ -21,18 +21,6 @@ tunnel::Tai64n tai64n_now() {
                                   static_cast<uint32_t>(now.tv_nsec));
 }
 
-tunnel::Protection protection_of(Protection configured) {
-  switch (configured) {
-    case Protection::kPlain:
-      return tunnel::Protection::plain;
-    case Protection::kAes256Gcm:
-      return tunnel::Protection::aes_256_gcm;
-    case Protection::kChaCha20Poly1305:
-      break;
-  }
-  return tunnel::Protection::chacha20_poly1305;
-}
-
 }  // namespace
 
 // Gives a subscriber, whose identity is known, a slot and a peer if it has none. False: there is no
@@ -53,12 +41,7 @@ bool Control::prepare_peer(Subscriber& subscriber) {
   config.dead_after_ns = config_.tunnel.dead_after_ns;
   config.slot = subscriber.slot;
   config.slot_bits = static_cast<uint8_t>(tunnels_.slot_bits());
-  size_t next = 0;
-  for (Protection protection : subscriber.config->protections) {
-    if (next == config.preference.size()) break;
-    config.preference[next++] = protection_of(protection);
-    config.allowed = config.allowed.with(protection_of(protection));
-  }
+  config.accept(subscriber.config->protections);
   subscriber.peer.emplace(identity_, *subscriber.identity, config, random_);
   subscriber.peer->restore_received_stamp(subscriber.last_stamp);
   return true;

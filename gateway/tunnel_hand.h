@@ -22,6 +22,7 @@ class TunnelHand {
   static constexpr uint64_t kRoundNs = 250'000'000;
   static constexpr uint64_t kLooksPerSecond = 400'000;
   static constexpr uint64_t kNever = ~uint64_t{0};
+  static constexpr uint64_t kSecondNs = 1'000'000'000;
 
   // What is known of an open tunnel without a look at its subscriber.
   struct Watched {
@@ -46,11 +47,10 @@ class TunnelHand {
   // has to be looked at, which sets its due_ns and what it has seen. It may close tunnels.
   template <typename Visit>
   void move(uint64_t now_ns, const TunnelTable& tunnels, Visit&& visit) {
+    const uint64_t look_ns = std::max(kRoundNs / std::max(end_, 1u), kSecondNs / kLooksPerSecond);
     const uint64_t elapsed_ns = std::min(now_ns - moved_ns_, kRoundNs);
-    const uint64_t looks = std::min(end_ * elapsed_ns / kRoundNs,
-                                    elapsed_ns * kLooksPerSecond / 1'000'000'000);
-    if (looks == 0 && elapsed_ns < kRoundNs) return;  // the time adds up
-    moved_ns_ = now_ns;
+    const uint64_t looks = elapsed_ns / look_ns;
+    moved_ns_ = now_ns - elapsed_ns % look_ns;  // what is too little for a look adds up
     for (uint64_t i = 0; i < looks; ++i) {
       if (++place_ >= end_) place_ = 0;
       const Watched& watched = watched_[place_];

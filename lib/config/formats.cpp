@@ -237,8 +237,8 @@ Format<std::string> socket_path() {
 Format<Protection> protection() {
   std::vector<std::pair<std::string, Protection>> table;
   for (const Protection p :
-       {Protection::kAes256Gcm, Protection::kChaCha20Poly1305, Protection::kPlain}) {
-    table.emplace_back(name_of(p), p);
+       {Protection::aes_256_gcm, Protection::chacha20_poly1305, Protection::plain}) {
+    table.emplace_back(tunnel::protection_name(p), p);
   }
   return one_of(std::move(table));
 }

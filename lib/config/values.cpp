@@ -2,18 +2,6 @@
 
 namespace adit::config {
 
-std::string_view name_of(Protection protection) {
-  switch (protection) {
-    case Protection::kPlain:
-      return "plain";
-    case Protection::kAes256Gcm:
-      return "aes-256-gcm";
-    case Protection::kChaCha20Poly1305:
-      return "chacha20-poly1305";
-  }
-  return "?";
-}
-
 std::string_view name_of(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug:

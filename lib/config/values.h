@@ -6,13 +6,13 @@
 #include <string_view>
 
 #include "lib/net/address.h"
+#include "lib/tunnel/wire.h"
 
 namespace adit::config {
 
-// How a tunnel's packets are protected. `kPlain` is never a default: an operator
-// must name it, at both ends.
-enum class Protection : uint8_t { kPlain, kAes256Gcm, kChaCha20Poly1305 };
-std::string_view name_of(Protection protection);
+// How a tunnel's packets are protected. `plain` is never a default: an operator must name it, at
+// both ends.
+using tunnel::Protection;
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 std::string_view name_of(LogLevel level);

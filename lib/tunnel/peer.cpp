@@ -60,6 +60,13 @@ const char* handshake_reject_name(HandshakeReject reason) {
   return "unknown";
 }
 
+void PeerConfig::accept(std::span<const Protection> protections) {
+  assert(protections.size() <= preference.size());
+  preference = {};
+  std::ranges::copy(protections, preference.begin());
+  allowed = set_of(protections);
+}
+
 std::optional<Protection> choose_protection(const PeerConfig& config, ProtectionSet offered) {
   if (offered.bits == 0) {  // a stock peer can do one and negotiates nothing
     const auto chacha = Protection::chacha20_poly1305;

@@ -31,6 +31,9 @@ struct PeerConfig {
   uint64_t dead_after_ns = 0;  // aged out when nothing authenticated was heard for so long
   uint32_t slot = 0;           // low bits of every local index
   uint8_t slot_bits = 0;       // at most 28, to leave enough generations
+
+  // These are allowed, and preferred in this order; at most three, all different.
+  void accept(std::span<const Protection> protections);
 };
 
 struct Action {

@@ -1,6 +1,7 @@
 // How often somebody may fail: a token bucket for each source of handshakes, in a table of fixed
 // size (WireGuard white paper, section 5.3). It is asked under load only, and only about sources
-// that a cookie has proved, so nobody can use up what is another's.
+// that a cookie has proved, so nobody can use up what is another's but who sees his messages and
+// sends them again.
 //
 // A source is an IPv4 address and a sixteenth of its ports. Many clients may come from one address,
 // a carrier's translator; it gives each of them ports near each other, so that one who does harm

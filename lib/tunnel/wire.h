@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "lib/net/be.h"
 
@@ -35,8 +36,24 @@ struct ProtectionSet {
   }
   friend constexpr bool operator==(ProtectionSet, ProtectionSet) = default;
 };
+constexpr ProtectionSet set_of(std::span<const Protection> protections) {
+  ProtectionSet set;
+  for (const Protection protection : protections) set = set.with(protection);
+  return set;
+}
 
-const char* protection_name(Protection p);  // "aes-256-gcm", "chacha20-poly1305", "plain"
+// As configurations and status name it.
+constexpr const char* protection_name(Protection p) {
+  switch (p) {
+    case Protection::chacha20_poly1305:
+      return "chacha20-poly1305";
+    case Protection::aes_256_gcm:
+      return "aes-256-gcm";
+    case Protection::plain:
+      return "plain";
+  }
+  return "unknown";
+}
 
 inline constexpr unsigned kTagBytes = 16;  // of both AEADs (RFC 8439, SP 800-38D)
 inline constexpr unsigned kMacBytes = 16;

@@ -232,8 +232,9 @@ class Client:
         return self.process.stop(signal.SIGTERM, timeout_s=5)
 
 
-def start_client_pair(world, protections, answering_protections=None):
-    """A client at the gateway's place that answers the one at pc; (the answering one, pc's)."""
+def start_client_pair(world, protections, answering_protections=None, **settings):
+    """A client at the gateway's place that answers the one at pc; (the answering one, pc's). Both
+    have `settings`."""
     keys = make_keys(world.lab, ["gateway", "pc"])
     answering = Client(world.gateway, keys, "gateway", answering_protections or protections,
                        listen_port=topology.TUNNEL_PORT)
@@ -245,6 +246,7 @@ def start_client_pair(world, protections, answering_protections=None):
     calling.config["address"] = f"{topology.INNER}/24"
     for end in (answering, calling):
         end.config["log"]["level"] = "info"
+        end.config |= settings
         end.start()
     return answering, calling
 

@@ -4,7 +4,9 @@ holds the ends of all the programs' logs.
 """
 
 import pathlib
+import signal
 import sys
+import time
 
 import pytest
 
@@ -60,6 +62,13 @@ def start_client(gateway, namespace, name="pc", change=None, up_within_s=15, **a
     client.start()
     client.wait_until_up(up_within_s)
     return client
+
+
+def stand_still(client, seconds):
+    """The program, as if the machine slept."""
+    client.process.send(signal.SIGSTOP)
+    time.sleep(seconds)
+    client.process.send(signal.SIGCONT)
 
 
 def quick_ageing(config):

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from conftest import quick_ageing, start_client, start_gateway
+from conftest import quick_ageing, stand_still, start_client, start_gateway
 from lab import topology
 from lab.faults import (END, SOUND, YEAR_S, HostileGateway, SmallDisk, WallClock, option, reply,
                         route)
@@ -89,6 +89,26 @@ def test_without_the_right_to_set_the_device_up_again_the_client_ends(world):
     assert routes(world.pc) == before
 
 
+def test_a_renamed_device_is_still_the_clients_own(world):
+    """Its address is not another interface's, when a new tunnel wants it."""
+    def fixed_address(config):
+        quick_ageing(config)
+        config["subscribers"][0]["address"] = topology.INNER
+
+    gateway = start_gateway(world, change=fixed_address)
+    client = start_client(gateway, world.pc, change=lambda config: config.update(
+        address=f"{topology.INNER}/24"))
+    world.pc.ip("link", "set", "adit0", "down")
+    world.pc.ip("link", "set", "adit0", "name", "other0")
+    wait_until(lambda: world.pc.succeeds("ping", "-c1", "-W1", topology.INNER_ROUTER), 5,
+               "the device to be set up again")
+    gateway.process.stop(signal.SIGKILL)
+    wait_until(lambda: client.status()["state"] != "up", 15, "the tunnel to be lost")
+    gateway.start()
+    client.wait_until_up(30)
+    assert client.status()["last_error"] in (None, "")
+
+
 # ---- The disk ----
 
 @pytest.fixture
@@ -130,6 +150,7 @@ def test_a_state_directory_that_cannot_be_made_costs_no_tunnel(world):
     client = start_client(gateway, world.pc, change=lambda config: config.update(
         state_directory=str(in_the_way / "state")))
     assert f"warning: {in_the_way}/state: Not a directory" in client.process.log()
+
 
 
 def start_with_journal_on(disk, gateway, namespace):
@@ -425,12 +446,6 @@ def test_a_clock_gone_back_without_a_stamp_kept_is_named_by_the_doctor(world):
 
 
 # ---- Standing still ----
-
-def stand_still(client, seconds):
-    client.process.send(signal.SIGSTOP)
-    time.sleep(seconds)
-    client.process.send(signal.SIGCONT)
-
 
 @pytest.mark.parametrize("stopped_s", [2, 5])
 def test_a_client_that_stood_still_is_back_at_once(world, stopped_s):

@@ -92,6 +92,15 @@ def test_the_gateways_word_is_the_most_that_is_learnt(world):
     assert wait_until_learnt(client, 30)["heartbeat_s"] == 2
 
 
+def test_with_a_fixed_address_the_usual_interval_is_the_most(world):
+    """The gateway says nothing then, and may take more silence for death."""
+    gateway = start_gateway(world, change=with_a_forward)
+    client = start_client(gateway, world.pc, listen_port=0, change=lambda config: config.update(
+        address=f"{topology.INNER}/24", heartbeat="adaptive", heartbeat_min="1h",
+        heartbeat_max="1h"))
+    assert client.status()["heartbeat_s"] == 25
+
+
 def test_a_new_network_is_learnt_anew(world):
     _, client = start(world, heartbeat="adaptive", heartbeat_min="1s", heartbeat_max="2s")
     wait_until_learnt(client, 30)

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <optional>
+#include <vector>
 
 namespace adit::gateway {
 namespace {
@@ -99,6 +101,32 @@ TEST_F(TunnelHandTest, OneMayCloseWhileItIsLookedAt) {
     });
   }
   EXPECT_EQ(looks, 3u);
+}
+
+// Ticks are not even, and a slot's share of a round is no whole number of them.
+TEST_F(TunnelHandTest, ARoundTakesAsLongAsItSaysWhateverTheirNumber) {
+  for (const uint32_t tunnels : {1u, 3u, 200u, 300u, 470u, 5000u}) {
+    use(8192);
+    for (uint32_t slot = 1; slot <= tunnels; ++slot) open(slot);
+    pass(300);  // the first round begins at once, with all that a round may have
+    uint64_t last_ns = 0;  // due at every look, the last one's rounds are counted
+    std::vector<uint64_t> rounds_ns;
+    for (int i = 0; i < 3000; ++i) {
+      now_ns_ += 1'060'000;
+      hand_->at(tunnels).due_ns = 0;
+      hand_->move(now_ns_, *tunnels_, [&](uint32_t slot) {
+        hand_->at(slot).due_ns = TunnelHand::kNever;
+        if (slot != tunnels) return;
+        if (last_ns != 0) rounds_ns.push_back(now_ns_ - last_ns);
+        last_ns = now_ns_;
+      });
+    }
+    ASSERT_GE(rounds_ns.size(), 10u) << tunnels;
+    const uint64_t total_ns = std::accumulate(rounds_ns.begin(), rounds_ns.end(), uint64_t{0});
+    const uint64_t mean_ns = total_ns / rounds_ns.size();
+    EXPECT_NEAR(static_cast<double>(mean_ns), TunnelHand::kRoundNs, TunnelHand::kRoundNs * 0.02)
+        << tunnels;
+  }
 }
 
 // With very many, a round takes longer, but nobody is left out, and a tick never takes long.

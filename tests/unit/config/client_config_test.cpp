@@ -41,7 +41,7 @@ TEST_F(ClientConfig, FillsInEveryDefault) {
   EXPECT_FALSE(config->preshared_key);
   EXPECT_FALSE(config->address);
   EXPECT_TRUE(config->accept_routes);
-  EXPECT_EQ(config->protections, std::vector{Protection::kAes256Gcm});
+  EXPECT_EQ(config->protections, std::vector{Protection::aes_256_gcm});
   EXPECT_EQ(config->control_socket, "/run/adit/adit0.sock");
 }
 
@@ -85,7 +85,7 @@ TEST_F(ClientConfig, ReadsEveryKey) {
   EXPECT_FALSE(config->accept_routes);
   EXPECT_TRUE(config->kill_switch);
   EXPECT_EQ(config->dns, Dns::kNone);
-  EXPECT_EQ(config->protections, (std::vector{Protection::kPlain, Protection::kAes256Gcm}));
+  EXPECT_EQ(config->protections, (std::vector{Protection::plain, Protection::aes_256_gcm}));
   EXPECT_EQ(config->heartbeat_ns, 10'000'000'000u);
   EXPECT_EQ(config->listen_port, 5000);
   EXPECT_EQ(config->fwmark, 0x51u);
@@ -179,6 +179,11 @@ TEST_F(ClientConfig, WhoAnswersNeedsAPortAndAnAddress) {
   EXPECT_EQ(errors_of(smallest_ + "answer: true\n"),
             "c.yaml:3:9: answer: needs a listen_port at which to be found\n"
             "c.yaml:3:9: answer: needs a fixed address: the other end gives none\n");
+  EXPECT_EQ(errors_of("gateways: [{endpoint: 30.1.1.10, stock_wireguard: true, public_key: " +
+                      TempDir::key_text(2) + "}]\nprivate_key_file: " + dir_.file("c.key") +
+                      "\nanswer: true\nlisten_port: 8000\naddress: 192.168.1.1/24\n"
+                      "protections: [chacha20-poly1305]\n"),
+            "c.yaml:3:9: answer: is for another adit-client, not for stock_wireguard\n");
   const auto config =
       load_text(smallest_ + "answer: true\nlisten_port: 8000\naddress: 192.168.1.1/24\n");
   ASSERT_TRUE(config) << dir_.lines(errors_);

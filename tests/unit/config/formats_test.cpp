@@ -87,7 +87,7 @@ TEST(Words, AreBooleansProtectionsAndLevels) {
   EXPECT_EQ(boolean().parse("false"), false);
   EXPECT_FALSE(boolean().parse("True!"));
   EXPECT_EQ(protection().expected, "one of aes-256-gcm, chacha20-poly1305, plain");
-  EXPECT_EQ(protection().parse("plain"), Protection::kPlain);
+  EXPECT_EQ(protection().parse("plain"), Protection::plain);
   EXPECT_FALSE(protection().parse("aes"));
   EXPECT_EQ(log_level().parse("warning"), LogLevel::kWarning);
   EXPECT_FALSE(log_level().parse("warn"));

@@ -43,7 +43,7 @@ TEST_F(GatewayConfig, FillsInEveryDefault) {
   EXPECT_EQ(config->tunnel.mtu, 1440);
   EXPECT_EQ(config->tunnel.dead_after_ns, 75 * kSecond_ns);
   EXPECT_EQ(config->tunnel.protections,
-            (std::vector{Protection::kAes256Gcm, Protection::kChaCha20Poly1305}));
+            (std::vector{Protection::aes_256_gcm, Protection::chacha20_poly1305}));
   EXPECT_EQ(config->pools[0].router.to_string(), "192.168.1.1");
   EXPECT_EQ(config->pools[0].range.to_string(), "192.168.1.2-192.168.1.254");
   EXPECT_EQ(config->pools[0].lease_s, 3600u);
@@ -128,7 +128,7 @@ TEST_F(GatewayConfig, ReadsSubscribersWithTheirOverrides) {
   EXPECT_EQ(branch.public_key[5], 3);
   EXPECT_EQ(branch.address->to_string(), "192.168.1.5");
   EXPECT_EQ(branch.prefixes[0].to_string(), "10.20.0.0/16");
-  EXPECT_EQ(branch.protections, std::vector{Protection::kChaCha20Poly1305});
+  EXPECT_EQ(branch.protections, std::vector{Protection::chacha20_poly1305});
   EXPECT_EQ(branch.limits.mappings, 4096u);
   EXPECT_EQ(branch.limits.new_mappings_per_second, 7u);
   EXPECT_EQ(pc.limits.blocks, 4u);

@@ -74,8 +74,28 @@ TEST_F(Limiter, RemembersAsManyAsItHasRoomFor) {
   EXPECT_LT(forgotten, kSources / 8 / 100) << "an eighth full, few lines overflow";
 }
 
+// Of five that share a line of four, the one that has taken least makes room.
+TEST(SourceLimiter, ForgetsTheOneNearestToFull) {
+  constexpr uint64_t kNow = 7 * kSecondNs;
+  SourceLimiter limiter({.per_second = 20, .burst = 5}, 8, 1);  // with this seed all share a line
+  const auto take = [&](uint32_t host, unsigned tokens) {
+    unsigned taken = 0;
+    while (taken < tokens && limiter.take(source(host), kNow)) ++taken;
+    return taken;
+  };
+  EXPECT_EQ(take(1, 4), 4u);
+  EXPECT_EQ(take(2, 1), 1u);
+  EXPECT_EQ(take(3, 3), 3u);
+  EXPECT_EQ(take(4, 2), 2u);
+  EXPECT_EQ(take(5, 9), 5u) << "in the place of 2";
+  EXPECT_EQ(take(5, 9), 0u);
+  EXPECT_EQ(take(4, 9), 3u);
+  EXPECT_EQ(take(3, 9), 2u);
+  EXPECT_EQ(take(1, 9), 1u);
+}
+
 // However many come, who came last is limited, and those that are quiet leave their places.
-TEST_F(Limiter, ForgetsThoseNearestToFullFirst) {
+TEST_F(Limiter, HasRoomForWhoeverComes) {
   for (uint32_t i = 0; i < 4 * kSources; ++i) {
     ASSERT_EQ(taken_by(source(i), now + i), 5u);
     ASSERT_FALSE(limiter.may(source(i), now + i));
