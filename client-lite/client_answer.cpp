@@ -63,8 +63,8 @@ void Client::on_peer_datagram(std::span<uint8_t> datagram, const Endpoint& sourc
   on_received(receive_from_peer(datagram, source, now_ns), datagram, now_ns);
 }
 
-// Only what is authentic says where the other end is, and that the session is its: an initiation may
-// be an old one that somebody has kept.
+// Only what is authentic says where the other end is, and that the session is its: an initiation
+// may be an old one that somebody has kept.
 Received Client::receive_from_peer(std::span<uint8_t> datagram, const Endpoint& source,
                                    uint64_t now_ns) {
   const bool may_have_moved = source != gateway_ && source == answered_from_;
