@@ -16,6 +16,9 @@ using tunnel::Session;
 
 constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
+constexpr unsigned kNonceBytes = 12;
+constexpr unsigned kBatchMax = 32;
+constexpr size_t kTextAhead = 2;  // packets: fewer come too late, more push each other out
 
 // In constant time: how much of a forged tag was right must not show.
 bool tags_equal(const uint8_t* a, const uint8_t* b) {
@@ -26,7 +29,40 @@ bool tags_equal(const uint8_t* a, const uint8_t* b) {
   return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
 }
 
-void write_header(const CryptoJob& job) {
+using Tag = std::array<uint8_t, tunnel::kTagBytes>;
+
+// Four zero bytes, then the counter, little-endian. The library loads it as a whole, which had to
+// wait for stores of its parts.
+struct alignas(16) Nonce {
+  uint64_t words[2];
+};
+static_assert(std::endian::native == std::endian::little);
+
+Nonce nonce_of(const CryptoJob& job, Crypto::Direction direction) {
+  const auto* header = reinterpret_cast<const EncryptedHeader*>(job.packet);
+  const uint64_t counter = direction == Crypto::send ? job.counter : header->counter.host();
+  return {{counter << 32, counter >> 32}};
+}
+
+bool is_aes(const CryptoJob& job) {
+  return job.session->protection == Protection::aes_256_gcm;
+}
+
+// The lines of memory that a packet lies in, but for its first, which has been read.
+void ask_for_text(const CryptoJob& job) {
+  const uint8_t* const end =
+      job.packet + sizeof(EncryptedHeader) + job.text_bytes + tunnel::kTagBytes;
+  for (const uint8_t* line = job.packet + kLineBytes; line < end; line += kLineBytes) {
+    rte_prefetch0(line);
+  }
+}
+
+// When it is sealed or opened: its header, or whether it is authentic.
+void conclude(CryptoJob& job, Crypto::Direction direction, const Tag& tag) {
+  if (direction == Crypto::receive) {
+    job.authentic = tags_equal(job.packet + sizeof(EncryptedHeader) + job.text_bytes, tag.data());
+    return;
+  }
   auto* header = reinterpret_cast<EncryptedHeader*>(job.packet);
   *header = {static_cast<uint8_t>(tunnel::MessageType::encrypted), {}, {}, {}};
   header->receiver_index = Le32::from_host(job.session->remote_index);
@@ -79,81 +115,83 @@ void Crypto::prefetch(Direction direction, uint32_t slot, unsigned text_bytes) c
   }
 }
 
-// As many of the jobs, from the first on, as can be done together; returns how many.
-size_t Crypto::submit(std::span<CryptoJob> jobs, Direction direction) {
+// AES-256-GCM is the library's one function for a packet: its queue of jobs is for ciphers that do
+// several packets at once, which this one does not, and takes more of the first-level cache than
+// packets and keys do.
+void Crypto::run_aes(CryptoJob& job, Direction direction) {
+  const Session& session = *job.session;
+  ExpandedKey& expanded = place(session.local_index, direction);
+  if (!expanded.is_of(session)) [[unlikely]] expand(session, direction);
+  uint8_t* const text = job.packet + sizeof(EncryptedHeader);
+  const Nonce nonce = nonce_of(job, direction);
+  const auto* const iv = reinterpret_cast<const uint8_t*>(&nonce);
+  Tag tag;
+  if (direction == send) {
+    IMB_AES256_GCM_ENC(mb_.get(), &expanded.key, &scratch_, text, text, job.text_bytes, iv, nullptr,
+                       0, text + job.text_bytes, tunnel::kTagBytes);
+  } else {
+    IMB_AES256_GCM_DEC(mb_.get(), &expanded.key, &scratch_, text, text, job.text_bytes, iv, nullptr,
+                       0, tag.data(), tunnel::kTagBytes);
+  }
+  conclude(job, direction, tag);
+}
+
+// ChaCha20-Poly1305, of the jobs from the first on as many as can be done together; returns how
+// many.
+size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
   IMB_JOB* submitted[kBatchMax];
+  Nonce nonces[kBatchMax];
+  Tag tags[kBatchMax];
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(jobs.size(), kBatchMax));
   const uint32_t room = IMB_GET_NEXT_BURST(mb_.get(), wanted, submitted);
   uint32_t count = 0;
-  for (; count < room; ++count) {
+  for (; count < room && !is_aes(jobs[count]); ++count) {
     const CryptoJob& job = jobs[count];
     const Session& session = *job.session;
-    const bool is_aes = session.protection == Protection::aes_256_gcm;
     const void* key = direction == send ? session.send_key.data() : session.receive_key.data();
-    if (is_aes) {
-      ExpandedKey& expanded = place(session.local_index, direction);
-      if (!expanded.is_of(session)) [[unlikely]] {
-        if (count > 0) break;  // a job in front may be using what stands in its place
-        expand(session, direction);
-      }
-      key = &expanded.key;
-    }
-    // Four zero bytes, then the counter, little-endian. The library loads it as a whole, which had
-    // to wait for stores of its parts.
-    auto* header = reinterpret_cast<EncryptedHeader*>(job.packet);
-    const uint64_t counter = direction == send ? job.counter : header->counter.host();
-    nonces_[count] = {{counter << 32, counter >> 32}};
-    static_assert(std::endian::native == std::endian::little);
+    uint8_t* const text = job.packet + sizeof(EncryptedHeader);
+    nonces[count] = nonce_of(job, direction);
 
     IMB_JOB& to = *submitted[count];
-    to.cipher_mode = is_aes ? IMB_CIPHER_GCM : IMB_CIPHER_CHACHA20_POLY1305;
-    to.hash_alg = is_aes ? IMB_AUTH_AES_GMAC : IMB_AUTH_CHACHA20_POLY1305;
+    to.cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
+    to.hash_alg = IMB_AUTH_CHACHA20_POLY1305;
     to.cipher_direction = direction == send ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
     to.chain_order = direction == send ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
     to.enc_keys = key;
     to.dec_keys = key;
     to.key_len_in_bytes = tunnel::SessionKey{}.size();
-    to.src = job.packet + sizeof(EncryptedHeader);
-    to.dst = job.packet + sizeof(EncryptedHeader);
+    to.src = text;
+    to.dst = text;
     to.cipher_start_src_offset_in_bytes = 0;
     to.hash_start_src_offset_in_bytes = 0;
     to.msg_len_to_cipher_in_bytes = job.text_bytes;
     to.msg_len_to_hash_in_bytes = job.text_bytes;
-    to.iv = reinterpret_cast<const uint8_t*>(&nonces_[count]);
-    to.iv_len_in_bytes = 12;
-    to.auth_tag_output = direction == send
-                             ? job.packet + sizeof(EncryptedHeader) + job.text_bytes
-                             : tags_[count].data();
+    to.iv = reinterpret_cast<const uint8_t*>(&nonces[count]);
+    to.iv_len_in_bytes = kNonceBytes;
+    to.auth_tag_output = direction == send ? text + job.text_bytes : tags[count].data();
     to.auth_tag_output_len_in_bytes = tunnel::kTagBytes;
-    if (is_aes) {
-      to.u.GCM.aad = nullptr;
-      to.u.GCM.aad_len_in_bytes = 0;
-    } else {
-      to.u.CHACHA20_POLY1305.aad = nullptr;
-      to.u.CHACHA20_POLY1305.aad_len_in_bytes = 0;
-    }
+    to.u.CHACHA20_POLY1305.aad = nullptr;
+    to.u.CHACHA20_POLY1305.aad_len_in_bytes = 0;
   }
-  // Both ciphers are done at once: nothing stays with the library. If ever something did, a packet
-  // would leave as it was, so that is the end.
+  // It is done at once: nothing stays with the library. If ever something did, a packet would leave
+  // as it was, so that is the end.
   const uint32_t done = IMB_SUBMIT_BURST_NOCHECK(mb_.get(), count, submitted);
   if (count == 0 || done != count) [[unlikely]] {
     throw std::runtime_error("libipsec-mb: did not take a burst, or has not finished it");
   }
+  for (uint32_t i = 0; i < count; ++i) conclude(jobs[i], direction, tags[i]);
   return count;
 }
 
 void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
-  while (!jobs.empty()) {
-    const size_t done = submit(jobs, direction);
-    for (size_t i = 0; i < done; ++i) {
-      if (direction == send) {
-        write_header(jobs[i]);
-      } else {
-        const uint8_t* tag = jobs[i].packet + sizeof(EncryptedHeader) + jobs[i].text_bytes;
-        jobs[i].authentic = tags_equal(tag, tags_[i].data());
-      }
+  for (size_t i = 0; i < std::min(kTextAhead, jobs.size()); ++i) ask_for_text(jobs[i]);
+  for (size_t i = 0; i < jobs.size();) {
+    if (!is_aes(jobs[i])) {
+      i += run_chacha(jobs.subspan(i), direction);
+      continue;
     }
-    jobs = jobs.subspan(done);
+    if (i + kTextAhead < jobs.size()) ask_for_text(jobs[i + kTextAhead]);
+    run_aes(jobs[i++], direction);
   }
 }
 

@@ -62,7 +62,6 @@ class Crypto {
   uint64_t expansions() const { return expansions_; }
 
  private:
-  static constexpr unsigned kBatchMax = 32;
   // What the library uses of its structure leaves the last 16 bytes of a line that every packet
   // needs: whose key it is stands there.
   union alignas(64) ExpandedKey {
@@ -80,15 +79,13 @@ class Crypto {
     }
   };
   static_assert(sizeof(ExpandedKey) == 1024);
-  struct alignas(16) Nonce {
-    uint64_t words[2];
-  };
 
   ExpandedKey& place(uint32_t slot, Direction direction) const {
     return keys_[2 * (slot & mask_) + direction];
   }
   void run(std::span<CryptoJob> jobs, Direction direction);
-  size_t submit(std::span<CryptoJob> jobs, Direction direction);
+  void run_aes(CryptoJob& job, Direction direction);
+  size_t run_chacha(std::span<CryptoJob> jobs, Direction direction);
   void expand(const tunnel::Session& session, Direction direction);
 
   struct FreeManager {
@@ -99,8 +96,7 @@ class Crypto {
   HugeMemory memory_;
   std::span<ExpandedKey> keys_;
   bool hash_keys_end_first_ = false;  // does short text use the last powers of the hash key?
-  std::array<Nonce, kBatchMax> nonces_{};
-  std::array<std::array<uint8_t, tunnel::kTagBytes>, kBatchMax> tags_{};
+  gcm_context_data scratch_{};
   uint64_t expansions_ = 0;
 };
 

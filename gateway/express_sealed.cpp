@@ -20,22 +20,11 @@ namespace adit::gateway {
 using tunnel::EncryptedHeader;
 using tunnel::SessionSet;
 
-namespace {
-// Behind the line with its headers. Of a long one the first lines: what follows in order, the
-// machine asks for by itself.
-void ask_for_text(const ExpressPacket& packet) {
-  constexpr unsigned kLineBytes = 64;
-  const unsigned end = std::min<unsigned>(packet.total_bytes, 4 * kLineBytes);
-  for (unsigned i = kLineBytes; i < end + kLineBytes; i += kLineBytes) rte_prefetch0(packet.ip + i);
-}
-}  // namespace
-
 // What the group's type 4 packets need of their tunnels, whose current session it is nearly always.
 // All of it follows from the packet, so nothing waits for the tunnel's line.
 void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
     if (!packet.sealed) continue;
-    ask_for_text(packet);
     crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
     const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);
     const tunnel::ReplayWindow& replay =
@@ -56,7 +45,6 @@ void Pipeline::ask_for_control(const ExpressPacket& packet) {
 }
 
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
-  ask_for_text(packet);
   crypto_.prefetch(Crypto::send, packet.slot(), packet.total_bytes);
   rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
   rte_prefetch0(&tunnels_.report(packet.slot()));
