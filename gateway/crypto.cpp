@@ -18,7 +18,9 @@ constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
 constexpr unsigned kNonceBytes = 12;
 constexpr unsigned kBatchMax = 32;
-constexpr size_t kTextAhead = 2;  // packets: fewer come too late, more push each other out
+// Packets: fewer come too late, more push each other out.
+constexpr size_t kTextAhead = 2;
+constexpr size_t kKeysAhead = 6;
 
 // In constant time: how much of a forged tag was right must not show.
 bool tags_equal(const uint8_t* a, const uint8_t* b) {
@@ -184,13 +186,19 @@ size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
 }
 
 void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
-  for (size_t i = 0; i < std::min(kTextAhead, jobs.size()); ++i) ask_for_text(jobs[i]);
+  // Those to open with have been asked for, by who saw the packet first.
+  const auto ask_for_key = [&](const CryptoJob& job) {
+    if (direction == send) prefetch(send, job.session->local_index, job.text_bytes);
+  };
+  for (const CryptoJob& job : jobs.first(std::min(kTextAhead, jobs.size()))) ask_for_text(job);
+  for (const CryptoJob& job : jobs.first(std::min(kKeysAhead, jobs.size()))) ask_for_key(job);
   for (size_t i = 0; i < jobs.size();) {
     if (!is_aes(jobs[i])) {
       i += run_chacha(jobs.subspan(i), direction);
       continue;
     }
     if (i + kTextAhead < jobs.size()) ask_for_text(jobs[i + kTextAhead]);
+    if (i + kKeysAhead < jobs.size()) ask_for_key(jobs[i + kKeysAhead]);
     run_aes(jobs[i++], direction);
   }
 }

@@ -120,6 +120,7 @@ void Pipeline::run_inner_stages(const ExpressPacket& express) {
   packet.from = packet.tunnel->remote;
   packet.place = SessionSet::kCurrent;
   const bool is_packet = express.ip[0] >> 4 == 4;
+  tunnels_.report(express.slot()).heard(now_ns_, is_packet);
   finish(is_packet ? go_on_outbound(packet) : answer_control_text(packet, express.total_bytes),
          packet.mbuf);
 }

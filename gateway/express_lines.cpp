@@ -102,6 +102,7 @@ void Pipeline::refresh_exit(Exit& exit) {
 // The tunnel has changed, or the blocks of its subscriber.
 void Pipeline::refresh_line(const Tunnel& tunnel) {
   TunnelLine& line = tunnels_.line(tunnel.slot);
+  if (line.has_traffic()) report_traffic(tunnel.slot);
   const tunnel::Session& session = tunnel.open->sessions.at(SessionSet::kCurrent);
   line.index = 0;
   if (!tunnel.active || !session.exists() || tunnel.remote.is_zero()) return;
@@ -138,8 +139,15 @@ void Pipeline::refresh_line(const Tunnel& tunnel) {
   line.index = Le32::from_host(session.local_index).raw();
 }
 
+// Of ordinary packets: what they have carried, and that they came and went. It says now, which is
+// later than it was, and not what came last: as if the client had.
 void Pipeline::report_traffic(uint32_t slot) {
   TunnelLine& line = tunnels_.line(slot);
+  if (line.encrypted) {  // bare packets prove nothing (rule 8)
+    TunnelReport& report = tunnels_.report(slot);
+    if (line.tx_packets != 0) report.sent(now_ns_ - 1, true);
+    if (line.rx_packets != 0) report.heard(now_ns_, true);
+  }
   TunnelTraffic& traffic = tunnels_.open(slot).traffic;
   bump(traffic.rx_packets, std::exchange(line.rx_packets, 0));
   bump(traffic.rx_bytes, std::exchange(line.rx_bytes, 0));

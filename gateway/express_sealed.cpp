@@ -31,7 +31,6 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
         tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent);
     rte_prefetch0(&replay);
     rte_prefetch0(replay.place(header->counter.host()));
-    rte_prefetch0(&tunnels_.report(packet.slot()));
   }
 }
 
@@ -45,9 +44,7 @@ void Pipeline::ask_for_control(const ExpressPacket& packet) {
 }
 
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
-  crypto_.prefetch(Crypto::send, packet.slot(), packet.total_bytes);
   rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
-  rte_prefetch0(&tunnels_.report(packet.slot()));
 }
 
 // Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.
@@ -82,9 +79,6 @@ void Pipeline::open_gathered() {
     packet.opened = true;
     packet.ip = job.packet + sizeof(EncryptedHeader);
     packet.total_bytes = static_cast<uint16_t>(job.text_bytes);
-    TunnelReport& report = tunnels_.report(packet.slot());
-    report.heard_ns.store(now_ns_, std::memory_order_relaxed);
-    if (packet.ip[0] >> 4 == 4) report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
   }
 }
 
@@ -110,9 +104,6 @@ bool Pipeline::gather_to_seal(const ExpressPacket& packet) {
                                        .packet = header,
                                        .text_bytes = padded,
                                        .counter = counter++};
-  TunnelReport& report = tunnels_.report(packet.slot());
-  report.sent_ns.store(now_ns_, std::memory_order_relaxed);
-  report.sent_packet_ns.store(now_ns_, std::memory_order_relaxed);
   return true;
 }
 

@@ -102,14 +102,12 @@ Fate Pipeline::open_encrypted(Packet& packet) {
     report.remote.store(uint64_t{packet.from.address.host()} << 16 | packet.from.port.host(),
                         std::memory_order_relaxed);
   }
-  report.heard_ns.store(now_ns_, std::memory_order_relaxed);
 
   packet.strip(sizeof(EncryptedHeader));
   rte_pktmbuf_trim(packet.mbuf, tunnel::kTagBytes);
-  if (*text >= sizeof(Ipv4Header) && packet.bytes()[0] >> 4 == 4) [[likely]] {
-    report.heard_packet_ns.store(now_ns_, std::memory_order_relaxed);
-    return Fate::next;
-  }
+  const bool is_packet = *text >= sizeof(Ipv4Header) && packet.bytes()[0] >> 4 == 4;
+  report.heard(now_ns_, is_packet);
+  if (is_packet) [[likely]] return Fate::next;
   return answer_control_text(packet, *text);
 }
 

@@ -88,7 +88,7 @@ void Pipeline::sweep_tunnels() {
     const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
     if (tunnels_.owner(slot) != worker_) continue;
     TunnelLine& line = tunnels_.line(slot);
-    if ((line.rx_packets | line.tx_packets) != 0) report_traffic(slot);
+    if (line.has_traffic()) report_traffic(slot);
     if (line.index == 0 || now_s_ <= line.expires_s) continue;
     tunnels_.open(slot).sessions.expire(now_ns_);
     refresh_line(tunnels_.at(slot));

@@ -29,7 +29,6 @@ Fate Pipeline::send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal) {
   const tunnel::Session* session = tunnel.active ? tunnel.sending(now_ns_) : nullptr;
   if (session == nullptr || tunnel.remote.is_zero()) return Fate::no_session;
   const uint16_t text_bytes = rte_pktmbuf_data_len(mbuf);
-  TunnelReport& report = tunnels_.report(tunnel.slot);
   if (session->protection == Protection::plain && seal == Seal::as_session) {
     auto* header = prepend<PlainHeader>(mbuf);
     if (header == nullptr) return Fate::no_buffer;
@@ -50,10 +49,7 @@ Fate Pipeline::send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal) {
     std::memset(tail, 0, padded - text_bytes);
     auto* header = prepend<EncryptedHeader>(mbuf);
     crypto_.seal(*session, counter++, reinterpret_cast<uint8_t*>(header), padded);
-    report.sent_ns.store(now_ns_, std::memory_order_relaxed);
-    if (text_bytes >= sizeof(Ipv4Header)) {
-      report.sent_packet_ns.store(now_ns_, std::memory_order_relaxed);
-    }
+    tunnels_.report(tunnel.slot).sent(now_ns_, text_bytes >= sizeof(Ipv4Header));
   }
   if (text_bytes >= sizeof(Ipv4Header)) {
     bump(tunnel.open->traffic.tx_packets, 1);

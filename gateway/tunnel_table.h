@@ -44,6 +44,15 @@ struct alignas(64) TunnelReport {
 
   // Worker: a new tunnel uses the slot.
   void begin(uint32_t new_epoch);
+  // Worker: an authenticated type 4 packet came, or one was sent, with an inner packet or without.
+  void heard(uint64_t at_ns, bool is_packet) {
+    heard_ns.store(at_ns, std::memory_order_relaxed);
+    if (is_packet) heard_packet_ns.store(at_ns, std::memory_order_relaxed);
+  }
+  void sent(uint64_t at_ns, bool is_packet) {
+    sent_ns.store(at_ns, std::memory_order_relaxed);
+    if (is_packet) sent_packet_ns.store(at_ns, std::memory_order_relaxed);
+  }
 };
 static_assert(sizeof(TunnelReport) == 64);
 
@@ -135,11 +144,13 @@ struct alignas(64) TunnelLine {
   uint8_t unused = 0;
   uint32_t send_word = 0;     // first four bytes of what we send: type 5 and tag
   Le32 remote_index;
-  // Traffic since it was last added to the TunnelTraffic.
+  // Traffic since it was last reported (Pipeline::report_traffic).
   uint32_t rx_packets = 0;
   uint32_t rx_bytes = 0;
   uint32_t tx_packets = 0;
   uint32_t tx_bytes = 0;
+
+  bool has_traffic() const { return (rx_packets | tx_packets) != 0; }
 };
 static_assert(sizeof(TunnelLine) == 64);
 

@@ -268,18 +268,10 @@ void World::open_tunnels() {
   }
 }
 
-// A heartbeat, as the client sends it.
+// By a heartbeat, whose answer has the worker expand the other key, too.
 void World::confirm(uint32_t slot) {
-  const tunnel::Session session = tunnels_->open(slot).sessions.at(tunnel::SessionSet::kNext);
   rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
-  const unsigned udp_bytes = sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
-  const unsigned ip_bytes = sizeof(Ipv4Header) + udp_bytes;
-  uint8_t* ip = write_ethernet(reset(mbuf, sizeof(EthernetHeader) + ip_bytes));
-  uint8_t* udp = write_ip(ip, client(slot).address, kUplink, ip_bytes);
-  tunnel::Aead aead(session.protection, session.receive_key);
-  aead.seal({udp + sizeof(UdpHeader), tunnel::kEncryptedOverheadBytes}, 0, session.local_index,
-            client_counters_[slot]++);
-  write_udp(udp, client(slot), kTunnelEndpoint, udp_bytes);
+  write_heartbeat(mbuf, slot, tunnels_->open(slot).sessions.at(tunnel::SessionSet::kNext));
   pipeline_of(slot).run(kUplinkPort, {&mbuf, 1}, now_ns_);
   if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
@@ -463,25 +455,29 @@ uint64_t World::make_mappings() {
   return cycles;
 }
 
-uint64_t World::heartbeats() {
+// As the client sends it: a probe, which is answered.
+void World::write_heartbeat(rte_mbuf* mbuf, uint32_t slot, const tunnel::Session& session) {
   constexpr unsigned kTextBytes = sizeof(tunnel::ProbePacket);
   constexpr unsigned kTunnelBytes = kTextBytes + tunnel::kEncryptedOverheadBytes;
   constexpr unsigned kUdpBytes = sizeof(UdpHeader) + kTunnelBytes;
   constexpr unsigned kIpBytes = sizeof(Ipv4Header) + kUdpBytes;
+  uint8_t* ip = write_ethernet(reset(mbuf, sizeof(EthernetHeader) + kIpBytes));
+  uint8_t* udp = write_ip(ip, client(slot).address, kUplink, kIpBytes);
+  uint8_t* header = udp + sizeof(UdpHeader);
+  tunnel::ProbePacket probe{};
+  probe.kind = tunnel::kProbeRequest;
+  probe.stamp = Be64::from_host(slot);
+  std::memcpy(header + sizeof(EncryptedHeader), &probe, sizeof probe);
+  tunnel::Aead aead(session.protection, session.receive_key);
+  aead.seal({header, kTunnelBytes}, kTextBytes, session.local_index, client_counters_[slot]++);
+  write_udp(udp, client(slot), kTunnelEndpoint, kUdpBytes);
+}
+
+uint64_t World::heartbeats() {
   draw_flows();
   for (unsigned i = 0; i < kPackets; ++i) {
     const uint32_t slot = flow(drawn_[i]).slot;
-    const tunnel::Session& session = this->session(slot);
-    uint8_t* ip = write_ethernet(reset(buffers_[i], sizeof(EthernetHeader) + kIpBytes));
-    uint8_t* udp = write_ip(ip, client(slot).address, kUplink, kIpBytes);
-    uint8_t* header = udp + sizeof(UdpHeader);
-    tunnel::ProbePacket probe{};
-    probe.kind = tunnel::kProbeRequest;
-    probe.stamp = Be64::from_host(i);
-    std::memcpy(header + sizeof(EncryptedHeader), &probe, sizeof probe);
-    tunnel::Aead aead(session.protection, session.receive_key);
-    aead.seal({header, kTunnelBytes}, kTextBytes, session.local_index, client_counters_[slot]++);
-    write_udp(udp, client(slot), kTunnelEndpoint, kUdpBytes);
+    write_heartbeat(buffers_[i], slot, session(slot));
   }
   return run_bursts(kUplinkPort, kUplinkPort);
 }

@@ -109,6 +109,7 @@ class World {
  private:
   void open_tunnels();
   void confirm(uint32_t slot);
+  void write_heartbeat(rte_mbuf* mbuf, uint32_t slot, const tunnel::Session& session);
   void write_outbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
   void write_inbound(rte_mbuf* mbuf, const Flow& flow, unsigned inner_bytes);
   uint8_t* reset(rte_mbuf* mbuf, unsigned bytes) const;
