@@ -18,9 +18,7 @@ constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
 constexpr unsigned kNonceBytes = 12;
 constexpr unsigned kBatchMax = 32;
-// Packets: fewer come too late, more push each other out.
-constexpr size_t kTextAhead = 2;
-constexpr size_t kKeysAhead = 6;
+constexpr size_t kAhead = 5;  // packets: fewer come too late, more push each other out
 
 // In constant time: how much of a forged tag was right must not show.
 bool tags_equal(const uint8_t* a, const uint8_t* b) {
@@ -54,7 +52,7 @@ bool is_aes(const CryptoJob& job) {
 void ask_for_text(const CryptoJob& job) {
   const uint8_t* const end =
       job.packet + sizeof(EncryptedHeader) + job.text_bytes + tunnel::kTagBytes;
-  for (const uint8_t* line = job.packet + kLineBytes; line < end; line += kLineBytes) {
+  for (const uint8_t* line = job.packet + 3*kLineBytes; line < end; line += kLineBytes) {
     rte_prefetch0(line);
   }
 }
@@ -186,19 +184,18 @@ size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
 }
 
 void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
-  // Those to open with have been asked for, by who saw the packet first.
-  const auto ask_for_key = [&](const CryptoJob& job) {
+  // Keys to open with have been asked for, by who saw the packet first.
+  const auto ask_for = [&](const CryptoJob& job) {
+    ask_for_text(job);
     if (direction == send) prefetch(send, job.session->local_index, job.text_bytes);
   };
-  for (const CryptoJob& job : jobs.first(std::min(kTextAhead, jobs.size()))) ask_for_text(job);
-  for (const CryptoJob& job : jobs.first(std::min(kKeysAhead, jobs.size()))) ask_for_key(job);
+  for (const CryptoJob& job : jobs.first(std::min(kAhead, jobs.size()))) ask_for(job);
   for (size_t i = 0; i < jobs.size();) {
     if (!is_aes(jobs[i])) {
       i += run_chacha(jobs.subspan(i), direction);
       continue;
     }
-    if (i + kTextAhead < jobs.size()) ask_for_text(jobs[i + kTextAhead]);
-    if (i + kKeysAhead < jobs.size()) ask_for_key(jobs[i + kKeysAhead]);
+    if (i + kAhead < jobs.size()) ask_for(jobs[i + kAhead]);
     run_aes(jobs[i++], direction);
   }
 }

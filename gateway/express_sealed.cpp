@@ -26,6 +26,8 @@ void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
     if (!packet.sealed) continue;
     crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
+    rte_prefetch0(packet.ip + 64);
+    rte_prefetch0(packet.ip + 128);
     const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);
     const tunnel::ReplayWindow& replay =
         tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent);
@@ -45,6 +47,8 @@ void Pipeline::ask_for_control(const ExpressPacket& packet) {
 
 void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
   rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
+    rte_prefetch0(packet.ip + 64);
+    rte_prefetch0(packet.ip + 128);
 }
 
 // Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.
