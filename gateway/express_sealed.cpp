@@ -72,13 +72,11 @@ void Pipeline::open_gathered() {
     ExpressPacket& packet = *gathered_.packets[i];
     tunnel::ReplayWindow& replay =
         tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent);
-    const bool is_repeated = !replay.would_accept(job.counter);
-    if (is_repeated || !job.authentic) {
+    if (!job.authentic || !replay.accept(job.counter)) [[unlikely]] {
       packet.way = ExpressPacket::gone;
-      finish(is_repeated ? Fate::replayed : Fate::not_authentic, packet.mbuf);
+      finish(replay.would_accept(job.counter) ? Fate::not_authentic : Fate::replayed, packet.mbuf);
       continue;
     }
-    replay.accept(job.counter);
     packet.way = ExpressPacket::outbound;
     packet.opened = true;
     packet.ip = job.packet + sizeof(EncryptedHeader);
