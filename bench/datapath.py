@@ -28,6 +28,7 @@ QUICK = [
     ["--flows", "1000"],
     ["--flows", "64512"],
     ["--flows", "1032192"],
+    ["--flows", "1008", "16384"],
     ["--flows", "1008", "16384", "--protection", "aes-256-gcm"],
     ["--flows", "1000", "--filtering", "address-and-port-dependent"],
 ]
@@ -39,6 +40,7 @@ def full_cases():
         yield ["--flows", str(flows), *(every_size if flows <= 1_032_192 else [])]
     for flows in SCALES[:3]:
         yield ["--flows", str(flows), "--flows-per-tunnel", "1"]
+    yield ["--flows", "1008", "16384", "--inner-bytes", "64", "1420"]
     for protection in ("aes-256-gcm", "chacha20-poly1305"):
         for flows in (1_008, 16_384, 1_032_192):
             yield ["--flows", str(flows), "--protection", protection, "--inner-bytes", "64", "1420"]
@@ -106,6 +108,7 @@ def main(words):
     rows = []
     for case in cases:
         rows += run_case(BUILD / "bench" / "datapath", case + common, not rows)
+    print_additions(rows)
     passes = run_passes(common) if not words else []
     json_file.write_text(json.dumps(rows, indent=1) + "\n")
     page = BUILD / "bench" / "report.html"
@@ -113,6 +116,42 @@ def main(words):
     print(f"{len(rows)} rows in {json_file}, drawn in {page}; "
           f"{time.monotonic() - started:.0f} s")
     return 0
+
+
+def goal_of_addition(row):
+    """Cycles that a protection or a filter may add, or None."""
+    if row["protection"] == "aes-256-gcm":
+        if row["tunnels"] <= 1_024:
+            return {64: 110, 1420: 430}.get(row["inner_bytes"])
+        return {64: 270}.get(row["inner_bytes"])
+    if row["filtering"] != "endpoint-independent" and row["flows"] == 1_032_192:
+        return 120
+    return None
+
+
+def print_additions(rows):
+    """What protections and filters add to the plain row of the same flows and size."""
+    def place(row):
+        return row["direction"], row["flows"], row["tunnels"], row["inner_bytes"]
+
+    packets = [row for row in rows if "direction" in row and row["checksums"] == "device"]
+    plain = {place(row): row for row in packets
+             if row["protection"] == "plain" and row["filtering"] == "endpoint-independent"}
+    heading = "what is added to the same packets, plain and not filtered, in median cycles:"
+    for row in packets:
+        base = plain.get(place(row))
+        if base is None or row is base or base["filtering"] == row["filtering"] and (
+                row["protection"] == "plain"):
+            continue
+        if heading:
+            print(heading)
+            heading = None
+        added = row["cycles_median"] - base["cycles_median"]
+        goal = goal_of_addition(row)
+        what = row["protection"] if row["protection"] != "plain" else row["filtering"]
+        print(f"{row['direction']:<9} {what:<27} {row['inner_bytes']:>5} {row['tunnels']:>7} tunnels"
+              f" {added:>+8.1f}" +
+              (f"  goal {goal:>3} {'met' if added <= goal else 'missed'}" if goal else ""))
 
 
 def run_passes(common):
