@@ -42,6 +42,7 @@ void Pipeline::ask_for_control(const ExpressPacket& packet) {
   const auto* tunnel = reinterpret_cast<const char*>(&tunnels_.at(packet.slot()));
   rte_prefetch0(tunnel);
   rte_prefetch0(tunnel + 64);
+  rte_prefetch0(&tunnels_.report(packet.slot()));
   rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
 }
 
