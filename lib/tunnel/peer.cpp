@@ -94,45 +94,60 @@ Actions Peer::connect(uint64_t now_ns, const Tai64n& tai64n) {
 
 Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
                             HandshakeReject& reject) {
-  Actions actions;
-  const auto chosen = choose_protection(config_, opened.offered);
-  if (config_.initiates) {
-    reject = HandshakeReject::unexpected;
-  } else if (opened.remote_public_key != remote_.public_key) {
-    reject = HandshakeReject::unknown_peer;
-  } else if (opened.timestamp <= received_stamp_) {
-    reject = HandshakeReject::replayed;
-  } else if (has_initiation_ns_ && now_ns < last_initiation_ns_ + kInitiationIntervalNs) {
-    reject = HandshakeReject::too_frequent;
-  } else if (!chosen) {
-    reject = HandshakeReject::no_protection;
-  } else {
-    reject = HandshakeReject::none;
-  }
-  if (reject != HandshakeReject::none) return actions;
-
+  const auto answer = begin_answer(now_ns, opened, reject);
+  if (!answer) return {};
   ResponseMessage response;
-  const uint32_t local_index = new_local_index();
-  const auto session =
-      create_response(opened, remote_, local_index, *chosen, now_ns, *random_, response);
-  if (!session) {
-    reject = HandshakeReject::not_authentic;
-    return actions;
+  const auto session = create_response(opened, remote_, answer->local_index, answer->chosen, now_ns,
+                                       *random_, response);
+  if (session) return end_answer(now_ns, *session, response, reject);
+  answering_index_ = 0;
+  reject = HandshakeReject::not_authentic;
+  return {};
+}
+
+// Why an initiation gets no answer; or none.
+HandshakeReject Peer::judge(uint64_t now_ns, const OpenedInitiation& opened) const {
+  if (config_.initiates) return HandshakeReject::unexpected;
+  if (opened.remote_public_key != remote_.public_key) return HandshakeReject::unknown_peer;
+  if (opened.timestamp <= received_stamp_) return HandshakeReject::replayed;
+  const uint64_t interval_ns = answering_index_ != 0 ? kRekeyTimeoutNs : kInitiationIntervalNs;
+  if (has_initiation_ns_ && now_ns < last_initiation_ns_ + interval_ns) {
+    return HandshakeReject::too_frequent;
   }
+  return choose_protection(config_, opened.offered) ? HandshakeReject::none
+                                                    : HandshakeReject::no_protection;
+}
+
+// What guards against replays and floods is remembered now, not only when the answer is made.
+std::optional<Peer::Answer> Peer::begin_answer(uint64_t now_ns, const OpenedInitiation& opened,
+                                               HandshakeReject& reject) {
+  reject = judge(now_ns, opened);
+  if (reject != HandshakeReject::none) return std::nullopt;
   received_stamp_ = opened.timestamp;
   last_initiation_ns_ = now_ns;
   has_initiation_ns_ = true;
-  remember_index(local_index);
-  unconfirmed_made_ns_ = now_ns;
-  has_unconfirmed_ = true;
+  answering_index_ = new_local_index();
   if (config_.dead_after_ns != 0) {
     const bool ever_heard = running(kDead);
     const uint64_t grace_ns = ever_heard ? kRekeyTimeoutNs : config_.dead_after_ns;
     start(kDead, std::max(ever_heard ? due_ns_[kDead] : 0, now_ns + grace_ns));
   }
+  return Answer{answering_index_, *choose_protection(config_, opened.offered)};
+}
+
+Actions Peer::end_answer(uint64_t now_ns, const Session& session, const ResponseMessage& response,
+                         HandshakeReject& reject) {
+  Actions actions;
+  const bool is_awaited = answering_index_ != 0 && session.local_index == answering_index_;
+  reject = is_awaited ? HandshakeReject::none : HandshakeReject::unexpected;
+  if (!is_awaited) return actions;
+  answering_index_ = 0;
+  remember_index(session.local_index);
+  unconfirmed_made_ns_ = session.established_ns;
+  has_unconfirmed_ = true;
 
   // The session first: its owner installs it before the answer that lets the other end use it.
-  actions.add(Action::install_session).session = *session;
+  actions.add(Action::install_session).session = session;
   Action& answer = actions.add(Action::send_message);
   answer.message_bytes = sizeof(response);
   std::memcpy(answer.message.data(), &response, sizeof(response));
@@ -319,6 +334,7 @@ void Peer::die(Actions& actions) {
   due_ns_.fill(kNever);
   has_session_ = false;
   has_unconfirmed_ = false;
+  answering_index_ = 0;
   actions.add(Action::drop_sessions);
   actions.add(Action::dead);
 }

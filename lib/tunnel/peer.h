@@ -102,6 +102,19 @@ class Peer {
   // An accepted initiation keeps the tunnel from being aged out for another kRekeyTimeoutNs, so
   // that the new session gets its chance; it does not count as heard.
   Actions on_initiation(uint64_t now_ns, const OpenedInitiation& opened, HandshakeReject& reject);
+  // The same in two steps, between which another thread may call create_response(), the only part
+  // that takes long, with what the first step says. A peer makes one answer at a time: before it
+  // has ended, or kRekeyTimeoutNs have gone by, another initiation is too_frequent.
+  struct Answer {
+    uint32_t local_index = 0;
+    Protection chosen = Protection::chacha20_poly1305;
+  };
+  std::optional<Answer> begin_answer(uint64_t now_ns, const OpenedInitiation& opened,
+                                     HandshakeReject& reject);
+  // `session` and `response` as create_response() made them; unexpected, unless they are of the
+  // answer that was begun last and has not ended.
+  Actions end_answer(uint64_t now_ns, const Session& session, const ResponseMessage& response,
+                     HandshakeReject& reject);
   // Client: messages 2 and 3. After a cookie reply the next initiation, at its ordinary time,
   // carries mac2.
   Actions on_response(uint64_t now_ns, const ResponseMessage& message, HandshakeReject& reject);
@@ -166,6 +179,7 @@ class Peer {
   void die(Actions& actions);
   void heard(uint64_t now_ns);
   void restart_heartbeat(uint64_t now_ns);
+  HandshakeReject judge(uint64_t now_ns, const OpenedInitiation& opened) const;
   uint32_t new_local_index();
   void remember_index(uint32_t local_index);
 
@@ -183,6 +197,7 @@ class Peer {
   std::array<uint32_t, 4> recent_indices_{};
   Tai64n sent_stamp_{};
   Tai64n received_stamp_{};
+  uint32_t answering_index_ = 0;  // gateway: of the session whose answer is being made; 0 = none
   bool has_initiation_ns_ = false;
   bool has_session_ = false;
   bool has_unconfirmed_ = false;
