@@ -467,18 +467,6 @@ class Loader {
     }
   }
 
-  static void read_service(Section& root, Config& config) {
-    Section metrics = root.child("metrics");
-    metrics.read("listen", config.metrics_listen, config::endpoint());
-    metrics.reject_unknown_keys();
-    Section control = root.child("control");
-    control.read("socket", config.control_socket, config::socket_path());
-    control.reject_unknown_keys();
-    Section log = root.child("log");
-    log.read("level", config.log_level, config::log_level());
-    log.reject_unknown_keys();
-  }
-
   config::Report& report_;
   std::list<config::Document> documents_;  // a list, so that they stay where they are
 };

@@ -43,6 +43,7 @@ inline constexpr size_t kSubscriberForwardsMax = 256;
 // Compared one by one with each packet's address.
 inline constexpr size_t kExemptMax = 16;
 inline constexpr unsigned kWorkersMax = 64;
+inline constexpr unsigned kControlThreadsMax = 16;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -254,6 +255,8 @@ struct Config {
   std::vector<SubscriberConfig> subscribers;  // included files' after the file's own
   std::optional<Endpoint> metrics_listen;     // no metrics server when absent
   std::string control_socket = "/run/adit/gateway.sock";
+  uint32_t control_threads = 1;         // the control thread, and those that do handshakes for it
+  std::vector<uint32_t> control_cores;  // these run there; we choose when empty
   config::LogLevel log_level = config::LogLevel::kInfo;
 
   const PortConfig& uplink_port() const { return ports[uplink]; }
