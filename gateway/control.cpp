@@ -2,13 +2,12 @@
 
 #include <rte_mbuf.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <stdexcept>
 
+#include "gateway/random.h"
 #include "lib/dhcp/packet.h"
 
 namespace adit::gateway {
@@ -19,19 +18,6 @@ inline constexpr size_t kNeighboursMax = 1024;
 inline constexpr unsigned kItemsPerTickMax = 256;
 inline constexpr uint64_t kComplainPeriodNs = 60 * tunnel::kSecondNs;
 inline constexpr size_t kSourcesMax = 16'384;  // of handshakes, remembered at a time
-
-void fill_random(std::span<uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
-    if (got > 0) bytes = bytes.subspan(static_cast<size_t>(got));
-  }
-}
-
-uint64_t random64() {
-  std::array<uint8_t, 8> bytes;
-  fill_random(bytes);
-  return std::bit_cast<uint64_t>(bytes);
-}
 
 std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
   std::vector<dhcp::PoolConfig> pools;
@@ -54,6 +40,15 @@ std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
     pools.push_back(std::move(pool));
   }
   return pools;
+}
+
+std::vector<tunnel::Remotes::Known> keys_of(const Config& config) {
+  std::vector<tunnel::Remotes::Known> keys;
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    keys.push_back({tunnel::PublicKey{subscriber.public_key},
+                    tunnel::PresharedKey{subscriber.preshared_key.value_or(KeyBytes{})}});
+  }
+  return keys;
 }
 
 std::vector<std::string> names_of(const Config& config) {
@@ -102,7 +97,7 @@ bool knows_routes(const Config& config) {
 Control::Control(const Config& config, const std::vector<PortView>& ports,
                  const std::vector<uint16_t>& profiles, TunnelTable& tunnels,
                  rte_mempool* pool, std::vector<Link> links, const SteeringPlan& steering,
-                 bool spreads)
+                 bool spreads, const std::vector<uint32_t>& handshake_cores)
     : config_(config),
       tunnels_(tunnels),
       pool_(pool),
@@ -112,6 +107,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       routes_matter_(links_.size() > 1 && knows_routes(config)),
       random_(fill_random),
       identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
+      remotes_(identity_, keys_of(config), random64()),
       cookies_(identity_.public_key),
       sources_({config.tunnel.handshakes_per_second, config.tunnel.handshakes_burst},
                kSourcesMax, random64()),
@@ -121,14 +117,14 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       by_slot_(tunnels.slots(), kNobody),
       free_slots_(links_.size()),
       hand_(tunnels.slots()),
-      nat_log_(names_of(config), nat_log_writer(config.nat.log)) {
+      nat_log_(names_of(config), nat_log_writer(config.nat.log)),
+      handshakes_(identity_, remotes_, config.control_threads - 1, handshake_cores) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
     subscribers_[i].config = &config.subscribers[i];
     subscribers_[i].first_forward = forwards;
     forwards += static_cast<uint32_t>(config.subscribers[i].forwards.size());
     subscribers_[i].profile = profiles[i];
-    by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }
   for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) {
     free_slots_[tunnels.owner(slot)].push_back(slot);
@@ -218,11 +214,6 @@ void Control::list_mappings(uint32_t slot) {
   tell_owner(message);
 }
 
-Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
-  const auto found = by_key_.find(key);
-  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
-}
-
 // ---- Addresses ----
 
 void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
@@ -275,10 +266,10 @@ void Control::expire_leases(uint64_t now_ns) {
   dhcp::ExpiredLease expired[16];
   const size_t count = dhcp_.tick(now_ns, expired);
   for (size_t i = 0; i < count; ++i) {
-    Subscriber* subscriber = subscriber_of(tunnel::PublicKey{expired[i].key});
-    if (subscriber != nullptr && subscriber->slot != 0 && !subscriber->config->address) {
-      set_address(*subscriber, {});
-    }
+    const uint32_t position = remotes_.find(tunnel::PublicKey{expired[i].key});
+    if (position == tunnel::Remotes::kNobody) continue;
+    Subscriber& subscriber = subscribers_[position];
+    if (subscriber.slot != 0 && !subscriber.config->address) set_address(subscriber, {});
   }
 }
 

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "gateway/arp.h"
 #include "gateway/channel.h"
 #include "gateway/config.h"
+#include "gateway/handshake_threads.h"
 #include "gateway/messages.h"
 #include "gateway/nat_log.h"
 #include "gateway/pipeline.h"
@@ -25,6 +25,7 @@
 #include "lib/dhcp/server.h"
 #include "lib/tunnel/cookie.h"
 #include "lib/tunnel/peer.h"
+#include "lib/tunnel/remotes.h"
 #include "lib/tunnel/source_limiter.h"
 
 struct rte_mempool;
@@ -51,8 +52,7 @@ struct Subscriber {
   const SubscriberConfig* config = nullptr;
   uint16_t profile = 0;  // index into nat::Settings::profiles
   uint32_t first_forward = 0;  // in Forwards
-  std::optional<tunnel::RemoteIdentity> identity;  // made at the first handshake
-  std::optional<tunnel::Peer> peer;                // while it has a tunnel
+  std::optional<tunnel::Peer> peer;  // while it has a tunnel
   tunnel::Tai64n last_stamp{};                     // outlives the tunnel (replay)
   uint32_t slot = 0;                               // 0: no tunnel
   uint32_t epoch = 0;
@@ -77,21 +77,25 @@ class Control final : private Arp::Sink {
   };
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
-  // the tunnel.
+  // the tunnel. `handshake_cores`: where the further control threads run, if there are any.
   Control(const Config& config, const std::vector<PortView>& ports,
           const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
-          std::vector<Link> links, const SteeringPlan& steering, bool spreads);
+          std::vector<Link> links, const SteeringPlan& steering, bool spreads,
+          const std::vector<uint32_t>& handshake_cores);
   ~Control() override;
 
   // Announces our addresses. Call when the worker runs.
   void start(uint64_t now_ns);
   // Everything that is due: call every millisecond or so. True: more waits, call again at once.
   bool tick(uint64_t now_ns);
+  // A file descriptor that is readable when tick() has something to do sooner; -1: there is none.
+  int event() const { return handshakes_.event(); }
 
   const ControlCounters& counters() const { return counters_; }
   const dhcp::Server& dhcp() const { return dhcp_; }
   const Arp& arp() const { return arp_; }
   const std::vector<Subscriber>& subscribers() const { return subscribers_; }
+  const HandshakeThreads& handshakes() const { return handshakes_; }
   unsigned open_tunnels() const { return static_cast<unsigned>(open_.size()); }
   // Asks the worker for a tunnel's mappings; they are in listed_mappings() when mappings_listed().
   void list_mappings(uint32_t slot);
@@ -103,7 +107,7 @@ class Control final : private Arp::Sink {
     rte_mbuf* packet;
     Endpoint from;
     unsigned worker;  // that received it
-    bool is_limited;  // came under load, and so with a cookie: counts against its source's limit
+    bool is_limited;  // came under load, and so with a cookie: its failure is its source's
   };
 
   bool take_items(uint64_t now_ns);
@@ -114,11 +118,12 @@ class Control final : private Arp::Sink {
   bool look_at(const ToControl& item, uint64_t now_ns);
   void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
   bool answer_handshakes(uint64_t now_ns);
-  bool answer(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
-  const std::optional<tunnel::RemoteIdentity>& identity_of(Subscriber& subscriber);
-  void count(tunnel::HandshakeReject reason);
+  bool begin_handshake(uint64_t now_ns);
+  void go_on(HandshakeJob* job, uint64_t now_ns);
+  bool decide(HandshakeJob& job, uint64_t now_ns);
+  bool send_answer(const HandshakeJob& job, uint64_t now_ns);
+  bool refuse(tunnel::HandshakeReject reason);
 
-  Subscriber* subscriber_of(const tunnel::PublicKey& key);
   bool prepare_peer(Subscriber& subscriber);
   unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
@@ -150,6 +155,7 @@ class Control final : private Arp::Sink {
   const bool routes_matter_;  // does every worker have to know whose an address is?
   tunnel::RandomSource random_;
   tunnel::Identity identity_;
+  tunnel::Remotes remotes_;  // positions are subscribers'
   tunnel::CookieChecker cookies_;
   tunnel::SourceLimiter sources_;
   std::deque<WaitingHandshake> waiting_;
@@ -157,7 +163,6 @@ class Control final : private Arp::Sink {
   dhcp::Server dhcp_;
   Arp arp_;
   std::vector<Subscriber> subscribers_;
-  std::map<tunnel::PublicKey, size_t> by_key_;
   std::vector<size_t> by_slot_;        // slot -> position in subscribers_; kNobody
   std::vector<std::vector<uint32_t>> free_slots_;  // by worker; the lowest last: the first is 1
   unsigned asker_ = 0;                 // the worker whose item is in hand
@@ -169,6 +174,7 @@ class Control final : private Arp::Sink {
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;
+  HandshakeThreads handshakes_;  // the first to end: its threads use others
 };
 
 }  // namespace adit::gateway

@@ -42,7 +42,8 @@ bool Control::prepare_peer(Subscriber& subscriber) {
   config.slot = subscriber.slot;
   config.slot_bits = static_cast<uint8_t>(tunnels_.slot_bits());
   config.accept(subscriber.config->protections);
-  subscriber.peer.emplace(identity_, *subscriber.identity, config, random_);
+  const auto position = static_cast<uint32_t>(&subscriber - subscribers_.data());
+  subscriber.peer.emplace(identity_, *remotes_.identity(position), config, random_);
   subscriber.peer->restore_received_stamp(subscriber.last_stamp);
   return true;
 }

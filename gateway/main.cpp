@@ -7,7 +7,6 @@
 #include <rte_mbuf.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 #include <sys/eventfd.h>
 #include <poll.h>
 #include <unistd.h>
@@ -26,6 +25,7 @@
 #include "gateway/metrics.h"
 #include "gateway/port.h"
 #include "gateway/privileges.h"
+#include "gateway/random.h"
 #include "gateway/settings.h"
 #include "gateway/status.h"
 #include "gateway/worker_parts.h"
@@ -120,13 +120,6 @@ TableMemory make_table_memory(size_t bytes) {
   return memory;
 }
 
-uint64_t random64() {
-  uint64_t value = 0;
-  while (getrandom(&value, sizeof value, 0) != sizeof value) {
-  }
-  return value;
-}
-
 // The worker's thread. It ends before anything that it works on, whatever happens here.
 class WorkerThread {
  public:
@@ -151,11 +144,12 @@ class WorkerThread {
   unsigned core_;
 };
 
-// The control thread: sleeps a millisecond at a time until a stop signal comes.
+// The control thread: sleeps a millisecond at a time, or until a handshake thread has something for
+// it, until a stop signal comes.
 void run_control(Control& control, StatusServer& status, int stop) {
-  pollfd waiting{stop, POLLIN, 0};
+  pollfd waiting[] = {{stop, POLLIN, 0}, {control.event(), POLLIN, 0}};
   bool more = false;
-  while (poll(&waiting, 1, more ? 0 : 1) <= 0) {
+  while (poll(waiting, std::size(waiting), more ? 0 : 1) <= 0 || waiting[0].revents == 0) {
     const uint64_t now_ns = boottime_ns();
     more = control.tick(now_ns);
     status.tick(now_ns);
@@ -169,6 +163,7 @@ void run(const Config& config) {
     spdlog::warn("running without {}: a device may not start", name);
   }
   take_stop_signals();
+  const std::vector<uint32_t> cores_for_handshakes = handshake_cores(config);
   const Eal eal(eal_arguments(config));
   block_sigio();
 
@@ -226,13 +221,16 @@ void run(const Config& config) {
     sources.workers.push_back({&parts.back()->counters(), &parts.back()->nat()});
   }
   const bool spreads = ports[config.uplink]->queues() == workers;
-  Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads);
+  Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads,
+                  cores_for_handshakes);
 
   sources.control = &control;
   for (const auto& port : ports) sources.ports.push_back(port.get());
   StatusServer status(config.control_socket, sources, control);
   std::optional<Metrics> metrics;
-  if (config.metrics_listen) metrics.emplace(*config.metrics_listen, sources.workers);
+  if (config.metrics_listen) {
+    metrics.emplace(*config.metrics_listen, sources.workers, control.handshakes());
+  }
 
   {
     std::vector<std::unique_ptr<WorkerThread>> threads;

@@ -36,7 +36,8 @@ Json counters_json(const Counters& counters) {
   return {{"events", events}, {"drops", drops}, {"held", counters.held()}};
 }
 
-Json control_json(const ControlCounters& counters) {
+Json control_json(const Control& control) {
+  const ControlCounters& counters = control.counters();
   Json out;
 #define X(name) out[#name] = counters.name;
   ADIT_CONTROL_EVENTS(X)
@@ -48,6 +49,9 @@ Json control_json(const ControlCounters& counters) {
         counters.handshakes_rejected[i];
   }
   out["handshakes_rejected"] = rejected;
+  out["handshakes_under_way"] = control.handshakes().under_way();
+  // Initiations opened and answers made, by thread.
+  out["handshake_threads"] = control.handshakes().done();
   return out;
 }
 
@@ -165,7 +169,7 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
           {"worker", counters_json(total(sources.workers))},
           {"workers", workers},
           {"nat", nat_json(nat_total(sources.workers))},
-          {"control", control_json(control.counters())},
+          {"control", control_json(control)},
           {"dhcp", dhcp_json(control.dhcp())},
           {"ports", ports},
           {"tunnels", tunnels},
