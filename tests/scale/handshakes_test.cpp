@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 #include <vector>
 
 #include "gateway/handshake_threads.h"
@@ -82,6 +83,24 @@ TEST_F(HandshakeThreadsTest, OpenAndAnswerEachClientsInTheirOrder) {
   const std::vector<uint64_t> done = threads.done();
   EXPECT_EQ(done.size(), 3u);
   EXPECT_GT(std::ranges::min(done), 0u) << "each has its share of the clients";
+}
+
+// One works a client's Diffie-Hellman out, and others that want it see the whole of it.
+TEST_F(HandshakeThreadsTest, ShareWhatOneHasWorkedOut) {
+  tunnel::Remotes remotes(gateway, remotes_known, 1);
+  std::array<unsigned, 3> wrong{};
+  {
+    std::vector<std::jthread> threads;
+    for (unsigned& count : wrong) {
+      threads.emplace_back([&] {
+        for (unsigned i = 0; i < kClients; ++i) {
+          const tunnel::RemoteIdentity* const identity = remotes.identity(i);
+          count += identity == nullptr || identity->static_static != seen[i].static_static;
+        }
+      });
+    }
+  }
+  for (const unsigned count : wrong) EXPECT_EQ(count, 0u);
 }
 
 TEST_F(HandshakeThreadsTest, EndWhateverIsUnderWay) {
