@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -112,6 +114,24 @@ TEST_F(HandshakeThreadsTest, EndWhateverIsUnderWay) {
       fill_in(*job, i % kClients, 1);
       threads.give(job);
     }
+  }
+}
+
+// A thread is given the next one just when it falls asleep, or a little before or after.
+TEST_F(HandshakeThreadsTest, AreWokenByEveryJob) {
+  tunnel::Remotes remotes(gateway, remotes_known, 1);
+  HandshakeThreads threads(gateway, remotes, 1, test::all_cores());
+  std::atomic<unsigned> waited = 0;
+  for (unsigned i = 0; i < 20'000; ++i) {
+    for (unsigned step = 0; step < i % 400; ++step) waited.fetch_add(1);
+    threads.give(threads.begin());  // no initiation: refused at once
+    const auto ends = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    HandshakeJob* job = nullptr;
+    while ((job = threads.take()) == nullptr) {
+      ASSERT_LT(std::chrono::steady_clock::now(), ends) << i;
+    }
+    ASSERT_EQ(job->reject, HandshakeReject::not_authentic);
+    threads.end(job);
   }
 }
 
