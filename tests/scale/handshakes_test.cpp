@@ -122,7 +122,7 @@ TEST_F(HandshakeThreadsTest, AreWokenByEveryJob) {
   tunnel::Remotes remotes(gateway, remotes_known, 1);
   HandshakeThreads threads(gateway, remotes, 1, test::all_cores());
   std::atomic<unsigned> waited = 0;
-  for (unsigned i = 0; i < 20'000; ++i) {
+  for (unsigned i = 0; i < 10'000; ++i) {
     for (unsigned step = 0; step < i % 400; ++step) waited.fetch_add(1);
     threads.give(threads.begin());  // no initiation: refused at once
     const auto ends = std::chrono::steady_clock::now() + std::chrono::seconds(10);
