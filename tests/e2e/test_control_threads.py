@@ -1,6 +1,8 @@
 """Further control threads, which do the cryptography of handshakes, in the real process."""
 
+import os
 import pathlib
+import re
 import time
 
 from conftest import start_client, start_gateway
@@ -22,6 +24,11 @@ def handshake_threads(gateway):
     """{name: thread id}"""
     return {name: thread for name, thread in threads(gateway.process.pid).items()
             if name.startswith("handshakes-")}
+
+
+def cores_of(gateway, thread):
+    status = pathlib.Path(f"/proc/{gateway.process.pid}/task/{thread}/status").read_text()
+    return re.search(r"Cpus_allowed_list:\s+(\S+)", status)[1]
 
 
 def processor_seconds(gateway, thread):
@@ -46,6 +53,26 @@ def test_they_do_the_handshakes_and_sleep_otherwise(world):
         print(f"{name}: {share:.2%} of a core without handshakes (bound {IDLE_SHARE_MAX:.0%})")
         assert share < IDLE_SHARE_MAX
     gateway.check_conservation()
+    assert gateway.stop() == 0
+
+
+def test_they_run_where_the_configuration_says(world):
+    first, *_, last = sorted(os.sched_getaffinity(0))
+
+    def there(config):
+        config["eal"] |= {"main_core": first, "worker_cores": [last]}
+        config["control"] |= {"threads": 2, "cores": [first]}
+
+    gateway = start_gateway(world, change=there)
+    assert [cores_of(gateway, thread) for thread in handshake_threads(gateway).values()] == [
+        str(first)]
+    start_client(gateway, world.pc)
+    assert gateway.stop() == 0
+    # And where nobody says anything: on no worker's core.
+    del gateway.config["control"]["cores"]
+    gateway.start()
+    (cores,) = [cores_of(gateway, thread) for thread in handshake_threads(gateway).values()]
+    assert str(last) not in re.split("[,-]", cores), cores
     assert gateway.stop() == 0
 
 
