@@ -54,7 +54,7 @@ struct HandshakeJob {
 
 class HandshakeThreads {
  public:
-  // Jobs under way at a time, for each thread: enough for the two milliseconds between two ticks.
+  // Jobs under way at a time, for each thread: more than it does in the millisecond of a tick.
   static constexpr unsigned kJobsPerThread = 32;
 
   // `threads` of them, 0 for none, on `cores` (empty: where the caller is). What is referred to
