@@ -54,6 +54,8 @@ const char* handshake_reject_name(HandshakeReject reason) {
       return "too_frequent";
     case HandshakeReject::no_protection:
       return "no_protection";
+    case HandshakeReject::no_lane:
+      return "no_lane";
     case HandshakeReject::unexpected:
       return "unexpected";
   }
@@ -78,6 +80,12 @@ std::optional<Protection> choose_protection(const PeerConfig& config, Protection
   return std::nullopt;
 }
 
+std::optional<unsigned> choose_lanes(const PeerConfig& config, LaneChoice wanted) {
+  const unsigned granted = std::min(wanted.lanes, config.lanes.lanes);
+  if (wanted.lane != config.lanes.lane || wanted.lane >= granted) return std::nullopt;
+  return granted;
+}
+
 Peer::Peer(const Identity& local, const RemoteIdentity& remote, const PeerConfig& config,
            const RandomSource& random)
     : local_(&local), random_(&random), remote_(remote), jar_(remote.public_key), config_(config) {
@@ -96,6 +104,7 @@ Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
                             HandshakeReject& reject) {
   Actions actions;
   const auto chosen = choose_protection(config_, opened.offered);
+  const auto lanes = choose_lanes(config_, opened.wanted);
   if (config_.initiates) {
     reject = HandshakeReject::unexpected;
   } else if (opened.remote_public_key != remote_.public_key) {
@@ -106,6 +115,8 @@ Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
     reject = HandshakeReject::too_frequent;
   } else if (!chosen) {
     reject = HandshakeReject::no_protection;
+  } else if (!lanes) {
+    reject = HandshakeReject::no_lane;
   } else {
     reject = HandshakeReject::none;
   }
@@ -113,13 +124,14 @@ Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
 
   ResponseMessage response;
   const uint32_t local_index = new_local_index();
-  const auto session =
-      create_response(opened, remote_, local_index, *chosen, now_ns, *random_, response);
+  const auto session = create_response(opened, remote_, local_index, *chosen, now_ns, *random_,
+                                       response, *lanes);
   if (!session) {
     reject = HandshakeReject::not_authentic;
     return actions;
   }
   received_stamp_ = opened.timestamp;
+  lanes_granted_ = static_cast<uint8_t>(*lanes);
   last_initiation_ns_ = now_ns;
   has_initiation_ns_ = true;
   remember_index(local_index);
@@ -153,6 +165,8 @@ Actions Peer::on_response(uint64_t now_ns, const ResponseMessage& message,
     reject = HandshakeReject::bad_mac;
   } else if (!accept_choice(message.chosen, pending_.offered)) {
     reject = HandshakeReject::no_protection;
+  } else if (!accept_lanes(message.lanes, pending_.wanted)) {
+    reject = HandshakeReject::no_lane;
   }
   if (reject != HandshakeReject::none) return actions;
 
@@ -162,6 +176,7 @@ Actions Peer::on_response(uint64_t now_ns, const ResponseMessage& message,
     reject = HandshakeReject::not_authentic;
     return actions;
   }
+  lanes_granted_ = static_cast<uint8_t>(*accept_lanes(message.lanes, pending_.wanted));
   end_handshake();
   remember_index(session->local_index);
   has_session_ = true;
@@ -294,7 +309,7 @@ void Peer::send_initiation(uint64_t now_ns, const Tai64n& tai64n, Actions& actio
 
   InitiationMessage initiation;
   const auto state = create_initiation(*local_, remote_, new_local_index(), config_.allowed,
-                                       sent_stamp_, *random_, initiation);
+                                       sent_stamp_, *random_, initiation, config_.lanes);
   // make_remote_identity() has refused keys of low order, and no other key can fail.
   assert(state);
   pending_ = *state;
