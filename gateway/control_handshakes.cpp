@@ -139,23 +139,25 @@ bool Control::answer(std::span<const uint8_t> message, const Endpoint& from, uin
     send_cookie(message, from, now_ns);
     return refuse(HandshakeReject::unknown_peer);
   }
-  if (!prepare_peer(*subscriber)) return false;
+  Subscriber* const lane = lane_of(*subscriber, *opened);
+  if (lane == nullptr) return refuse(HandshakeReject::no_lane);
+  if (!prepare_peer(*lane)) return false;
 
   HandshakeReject reject = HandshakeReject::none;
-  const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
+  const tunnel::Actions actions = lane->peer->on_initiation(now_ns, *opened, reject);
   if (reject != HandshakeReject::none) {
     // A refused first handshake leaves nothing behind.
-    if (subscriber->epoch == 0) {
-      free_slots_[tunnels_.owner(subscriber->slot)].push_back(subscriber->slot);
-      subscriber->slot = 0;
-      subscriber->peer.reset();
+    if (lane->epoch == 0) {
+      free_slots_[tunnels_.owner(lane->slot)].push_back(lane->slot);
+      lane->slot = 0;
+      lane->peer.reset();
     }
     return refuse(reject);
   }
   ++counters_.handshakes_accepted;
-  subscriber->last_stamp = subscriber->peer->last_received_stamp();
-  if (subscriber->epoch == 0) open_tunnel(*subscriber, now_ns);
-  act(*subscriber, actions, from);
+  lane->last_stamp = lane->peer->last_received_stamp();
+  if (lane->epoch == 0) open_tunnel(*lane, now_ns);
+  act(*lane, actions, from);
   return true;
 }
 
