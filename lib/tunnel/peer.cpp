@@ -81,15 +81,15 @@ std::optional<Protection> choose_protection(const PeerConfig& config, Protection
 }
 
 std::optional<unsigned> choose_lanes(const PeerConfig& config, LaneChoice wanted) {
-  const unsigned granted = std::min(wanted.lanes, config.lanes.lanes);
-  if (wanted.lane != config.lanes.lane || wanted.lane >= granted) return std::nullopt;
-  return granted;
+  if (wanted.lane != config.lanes.lane) return std::nullopt;
+  return std::min(wanted.lanes, config.lanes.lanes);
 }
 
 Peer::Peer(const Identity& local, const RemoteIdentity& remote, const PeerConfig& config,
            const RandomSource& random)
     : local_(&local), random_(&random), remote_(remote), jar_(remote.public_key), config_(config) {
   assert(config.slot_bits <= 28 && (uint64_t{config.slot} >> config.slot_bits) == 0);
+  assert(config.lanes.lane < config.lanes.lanes);
   due_ns_.fill(kNever);
 }
 

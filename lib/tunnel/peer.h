@@ -81,7 +81,7 @@ enum class HandshakeReject : uint8_t {
   replayed,       // TAI64N not above the last
   too_frequent,   // more than kInitiationsPerSecondMax
   no_protection,  // nothing offered that is allowed
-  no_lane,        // not this peer's lane, none that is granted, or more lanes than were wanted
+  no_lane,        // another lane, or one that is not granted; an answer: more than were wanted
   unexpected,     // a response or cookie nobody waits for
 };
 const char* handshake_reject_name(HandshakeReject reason);
@@ -91,7 +91,7 @@ const char* handshake_reject_name(HandshakeReject reason);
 // fits.
 std::optional<Protection> choose_protection(const PeerConfig& config, ProtectionSet offered);
 // And how many lanes it grants: what is wanted, as far as it may. nullopt if the initiation is for
-// another lane, or for one beyond those.
+// another lane than the peer's.
 std::optional<unsigned> choose_lanes(const PeerConfig& config, LaneChoice wanted);
 
 class Peer {

@@ -192,7 +192,7 @@ TEST(LanePeers, OfOneLaneMakeASessionOfTheirOwn) {
   EXPECT_EQ(link.client->peer.lanes_granted(), 3u);
 }
 
-TEST(LanePeers, RefuseAnotherLaneAndOneThatIsNotGranted) {
+TEST(LanePeers, RefuseAnotherLane) {
   for (const LaneChoice may : {choice(4, 0), choice(4, 3), choice(2, 1), choice(1, 0)}) {
     const LaneChoice wanted = choice(4, 2);
     Link link(with_lanes(client_config(kAll), wanted), with_lanes(gateway_config(kAll), may));
