@@ -104,6 +104,8 @@ TEST_F(Lanes, EndWithTheFirst) {
   EXPECT_FALSE(external_by(*lanes[1], datagram(endpoint(1))));
   EXPECT_EQ(drops(Fate::unknown_index), unknown + 1);
   EXPECT_EQ(nat_counts().mappings_live, 0u);
+  EXPECT_FALSE(is_up(begin(1, 3, 1)));
+  EXPECT_EQ(rejected(HandshakeReject::no_lane), 1u);
   // They come back in their order.
   for (LaneEnd* const lane : begin_all(3)) EXPECT_TRUE(is_up(*lane));
 }
