@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "gateway/status.h"
 #include "lib/dhcp/client.h"
 #include "lib/tunnel/lanes.h"
 #include "tests/eal/lanes_rig.h"
@@ -74,6 +76,23 @@ TEST_F(Lanes, LeaveByOneExternalAddressAndGiveAnEndpointOneMapping) {
     EXPECT_EQ(addresses.size(), 1u);
   }
   EXPECT_EQ(nat_counts().mappings_live, 80u);
+}
+
+TEST_F(Lanes, AreEachToldInTheStatusWithItsWorker) {
+  begin_all(3);
+  begin(0, 1, 1, 1);
+  const StatusSources sources{.config = &config_,
+                              .control = control_.get(),
+                              .tunnels = tunnels_.get(),
+                              .workers = {{&counters_, nat_}}};
+  std::vector<std::string> told;
+  const auto status = status_document(sources, now_ns_);
+  for (const auto& tunnel : status["tunnels"]) {
+    told.push_back(tunnel["subscriber"].get<std::string>() + " " + tunnel["lane"].dump() + "/" +
+                   tunnel["lanes"].dump() + " at " + tunnel["worker"].dump());
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"site 0/3 at 0", "site 1/3 at 1", "site 2/3 at 2",
+                                            "other 0/1 at 1"}));
 }
 
 TEST_F(Lanes, AreNotOpenedWithoutTheFirst) {
