@@ -215,6 +215,9 @@ void Client::count_reject(HandshakeReject reason) {
       ++counters_.handshake_no_protection;
       report("the gateway chose a protection that is not accepted here");
       break;
+    case HandshakeReject::no_lane:
+      ++counters_.handshake_no_lane;
+      break;
     case HandshakeReject::unexpected:
       ++counters_.handshake_unexpected;
       break;

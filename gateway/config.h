@@ -93,6 +93,7 @@ struct TunnelConfig {
   // Tunnels whose AES keys are kept expanded, if there may be so many; a power of two is used.
   uint32_t expanded_keys = 65'536;
   bool tunnel_to_tunnel = false;  // may clients reach each other's inner addresses? By pool
+  uint8_t lanes_max = 1;  // that a client may have at once, 1-tunnel::kLanesMax; see lanes_of()
   // That one source may fail in, while so many wait that cookies are asked for; see
   // lib/tunnel/source_limiter.h.
   uint32_t handshakes_per_second = 20;
@@ -241,6 +242,7 @@ struct SubscriberConfig {
   std::optional<Ipv4Address> external_address;  // its alone, one to one with `address`
   std::vector<ForwardConfig> forwards;
   std::vector<Protection> protections;  // never empty: the tunnel's when the file names none
+  std::optional<uint8_t> lanes;         // that it may have; absent: the tunnel's lanes_max
   LimitsConfig limits;                  // already merged with the pool's
 };
 
@@ -268,6 +270,9 @@ struct Config {
   unsigned workers() const {
     return std::max(static_cast<unsigned>(eal.worker_cores.size()), 1u);
   }
+  // How many lanes a subscriber may have. One, whatever is configured, where something of it is one
+  // worker's or one tunnel's: deterministic ranges, low ports, forwards, an address of its own.
+  unsigned lanes_of(const SubscriberConfig& subscriber) const;
   // Ports of the largest block that any subscriber may have, a power of two.
   uint32_t largest_block_ports() const;
   // Of how many tunnels AES keys are kept expanded, in kExpandedKeysBytes each.

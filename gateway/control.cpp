@@ -114,7 +114,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       dhcp_(dhcp_pools(config)),
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
-      by_slot_(tunnels.slots(), kNobody),
+      by_slot_(tunnels.slots()),
       free_slots_(links_.size()),
       hand_(tunnels.slots()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)),
@@ -164,7 +164,7 @@ bool Control::tick(uint64_t now_ns) {
   arp_.tick(now_ns);
   expire_leases(now_ns);
   hand_.move(now_ns, tunnels_,
-             [&](uint32_t slot) { follow(subscribers_[by_slot_[slot]], now_ns); });
+             [&](uint32_t slot) { follow(*by_slot_[slot], now_ns); });
   return has_more;
 }
 
@@ -217,9 +217,8 @@ void Control::list_mappings(uint32_t slot) {
 // ---- Addresses ----
 
 void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
-  const size_t position = by_slot_[item.slot];
-  if (position == kNobody || subscribers_[position].epoch != item.epoch) return;
-  Subscriber& subscriber = subscribers_[position];
+  if (by_slot_[item.slot] == nullptr || by_slot_[item.slot]->epoch != item.epoch) return;
+  Subscriber& subscriber = *by_slot_[item.slot];
   const auto query = dhcp::unwrap({rte_pktmbuf_mtod(item.packet, const uint8_t*),
                                    rte_pktmbuf_data_len(item.packet)});
   if (!query) return dhcp_.count_malformed();
@@ -236,8 +235,8 @@ void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
     }
   }
   // A fixed address is the subscriber's with or without a lease.
-  if (outcome.released && !config.address) set_address(subscriber, {});
-  if (outcome.leased) set_address(subscriber, *outcome.leased);
+  if (outcome.released && !config.address) set_address(lane_0_of(subscriber), {});
+  if (outcome.leased) set_address(lane_0_of(subscriber), *outcome.leased);
   if (!outcome.reply) return;
   uint8_t bytes[dhcp::kPacketBytesMax];
   ToWorker message;
@@ -257,6 +256,9 @@ void Control::set_address(Subscriber& subscriber, Ipv4Address address) {
   message.address = subscriber.address = address;
   tell_owner(message);
   tell_others(message, ToWorker::set_address_elsewhere);
+  for (const auto& lane : subscriber.further) {
+    if (lane != nullptr && lane->slot != 0) set_address(*lane, address);
+  }
   if (!is_new) return;
   spdlog::info("tunnel {} of {}: {}", subscriber.slot, subscriber.config->name,
                address.is_zero() ? "address released" : "address " + address.to_string());
@@ -350,9 +352,10 @@ void Control::tell_all(const ToWorker& message) {
   for (unsigned worker = 0; worker < links_.size(); ++worker) tell(worker, message);
 }
 
-// What a tunnel's owner has been told matters to the others too, if addresses do.
+// What a tunnel's owner has been told matters to the others too, if addresses do. Those of a
+// subscriber lead to its lane 0.
 void Control::tell_others(ToWorker message, ToWorker::Kind kind) {
-  if (!routes_matter_) return;
+  if (!routes_matter_ || message.lane != 0) return;
   message.kind = kind;
   for (unsigned worker = 0; worker < links_.size(); ++worker) {
     if (worker != tunnels_.owner(message.slot)) tell(worker, message);

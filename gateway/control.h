@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,7 +48,8 @@ struct ControlCounters {
   std::array<uint64_t, 16> handshakes_rejected{};
 };
 
-// One who may connect, and what is known of its tunnel. Owner: Control.
+// One who may connect, and what is known of its tunnel. Where it has several lanes, each is a
+// Subscriber with a tunnel of its own: that of lane 0 keeps the others. Owner: Control.
 struct Subscriber {
   const SubscriberConfig* config = nullptr;
   uint16_t profile = 0;  // index into nat::Settings::profiles
@@ -57,13 +59,17 @@ struct Subscriber {
   uint32_t slot = 0;                               // 0: no tunnel
   uint32_t epoch = 0;
   Ipv4Address address;  // inner; zero until leased
+  uint8_t lane = 0;
+  uint8_t lanes = 1;           // granted to lane 0's last handshake
+  Ipv4Address paired_address;  // external, of all lanes; zero: there is one, and the worker chooses
+  // Lanes 1 and up, each made at its first handshake and kept for its stamp.
+  std::vector<std::unique_ptr<Subscriber>> further;
   tunnel::Protection protection = tunnel::Protection::chacha20_poly1305;  // of the last session
   size_t open_place = 0;  // in Control's open_, while it has a tunnel
   uint64_t opened_ns = 0;
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
 };
 
-inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subscribers
 // Handshakes that have passed the cheap tests and wait for the dear ones.
 inline constexpr unsigned kWaitingHandshakesMax = 1024;
 
@@ -124,10 +130,20 @@ class Control final : private Arp::Sink {
   bool send_answer(const HandshakeJob& job, uint64_t now_ns);
   bool refuse(tunnel::HandshakeReject reason);
 
+  uint32_t position_of(const Subscriber& subscriber) const {  // in the configuration
+    return static_cast<uint32_t>(subscriber.config - config_.subscribers.data());
+  }
+  // control_lanes.cpp
+  Subscriber* lane_of(const HandshakeJob& job);
+  Subscriber* open_lane_of(const HandshakeJob& job);
+  void begin_lanes(Subscriber& subscriber);
+  void close_further_lanes(Subscriber& subscriber);
+  Subscriber& lane_0_of(const Subscriber& lane) { return subscribers_[position_of(lane)]; }
+
   bool prepare_peer(Subscriber& subscriber);
   unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
-  void close_tunnel(Subscriber& subscriber);
+  void close_tunnel(Subscriber& subscriber, const char* why);
   void follow(Subscriber& subscriber, uint64_t now_ns);
   void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
 
@@ -163,10 +179,10 @@ class Control final : private Arp::Sink {
   dhcp::Server dhcp_;
   Arp arp_;
   std::vector<Subscriber> subscribers_;
-  std::vector<size_t> by_slot_;        // slot -> position in subscribers_; kNobody
+  std::vector<Subscriber*> by_slot_;   // nullptr: nobody has the slot
   std::vector<std::vector<uint32_t>> free_slots_;  // by worker; the lowest last: the first is 1
   unsigned asker_ = 0;                 // the worker whose item is in hand
-  std::vector<size_t> open_;           // positions of subscribers with a tunnel
+  std::vector<Subscriber*> open_;      // those with a tunnel
   TunnelHand hand_;
   uint32_t next_epoch_ = 1;
   uint64_t announce_again_ns_ = 0;

@@ -144,7 +144,7 @@ void Control::go_on(HandshakeJob* job, uint64_t now_ns) {
   handshakes_.end(job);
 }
 
-// Whether it is to be answered. Then its subscriber has a tunnel from now on, whose first session
+// Whether it is to be answered. Then its lane has a tunnel from now on, whose first session
 // is being made.
 bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
   if (job.reject == HandshakeReject::unknown_peer) {
@@ -153,22 +153,23 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
     send_cookie(bytes_of(job.initiation), job.from, now_ns);
   }
   if (job.reject != HandshakeReject::none) return refuse(job.reject);
-  Subscriber& subscriber = subscribers_[job.subscriber];
-  if (!prepare_peer(subscriber)) return false;
+  Subscriber* const lane = lane_of(job);
+  if (lane == nullptr) return refuse(HandshakeReject::no_lane);
+  if (!prepare_peer(*lane)) return false;
 
   HandshakeReject reject = HandshakeReject::none;
-  const auto answer = subscriber.peer->begin_answer(now_ns, job.opened, reject);
+  const auto answer = lane->peer->begin_answer(now_ns, job.opened, reject);
   if (!answer) {
     // A refused first handshake leaves nothing behind.
-    if (subscriber.epoch == 0) {
-      free_slots_[tunnels_.owner(subscriber.slot)].push_back(subscriber.slot);
-      subscriber.slot = 0;
-      subscriber.peer.reset();
+    if (lane->epoch == 0) {
+      free_slots_[tunnels_.owner(lane->slot)].push_back(lane->slot);
+      lane->slot = 0;
+      lane->peer.reset();
     }
     return refuse(reject);
   }
-  subscriber.last_stamp = subscriber.peer->last_received_stamp();
-  if (subscriber.epoch == 0) open_tunnel(subscriber, now_ns);
+  lane->last_stamp = lane->peer->last_received_stamp();
+  if (lane->epoch == 0) open_tunnel(*lane, now_ns);
   job.stage = HandshakeJob::answering;
   job.answer = *answer;
   job.established_ns = now_ns;
@@ -178,14 +179,14 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
 // Whether there was one, for a tunnel that has not ended meanwhile.
 bool Control::send_answer(const HandshakeJob& job, uint64_t now_ns) {
   if (!job.session) return refuse(HandshakeReject::not_authentic);
-  Subscriber& subscriber = subscribers_[job.subscriber];
-  if (!subscriber.peer) return refuse(HandshakeReject::unexpected);
+  Subscriber* const lane = open_lane_of(job);
+  if (lane == nullptr) return refuse(HandshakeReject::unexpected);
   HandshakeReject reject = HandshakeReject::none;
   const tunnel::Actions actions =
-      subscriber.peer->end_answer(now_ns, *job.session, job.response, reject);
+      lane->peer->end_answer(now_ns, *job.session, job.response, reject);
   if (reject != HandshakeReject::none) return refuse(reject);
   ++counters_.handshakes_accepted;
-  act(subscriber, actions, job.from);
+  act(*lane, actions, job.from);
   return true;
 }
 

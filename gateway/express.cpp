@@ -176,6 +176,9 @@ Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& p
   }
   const uint32_t slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
   if (has_others_ && tunnels_.owner(slot) != worker_) {
+    // What stands there in a handshake's message is its sender's index, and says nothing of ours:
+    // the worker that has received it is the one that should own the tunnel.
+    if (ip[kPayload] < static_cast<uint8_t>(tunnel::MessageType::encrypted)) return Way::stages;
     packet.owner = tunnels_.owner(slot);
     return Way::handed;
   }

@@ -155,7 +155,7 @@ void HandshakeThreads::work(HandshakeJob& job) const {
   const tunnel::RemoteIdentity* const remote = remotes_.identity(job.subscriber);
   job.session = tunnel::create_response(job.opened, *remote, job.answer.local_index,
                                         job.answer.chosen, job.established_ns, random_,
-                                        job.response);
+                                        job.response, job.answer.lanes);
 }
 
 void HandshakeThreads::open(HandshakeJob& job) const {

@@ -121,6 +121,8 @@ Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint6
   return {{"index", subscriber.slot},
           {"worker", tunnels.owner(subscriber.slot)},
           {"subscriber", subscriber.config->name},
+          {"lane", subscriber.lane},
+          {"lanes", subscriber.lanes},
           {"public_key", tunnel::to_base64(subscriber.config->public_key)},
           {"remote", remote.is_zero() ? "" : remote.to_string()},
           {"address", subscriber.address.is_zero() ? "" : subscriber.address.to_string()},
@@ -157,6 +159,10 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   for (const Subscriber& subscriber : control.subscribers()) {
     if (subscriber.slot == 0) continue;
     tunnels.push_back(tunnel_json(subscriber, *sources.tunnels, now_ns));
+    for (const auto& lane : subscriber.further) {
+      if (lane == nullptr || lane->slot == 0) continue;
+      tunnels.push_back(tunnel_json(*lane, *sources.tunnels, now_ns));
+    }
   }
   Json neighbours = Json::array();
   for (const auto& [key, entry] : control.arp().entries()) {

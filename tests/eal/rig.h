@@ -109,6 +109,10 @@ class Rig : public testing::Test {
   // others hear of it as far as it matters to them, as the control thread does it.
   void give(ToWorker message, const Bytes& packet);
   void tell(const ToWorker& message);
+  // Gives one worker a message, where a test has a control thread of its own.
+  void deliver(unsigned worker, const ToWorker& message);
+  // Takes what one of several workers hands to the control thread.
+  virtual void take_told(unsigned, const ToControl& item) { told_.push_back(item); }
   void sweep();
   // A worker takes nothing over until the others go on with it.
   void stand_still(unsigned worker) { still_ = worker; }
