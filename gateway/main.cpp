@@ -180,11 +180,14 @@ void run(const Config& config) {
   std::vector<PortView> views;
   bool adaptive = true;  // one port that wants to be polled is enough for all to be
   for (size_t i = 0; i < config.ports.size(); ++i) {
-    // One port for both sides is the uplink: its replies are handed over.
-    const auto wanted = i == config.uplink        ? Port::Steering::by_flow
-                        : i == config.public_port ? Port::Steering::by_port
-                                                  : Port::Steering::none;
-    ports.push_back(std::make_unique<Port>(config.ports[i], pool.get(), wanted, *steering));
+    const bool is_uplink = i == config.uplink;
+    const bool is_public = i == config.public_port;
+    const auto wanted = is_uplink && is_public ? Port::Steering::by_rules
+                        : is_uplink            ? Port::Steering::by_flow
+                        : is_public            ? Port::Steering::by_port
+                                               : Port::Steering::none;
+    ports.push_back(std::make_unique<Port>(config.ports[i], pool.get(), wanted, *steering,
+                                           config.tunnel_endpoint()));
     views.push_back(ports.back()->view());
     adaptive &= config.ports[i].is_adaptive();
     spdlog::info("{}", ports.back()->describe());
