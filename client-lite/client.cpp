@@ -55,7 +55,7 @@ bool Client::open() {
   std::string refusal;
   const auto refuse = [&] {
     log_.error("%s", refusal.c_str());
-    network_.undo_all();
+    network_.undo_start();
     return false;
   };
   const std::string& state = config_.state_directory;

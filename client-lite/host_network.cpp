@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sstream>
+#include <utility>
 
 #include "client-lite/privileges.h"
 
@@ -52,8 +53,10 @@ void HostNetwork::set_kill_switch(std::span<const Ipv4Prefix> routes) {
 // What a killed run refused is refused without a gap.
 bool HostNetwork::refuse_outside(std::string& refusal) {
   for (const Refusal& refused : refusals_) {
-    const std::string change = "refuse " + refused.to_string();
-    if (!journal_.stands(change) && !journal_.record(change)) {
+    const std::string change = change_of(refused);
+    if (journal_.stands(change)) {
+      found_refusals_.push_back(refused);
+    } else if (!journal_.record(change)) {
       refusal = "kill switch: the undo journal cannot be written";
       return false;
     }
@@ -70,10 +73,13 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
   return true;
 }
 
+// Only what is ours: where another client runs on this device, what is refused is its doing.
 void HostNetwork::withdraw_refusals() {
   for (const Refusal& refused : refusals_) {
+    const std::string change = change_of(refused);
+    if (!journal_.stands(change)) continue;
     netlink_.change_refusal(refused, false);
-    journal_.strike_out("refuse " + refused.to_string());
+    journal_.strike_out(change);
   }
   refusals_.clear();
   refused_routes_.clear();
@@ -89,7 +95,7 @@ void HostNetwork::undo_leftovers() {
   const std::vector<std::string> left = journal_.standing();
   for (auto change = left.rbegin(); change != left.rend(); ++change) {
     const bool stays = std::any_of(refusals_.begin(), refusals_.end(), [&](const Refusal& refusal) {
-      return *change == "refuse " + refusal.to_string();
+      return *change == change_of(refusal);
     });
     if (stays) continue;
     log_.info("undoing what an earlier run left: %s", change->c_str());
@@ -182,17 +188,23 @@ bool HostNetwork::device_is_intact() {
 
 void HostNetwork::withdraw() {
   withdraw_dns();
-  if (!settings_) return;
-  const Ipv4Interface address = settings_->address;
-  settings_.reset();
+  const std::optional<Settings> before = std::exchange(settings_, std::nullopt);
   reconcile_routes();
-  netlink_.remove_address(interface_index_, address);
+  if (before) netlink_.remove_address(interface_index_, before->address);
 }
 
 void HostNetwork::undo_all() {
   withdraw_refusals();
   withdraw();
-  journal_.clear();
+  if (journal_.standing().empty()) journal_.clear();
+}
+
+void HostNetwork::undo_start() {
+  std::erase_if(refusals_, [this](const Refusal& refused) {
+    return std::find(found_refusals_.begin(), found_refusals_.end(), refused) !=
+           found_refusals_.end();
+  });
+  undo_all();
 }
 
 std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
@@ -308,6 +320,10 @@ std::string HostNetwork::change_of(const Route& route) const {
   if_indextoname(route.interface_index, name);
   return "route " + route.destination.to_string() + " via " + route.via.to_string() + " dev " +
          name;
+}
+
+std::string HostNetwork::change_of(const Refusal& refused) {
+  return "refuse " + refused.to_string();
 }
 
 void HostNetwork::apply_dns(const Settings& settings) {

@@ -60,6 +60,9 @@ class HostNetwork {
   void withdraw();
   // The same, and the gateway's route and the kill switch too.
   void undo_all();
+  // The same after a start that failed; but what an earlier run refused stays refused, for nobody
+  // asked for its end.
+  void undo_start();
 
   // Why this address must not go on the device now, as a sentence; empty: nothing speaks against
   // it.
@@ -86,7 +89,9 @@ class HostNetwork {
   void forget_missing(const std::vector<Route>& table);
   bool install(const Route& route);
   void remove(const Route& route);
+  // As the undo journal has it.
   std::string change_of(const Route& route) const;
+  static std::string change_of(const Refusal& refused);
   void apply_dns(const Settings& settings);
   void withdraw_dns();
   void set_problem(std::string problem);
@@ -103,6 +108,7 @@ class HostNetwork {
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;
+  std::vector<Refusal> found_refusals_;   // those of them that an earlier run left in force
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
