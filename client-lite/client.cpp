@@ -291,7 +291,9 @@ Status Client::make_status() const {
     if (!settings_->router.is_zero()) status.router = settings_->router.to_string();
     status.mtu_bytes = settings_->mtu_bytes;
     for (const Ipv4Address& server : settings_->dns) status.dns.push_back(server.to_string());
-    for (const Ipv4Prefix& route : settings_->routes) status.routes.push_back(route.to_string());
+    for (const Ipv4Prefix& route : network_.traversing()) {
+      status.routes.push_back(route.to_string());
+    }
   }
   status.uptime_ns = turn_ns - started_ns_;
   status.heartbeat_ns = heartbeat_ns_;

@@ -264,7 +264,9 @@ HostNetwork::Settings Client::leased_settings(const dhcp::ClientLease& lease) {
   settings.mtu_bytes = device_mtu_bytes(lease.mtu_bytes);
   settings.routes = config_.routes;
   if (config_.accept_routes) {
-    for (const dhcp::Route& route : lease.routes) settings.routes.push_back(route.destination);
+    for (const dhcp::Route& route : lease.routes) {
+      settings.offered_routes.push_back(route.destination);
+    }
   }
   if (config_.dns == Dns::kAuto) settings.dns.assign(lease.dns.begin(), lease.dns.end());
   return settings;

@@ -31,6 +31,9 @@ std::optional<Route> route_of(std::istringstream& words) {
   return Route{*destination, *next_hop, index, 0, 0, kRouteProtocol};
 }
 
+// More than these that stay, and they are logged again.
+constexpr size_t kLoggedProblemsMax = 64;
+
 bool is_default(const Ipv4Prefix& prefix) { return prefix.length_bits == 0; }
 
 }  // namespace
@@ -150,7 +153,7 @@ void HostNetwork::apply(const Settings& settings) {
 void HostNetwork::apply_routes_and_dns() {
   reconcile_routes();
   apply_dns(*settings_);
-  if (problem_.empty()) logged_problem_.clear();
+  if (problem_.empty()) logged_problems_.clear();
 }
 
 HostNetwork::Device HostNetwork::mend() {
@@ -231,8 +234,27 @@ uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
   return static_cast<uint16_t>(std::min<uint32_t>(mtu_bytes, UINT16_MAX));
 }
 
+// A gateway's word does not take away a network of the host's: neither one that it is in already,
+// nor one that it comes into later.
+void HostNetwork::choose_traversing() {
+  traversing_ = settings_ ? settings_->routes : refused_routes_;
+  if (!settings_ || settings_->offered_routes.empty()) return;
+  const std::vector<HostAddress> host = host_addresses(device_);
+  for (const Ipv4Prefix& route : settings_->offered_routes) {
+    const HostAddress* taken = whose_network_takes(route, host);
+    if (taken == nullptr) {
+      traversing_.push_back(route);
+      continue;
+    }
+    set_problem("the gateway's route " + route.to_string() +
+                " is left out: it is in a network of " + taken->device + ", " +
+                taken->address.to_string());
+  }
+}
+
 void HostNetwork::reconcile_routes() {
   RoutePlan plan;
+  choose_traversing();
   if (settings_ || !refusals_.empty()) {
     const std::optional<std::vector<Route>> table = netlink_.routes();
     if (!table) {
@@ -242,9 +264,8 @@ void HostNetwork::reconcile_routes() {
     forget_missing(*table);
     // A router that the address's own subnet does not hold could not be reached.
     const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
-    plan = plan_routes({settings_ ? settings_->routes : refused_routes_,
-                        on_link ? settings_->router : Ipv4Address{}, interface_index_, gateway_,
-                        other_gateways_},
+    plan = plan_routes({traversing_, on_link ? settings_->router : Ipv4Address{},
+                        interface_index_, gateway_, other_gateways_},
                        *table);
     // Without an address there is nothing to send from: only the way to the gateway is kept open.
     if (!settings_) {
@@ -345,7 +366,7 @@ void HostNetwork::apply_dns(const Settings& settings) {
   }
   dns_change_ = change;
   const bool for_all =
-      std::any_of(settings.routes.begin(), settings.routes.end(), is_default);
+      std::any_of(traversing_.begin(), traversing_.end(), is_default);
   if (!set_dns(tools_, *tool, device_, settings.dns, for_all)) {
     log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
   }
@@ -360,8 +381,8 @@ void HostNetwork::withdraw_dns() {
 }
 
 void HostNetwork::set_problem(std::string problem) {
-  if (problem != logged_problem_) log_.warning("%s", problem.c_str());
-  logged_problem_ = problem;
+  if (logged_problems_.size() >= kLoggedProblemsMax) logged_problems_.clear();
+  if (logged_problems_.insert(problem).second) log_.warning("%s", problem.c_str());
   problem_ = std::move(problem);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ class HostNetwork {
     Ipv4Interface address;
     Ipv4Address router;  // zero: none
     uint16_t mtu_bytes = 0;
-    std::vector<Ipv4Prefix> routes;
+    std::vector<Ipv4Prefix> routes;          // as configured: their owner knows why
+    std::vector<Ipv4Prefix> offered_routes;  // the gateway's: none takes a network of this host's
     std::vector<Ipv4Address> dns;
   };
   // Where the tunnel's own packets go: before the first one goes there.
@@ -75,6 +77,8 @@ class HostNetwork {
 
   // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
+  // What is routed into the tunnel while settings are applied.
+  const std::vector<Ipv4Prefix>& traversing() const { return traversing_; }
   // What went wrong last, empty when all that is wanted is in place.
   const std::string& problem() const { return problem_; }
 
@@ -85,6 +89,7 @@ class HostNetwork {
   void undo_change(const std::string& change);
   void apply_routes_and_dns();
   bool device_is_intact();
+  void choose_traversing();
   void reconcile_routes();
   void forget_missing(const std::vector<Route>& table);
   bool install(const Route& route);
@@ -105,6 +110,7 @@ class HostNetwork {
   Ipv4Address gateway_;
   std::vector<Ipv4Address> other_gateways_;
   std::optional<Settings> settings_;
+  std::vector<Ipv4Prefix> traversing_;
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;
@@ -112,7 +118,7 @@ class HostNetwork {
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
-  std::string logged_problem_;  // so that a problem that stays is logged once
+  std::set<std::string> logged_problems_;  // so that a problem that stays is logged once
   bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel
 };
 

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from conftest import quick_ageing, stand_still, start_client, start_gateway
+from conftest import quick_ageing, stand_still, start_client, start_gateway, within
 from lab import topology
 from lab.faults import (END, SOUND, YEAR_S, HostileGateway, SmallDisk, WallClock, option, reply,
                         route)
@@ -20,14 +20,6 @@ from test_client_paths import RELAY, Recovery, client_of, relay_before
 from test_client_system import devices, routes
 
 ADDRESS = "192.168.1.77"
-
-
-def within(bound_s, what, condition, since_s):
-    """Waits for `condition`, prints how long it took beside its bound, and holds it to that."""
-    wait_until(condition, bound_s + 20, what)
-    took_s = time.monotonic() - since_s
-    print(f"recovery: {what}: {took_s:.2f} s (bound {bound_s} s)")
-    assert took_s <= bound_s, f"{what}: {took_s:.2f} s, more than {bound_s} s"
 
 
 # ---- The device ----
