@@ -210,8 +210,8 @@ void HostNetwork::undo_start() {
   undo_all();
 }
 
-std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
-  return client::conflict_of(address, gateway_, host_addresses(device_));
+std::string HostNetwork::conflict_of(const Ipv4Interface& address, Ipv4Address gateway) const {
+  return client::conflict_of(address, gateway, host_addresses(device_));
 }
 
 void HostNetwork::refresh() {

@@ -66,9 +66,9 @@ class HostNetwork {
   // asked for its end.
   void undo_start();
 
-  // Why this address must not go on the device now, as a sentence; empty: nothing speaks against
-  // it.
-  std::string conflict_of(const Ipv4Interface& address) const;
+  // Why this address must not go on the device while `gateway` is used, as a sentence; empty:
+  // nothing speaks against it.
+  std::string conflict_of(const Ipv4Interface& address, Ipv4Address gateway) const;
   // The routes were changed by other hands: makes ours right again. Where the gateway cannot be
   // reached, what leads into the tunnel stays, so that nothing slips past it.
   void refresh();
