@@ -128,6 +128,7 @@ bool Client::watch(int fd, Tag tag) {
 
 bool Client::run() {
   started_ns_ = now_ns();
+  sleep_meter_.slept(started_ns_, awake_ns());  // from here on
   set_heartbeat(started_ns_);
   log_.info("device %s, UDP port %u, public key %s", tun_.name().c_str(), udp_.local_port(),
             tunnel::to_base64(identity_.public_key.bytes).c_str());

@@ -11,12 +11,11 @@ import time
 import pytest
 from conftest import quick_ageing, stand_still, start_client, start_gateway, within
 from lab import topology
-from lab.faults import (END, SOUND, YEAR_S, HostileGateway, SmallDisk, WallClock, option, reply,
-                        route)
+from lab.faults import SOUND, HostileGateway, SmallDisk, option, reply, route
 from lab.netns import wait_until
-from lab.programs import CLIENT_PROGRAM, Client, make_keys, write_config
+from lab.programs import Client, make_keys
 from test_client_kill_switch import way_out, with_kill_switch
-from test_client_paths import RELAY, Recovery, client_of, relay_before
+from test_client_paths import RELAY, Recovery
 from test_client_system import devices, routes
 
 ADDRESS = "192.168.1.77"
@@ -379,77 +378,3 @@ def test_an_exhausted_pool_is_told_and_tried_again(world):
     within(5, "an address becomes free", second.is_up, since_s)  # it asks after 1, 2, 4 s
     assert not second.status().get("last_error")
     assert pc2.succeeds("ping", "-c1", "-W2", topology.SERVER)
-
-
-# ---- The clock ----
-
-def stamp_of(client):
-    path = client.lab.directory / "pc.state" / "adit0.tai64n"
-    return path.read_text().strip()
-
-
-def test_a_clock_that_jumps_by_years_hinders_nothing(world):
-    """Back, too: the time stamps count on, or the gateway would not listen."""
-    clock = WallClock(world.lab)
-    relay = relay_before(world)
-    gateway = start_gateway(world)
-    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"], listen_port=0)
-    client.config["gateways"][0]["endpoint"] = relay.endpoint
-    client.start(*clock.runner)
-    client.wait_until_up()
-    for offset_s in (20 * YEAR_S, -20 * YEAR_S):
-        before = stamp_of(client)
-        sessions = client.counters()["sessions"]
-        recovery = Recovery(world.pc)
-        clock.set_off(offset_s)
-        # The way breaks, so that there must be a new handshake at the new time.
-        relay.change(deaf_ports=[client.status()["local_port"]])
-        recovery.begins()
-        recovery.within(4, f"a new session, the clock {offset_s / YEAR_S:+.0f} years off")
-        assert stamp_of(client) > before
-        assert client.counters()["sessions"] > sessions
-    assert 3500 < client.status()["lease_left_s"] <= 3600
-    assert "replayed" not in gateway.status()["control"]["handshakes_rejected"]
-    assert client.stop() == 0
-    # A start with the clock as it is: the stamps that are kept may be years ahead.
-    clock.set_off(0)
-    since_s = time.monotonic()
-    client.start(*clock.runner)
-    within(2, "a start after the clock was years off", client.is_up, since_s)
-
-
-def test_a_clock_gone_back_without_a_stamp_kept_is_named_by_the_doctor(world):
-    """The one case that nothing helps: the gateway has seen a stamp that nobody here knows of."""
-    clock = WallClock(world.lab)
-    gateway = start_gateway(world)
-    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
-    clock.set_off(20 * YEAR_S)
-    client.start(*clock.runner)
-    client.wait_until_up()
-    assert client.stop() == 0
-    client.config["state_directory"] = str(world.lab.directory / "forgotten")
-    path = write_config(world.lab, "examined", client.config)
-    clock.set_off(-20 * YEAR_S)
-    done = world.pc.run(*clock.runner, CLIENT_PROGRAM, "doctor", "--config", path, check=False)
-    assert done.returncode == 1
-    assert re.search(r"FAIL  clock +2006-.*, which cannot be\n +→ set it", done.stdout)
-    assert "or this machine's clock was later when it last heard us" in done.stdout
-    assert gateway.status()["control"]["handshakes_rejected"]["replayed"] >= 1
-
-
-# ---- Standing still ----
-
-@pytest.mark.parametrize("stopped_s", [2, 5])
-def test_a_client_that_stood_still_is_back_at_once(world, stopped_s):
-    """As after a machine's sleep: shorter and longer than the gateway waits for it."""
-    gateway = start_gateway(world, change=quick_ageing)
-    client = start_client(gateway, world.pc)
-    recovery = Recovery(world.pc)
-    stand_still(client, stopped_s)
-    recovery.begins()
-    has_aged_out = gateway.status()["control"]["tunnels_aged_out"] > 0
-    assert has_aged_out == (stopped_s > 3)
-    recovery.within(0.5, f"the client stood still for {stopped_s} s" +
-                    (", and was given up" if has_aged_out else ""))
-    assert client.address() == topology.INNER
-    assert client.counters()["gateway_changes"] == 0
