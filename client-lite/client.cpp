@@ -257,8 +257,10 @@ bool Client::was_stopped(uint64_t due_ns, uint64_t now_ns) const {
 }
 
 void Client::lose_device(const char* how) {
-  if (!device_gone_) log_.error("device %s was %s", tun_.name().c_str(), how);
+  if (device_gone_) return;
   device_gone_ = true;
+  last_error_ = "device " + tun_.name() + " was " + how;
+  log_.error("%s", last_error_.c_str());
 }
 
 void Client::shut_down() {

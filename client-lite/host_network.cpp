@@ -158,7 +158,8 @@ void HostNetwork::apply_routes_and_dns() {
 
 HostNetwork::Device HostNetwork::mend() {
   char name[IF_NAMESIZE];
-  if (if_indextoname(interface_index_, name) != nullptr) device_ = name;  // it may be another now
+  if (if_indextoname(interface_index_, name) == nullptr) return Device::intact;  // it has gone
+  device_ = name;  // it may be another now
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (problem_.empty() || !has_net_admin()) return Device::intact;

@@ -52,7 +52,7 @@ class HostNetwork {
   void set_other_gateways(std::vector<Ipv4Address> gateways);
   void apply(const Settings& settings);
   enum class Device : uint8_t {
-    intact,
+    intact,  // or gone, of which network_watch.h tells
     mended,  // it had been changed
     lost,    // it was changed, and this process may not change it back
   };

@@ -37,7 +37,10 @@ def test_a_device_taken_away_ends_the_client_which_says_so(world, how):
     world.pc.ip(*[world.server.full_name if word == "SERVER" else word for word in
                   TAKEN_AWAY[how]])
     assert client.process.wait(5) == 1
-    assert client.process.log().count("error: device adit0 was taken away") == 1
+    log = client.process.log()
+    assert log.count("error: device adit0 was taken away") == 1
+    assert re.search(r"^ +last error +device adit0 was taken away$", log, re.MULTILINE)
+    assert "No such device" not in log, "nothing was tried on what is not there"
     # The service starts it again; until then nothing leaks, for nobody wanted an end.
     assert "denied" in way_out(world)
     assert "adit0" not in devices(world.server)
@@ -352,6 +355,43 @@ def test_an_address_that_would_capture_the_gateway_or_the_host_is_not_taken(
     since_s = time.monotonic()
     hostile.answer_with(reply())
     within(6, "another address after one that could not be", client.is_up, since_s)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255"])
+def test_an_address_that_no_host_can_have_is_no_answer(world, hostile, address):
+    hostile.answer_with(reply(address))
+    client = start_beside(hostile, world.pc)
+    wait_until(lambda: client.status().get("counters", {}).get("rx_dhcp", 0) >= 2, 5,
+               "it to ask again")
+    assert client.status()["state"] == "addressing"
+    since_s = time.monotonic()
+    hostile.answer_with(reply())
+    within(6, f"a sound address after {address}", client.is_up, since_s)
+
+
+def refusal(reason):
+    """A NAK, with words."""
+    return reply("0.0.0.0", type=option(53, (1, 6)), text=option(56, reason.encode()))
+
+
+def test_an_address_that_is_refused_in_mid_run_gives_way_to_another(world, hostile):
+    """The new session asks for the old one again; what follows is as at the start."""
+    before = routes(world.pc)
+    hostile.answer_with(reply())
+    client = start_beside(hostile, world.pc, heartbeat="1s")
+    client.wait_until_up(5)
+    hostile.answer_with(refusal("not yours any more"))
+    stand_still(client, 3.5)
+    reason = f"{RELAY}: gives no address: not yours any more"
+    wait_until(lambda: client.status().get("last_error") == reason, 5, "the reason")
+    hostile.answer_with(reply("192.168.1.99"))
+    since_s = time.monotonic()
+    within(5, "another address after one that was refused",
+           lambda: client.status()["address"] == "192.168.1.99/24", since_s)
+    assert client.is_up() and not client.status().get("last_error")
+    assert [address["local"] for address in device(world.pc)["addr_info"]] == ["192.168.1.99"]
+    assert client.stop() == 0
+    assert routes(world.pc) == before
 
 
 def test_a_gateway_that_never_answers_dhcp_is_named(world, hostile):
