@@ -31,7 +31,7 @@ class SmallDisk:
 
     def fill(self):
         """To the last byte."""
-        with open(self.path / "filler", "wb", buffering=0) as filler:
+        with open(self.path / "filler", "ab", buffering=0) as filler:
             try:
                 while filler.write(bytes(4096)):
                     continue

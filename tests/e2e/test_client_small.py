@@ -62,14 +62,15 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def round_trip_ms(world):
-    """Of the least lucky of a few pings through the tunnel to the server."""
+    """Of a few pings through the tunnel to the server, on the average."""
     done = world.pc.run("ping", "-c5", "-i0.2", topology.SERVER)
-    return float(done.stdout.rsplit("=", 1)[1].split("/")[2])
+    return float(done.stdout.rsplit("=", 1)[1].split("/")[1])
 
 
 def test_the_first_packet_is_soon_answered(world):
-    """A round trip for the handshake, one for the address; a third brings the answer here. The
-    least of a few starts counts: others on this machine can only make it longer."""
+    """A round trip for the handshake, one for the address; a third brings the answer here. Each start
+    is a first one, which knows of no earlier address. The least of a few counts: others on this
+    machine can only make it longer."""
     gateway = start_gateway(world)
     relay = relay_before(world, delay_ms=DELAY_MS)
     start_udp_echo(world)
@@ -80,6 +81,7 @@ def test_the_first_packet_is_soon_answered(world):
         asker.wait_for_log("ready")
         client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"], listen_port=0)
         client.config["gateways"][0]["endpoint"] = relay.endpoint
+        client.config["state_directory"] = str(world.lab.directory / f"state{len(over_ms)}")
         client.start(PYTHON, "-c", BEGIN)
         assert asker.wait(20) == 0
         began = float(client.process.log().split()[1])
