@@ -97,7 +97,6 @@ void Client::on_path_changed(uint64_t now_ns) {
   backoff_.reset();
   failures_ = 0;
   relearn_heartbeat();
-  if (second_ && !second_->is_left) second_.reset();  // it is tried again when the network is known
   if (!has_tunnel() || !path_.usable(now_ns)) {
     is_choice_due_ = chooses_nearest();
     return restart(now_ns);

@@ -10,7 +10,7 @@ import time
 import types
 
 import pytest
-from conftest import start_client, start_gateway
+from conftest import start_client, start_gateway, within
 from lab import topology
 from lab.capture import Capture
 from lab.netns import wait_until
@@ -170,6 +170,7 @@ def test_the_gateway_that_was_left_has_its_address_back(world):
                "the first gateway to be used again")
     since_s = time.monotonic()
     assert other.leases_bound() == 1, "what is under way in it may still arrive"
+    assert "dev eth0" in world.pc.run("ip", "route", "get", OTHER).stdout, "outside the tunnel"
     wait_until(lambda: other.leases_bound() == 0, 5, "its address to be given back")
     print(f"recovery: the address given back {time.monotonic() - since_s:.1f} s after the move "
           "(bound 5 s)")
@@ -200,3 +201,20 @@ def test_a_preferred_gateway_that_has_no_address_for_us_costs_nothing(world):
     wait_until(lambda: endpoint_of(client) == f"{topology.GATEWAY}:{topology.TUNNEL_PORT}", 20,
                "the first gateway, which has an address now")
     assert client.counters()["gateway_returns"] == 1
+    # Whoever ends while the tunnel that was left still lingers says goodbye in both.
+    assert client.stop() == 0
+    wait_until(lambda: (first.leases_bound(), other.leases_bound()) == (0, 0), 2,
+               "both addresses to be given back")
+
+
+def test_both_gateways_may_be_lost_in_the_middle_of_the_move(world):
+    client, first, second = fallen_back(world, lambda first: first.change(blackhole=True))
+    first.change(blackhole=False, delay_ms=DELAYS_MS[1])
+    wait_until(lambda: "a tunnel to it is made" in client.process.log(), 20, "the move to begin")
+    for relay in (first, second):
+        relay.change(blackhole=True)
+    wait_until(lambda: client.status()["state"] != "up", 10, "the tunnel in use to be lost")
+    for relay in (first, second):
+        relay.change(blackhole=False, delay_ms=0)
+    within(20, "both gateways lost in the middle of the move", client.is_up, time.monotonic())
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
