@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 namespace adit::client {
-
 namespace {
 
 uint64_t read_ns(clockid_t clock) {

@@ -50,8 +50,8 @@ std::string conflict_of(const Ipv4Interface& wanted, Ipv4Address gateway,
   return {};
 }
 
-const HostAddress* whose_network_takes(const Ipv4Prefix& destination,
-                                       std::span<const HostAddress> host) {
+const HostAddress* network_taken_by(const Ipv4Prefix& destination,
+                                    std::span<const HostAddress> host) {
   const auto found = std::find_if(host.begin(), host.end(), [&](const HostAddress& own) {
     return destination.length_bits >= own.address.length_bits &&
            own.address.prefix().contains(destination.address);

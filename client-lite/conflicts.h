@@ -27,7 +27,7 @@ std::string conflict_of(const Ipv4Interface& wanted, Ipv4Address gateway,
 
 // The host's address whose network a route to `destination` would take into the tunnel, all of it
 // or a part; nullptr: none. Again a wider one takes nothing.
-const HostAddress* whose_network_takes(const Ipv4Prefix& destination,
-                                       std::span<const HostAddress> host);
+const HostAddress* network_taken_by(const Ipv4Prefix& destination,
+                                    std::span<const HostAddress> host);
 
 }  // namespace adit::client

@@ -242,7 +242,7 @@ void HostNetwork::choose_traversing() {
   if (!settings_ || settings_->offered_routes.empty()) return;
   const std::vector<HostAddress> host = host_addresses(device_);
   for (const Ipv4Prefix& route : settings_->offered_routes) {
-    const HostAddress* taken = whose_network_takes(route, host);
+    const HostAddress* taken = network_taken_by(route, host);
     if (taken == nullptr) {
       traversing_.push_back(route);
       continue;

@@ -68,9 +68,9 @@ def round_trip_ms(world):
 
 
 def test_the_first_packet_is_soon_answered(world):
-    """A round trip for the handshake, one for the address; a third brings the answer here. Each start
-    is a first one, which knows of no earlier address. The least of a few counts: others on this
-    machine can only make it longer."""
+    """A round trip for the handshake, one for the address; a third brings the answer here. Each
+    start is a first one, which knows of no earlier address. The least of a few counts: others on
+    this machine can only make it longer."""
     gateway = start_gateway(world)
     relay = relay_before(world, delay_ms=DELAY_MS)
     start_udp_echo(world)

@@ -46,7 +46,7 @@ TEST(Conflict, IsANetworkThatHoldsTheGateway) {
 TEST(NetworkTaken, IsOneThatHoldsTheRouteOrIsTheSame) {
   const std::vector<HostAddress> host = {on("lo", "127.0.0.1/8"), on("eth0", "10.1.1.10/24")};
   const auto device = [&host](const char* destination) {
-    const HostAddress* taken = whose_network_takes(*Ipv4Prefix::parse(destination), host);
+    const HostAddress* taken = network_taken_by(*Ipv4Prefix::parse(destination), host);
     return taken == nullptr ? "" : taken->device;
   };
   for (const char* route : {"10.1.1.0/24", "10.1.1.0/25", "10.1.1.128/25", "10.1.1.1/32"}) {
