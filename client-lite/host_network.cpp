@@ -142,9 +142,13 @@ void HostNetwork::apply(const Settings& settings) {
   problem_.clear();
   const std::optional<Settings> before = settings_;
   if (before && before->address != settings.address) withdraw();
-  const int link = netlink_.set_link_up(interface_index_, settings.mtu_bytes);
+  // What is as wanted is left alone: a new tunnel needs no right where it changes nothing.
+  const bool is_set_up = interface_is_up(interface_index_) &&
+                         interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
+  const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
-  const int address = netlink_.add_address(interface_index_, settings.address);
+  const int address =
+      has_address(settings.address) ? 0 : netlink_.add_address(interface_index_, settings.address);
   if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
   settings_ = settings;
   apply_routes_and_dns();
@@ -178,16 +182,20 @@ HostNetwork::Device HostNetwork::mend() {
 // Whether the device is up, and has its address and the routes that we gave it.
 bool HostNetwork::device_is_intact() {
   if (!interface_is_up(interface_index_)) return false;
-  const std::vector<HostAddress> addresses = host_addresses("");
   const std::optional<std::vector<Route>> table = netlink_.routes();
   const auto is_there = [&](const Route& route) {
     return route.interface_index != interface_index_ || !table ||
            std::find(table->begin(), table->end(), route) != table->end();
   };
   return std::all_of(installed_.begin(), installed_.end(), is_there) &&
-         std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
-           return other.device == device_ && other.address == settings_->address;
-         });
+         has_address(settings_->address);
+}
+
+bool HostNetwork::has_address(const Ipv4Interface& address) const {
+  const std::vector<HostAddress> addresses = host_addresses("");
+  return std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
+    return other.device == device_ && other.address == address;
+  });
 }
 
 void HostNetwork::withdraw() {

@@ -89,6 +89,7 @@ class HostNetwork {
   void undo_change(const std::string& change);
   void apply_routes_and_dns();
   bool device_is_intact();
+  bool has_address(const Ipv4Interface& address) const;
   void choose_traversing();
   void reconcile_routes();
   void forget_missing(const std::vector<Route>& table);
