@@ -22,7 +22,7 @@ import instructions  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 PROGRAM_TIMEOUT_S = 600
-E2E_TIMEOUT_S = 900
+E2E_TIMEOUT_S = 1800  # each test has a timeout of its own (tests/e2e/pytest.ini)
 
 reports = {}  # of the programs that have run: two suites want some of them, and each runs once
 
