@@ -39,14 +39,18 @@ Client::Client(const Config& config, const Log& log)
       identity_(identity_of(config)),
       network_(log),
       files_(config.state_directory, config.device),
+      stamps_(files_, log),
       return_watch_(config.return_after_ns.value_or(0)),
       dhcp_(identity_.public_key.bytes, random_u64),
       order_(in_order(config.gateways.size())),
-      is_choice_due_(chooses_nearest()) {
+      is_choice_due_(chooses_nearest()),
+      lanes_wanted_(config.lanes) {
   path_.set_takes_dhcp(!config.address.has_value());
   path_.set_lan(config.lan);
   last_address_ = files_.read_address();
-  if (const auto stamp = files_.read_stamp()) last_stamp_ = *stamp;
+  if (config.lanes > 1) {
+    lanes_ = std::make_unique<Lanes>(config_, log_, identity_, random_, stamps_, counters_);
+  }
 }
 
 Client::~Client() = default;
@@ -73,13 +77,12 @@ bool Client::open() {
   }
   if (config_.kill_switch) network_.set_kill_switch(config_.routes);
   if (!network_.open(journal_path_of(config_.control_socket), refusal)) return refuse();
-  if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
-  network_.set_device(tun_.name(), tun_.interface_index());
-  coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());
+  if (!open_device(refusal)) return refuse();
   if (config_.address) refusal = network_.conflict_of(*config_.address, {});
   if (!refusal.empty()) return refuse();
   if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
   if (!config_.offloads) udp_.forgo_segments();
+  if (lanes_) lanes_->set_socket(udp_);
 
   sigset_t wanted;
   sigemptyset(&wanted);
@@ -94,16 +97,28 @@ bool Client::open() {
                      survey_.open_resolver() &&
                      watch(survey_.resolver_fd(), kTagSurveyResolver) && network_watch_.open() &&
                      watch(network_watch_.netlink_fd(), kTagNetwork) &&
-                     watch(network_watch_.clock_fd(), kTagClock);
+                     watch(network_watch_.clock_fd(), kTagClock) &&
+                     (!lanes_ || watch(lanes_->mail_fd(), kTagLanes));
   if (!ready) {
     refusal = std::string("event loop: ") + std::strerror(errno);
     return refuse();
   }
   if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
-  if (!config_.sandbox) return true;
-  if (!drop_privileges(true, refusal)) return refuse();
-  // A kernel without seccomp is no reason to be without a tunnel.
-  if (!enter_sandbox(refusal)) log_.warning("%s", refusal.c_str());
+  if (config_.sandbox) {
+    if (!drop_privileges(true, refusal)) return refuse();
+    // A kernel without seccomp is no reason to be without a tunnel.
+    if (!enter_sandbox(refusal)) log_.warning("%s", refusal.c_str());
+  }
+  if (lanes_) lanes_->start();
+  return true;
+}
+
+bool Client::open_device(std::string& refusal) {
+  const Tun::Queues queues = lanes_ ? Tun::Queues::many : Tun::Queues::one;
+  if (!tun_.open(config_.device, config_.offloads, queues, refusal)) return false;
+  if (lanes_ && !lanes_->open(tun_, refusal)) return false;
+  network_.set_device(tun_.name(), tun_.interface_index());
+  writer_.learn_kinds();
   return true;
 }
 
@@ -181,6 +196,8 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return on_network_readable(now_ns);
     case kTagClock:
       return on_clock_set(now_ns);
+    case kTagLanes:
+      return lanes_->on_mail(now_ns, [this](auto reject) { count_reject(reject); });
     case kTagControl:
       return control_.on_readable([this](const std::string& request) -> std::string {
         if (request == "status") return to_text(make_status());
@@ -203,6 +220,7 @@ void Client::run_timers(uint64_t now_ns) {
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
   run_second(now_ns);
   if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) on_overdue(now_ns);
+  if (lanes_) tend_lanes(now_ns);
   if (has_tunnel()) watch_path(now_ns);
   if (phase_ == Phase::up) learn_heartbeat(now_ns);
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
@@ -225,6 +243,7 @@ uint64_t Client::next_deadline_ns() const {
   if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (second_) next_ns = std::min(next_ns, second_->next_deadline_ns());
+  if (lanes_ && outer_path_) next_ns = std::min(next_ns, lanes_->next_deadline_ns());
   if (has_tunnel()) {
     next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});
     // Without a way there is nothing to probe.
@@ -265,6 +284,7 @@ void Client::lose_device(const char* how) {
 
 void Client::shut_down() {
   const uint64_t turn_ns = now_ns();
+  if (lanes_) lanes_->stop();
   // The kernel has the packet when this returns, and sends it though the socket closes.
   act(dhcp_.release(turn_ns), turn_ns);
   if (second_ && second_->is_left) say_goodbye(turn_ns);
@@ -322,6 +342,7 @@ Status Client::make_status() const {
   }
   status.last_error = last_error_.empty() ? network_.problem() : last_error_;
   status.counters = counters_;
+  if (lanes_) add_lanes(status, turn_ns);
   return status;
 }
 

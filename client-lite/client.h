@@ -1,5 +1,6 @@
 // The client: one thread, one epoll loop, one tunnel. It owns the state machines (Peer, the DHCP
-// client), the packet path and what is on the host, and moves events between them:
+// client), the packet path and what is on the host, and moves events between them. (Where several
+// lanes are wanted, this is lane 0, and lanes.h keeps the others and their threads.)
 //
 //     waiting ──► choosing ──► resolving ──► handshaking ──► addressing ──► up
 //        ▲                         └────────────┴── gives up ────┴──────────┘
@@ -28,10 +29,12 @@
 #include "client-lite/adaptive_heartbeat.h"
 #include "client-lite/backoff.h"
 #include "client-lite/binding_test.h"
-#include "client-lite/coalescer.h"
 #include "client-lite/config.h"
 #include "client-lite/control_socket.h"
+#include "client-lite/device_reader.h"
+#include "client-lite/device_writer.h"
 #include "client-lite/host_network.h"
+#include "client-lite/lanes.h"
 #include "client-lite/log.h"
 #include "client-lite/network_watch.h"
 #include "client-lite/packet_path.h"
@@ -42,7 +45,7 @@
 #include "client-lite/resolver.h"
 #include "client-lite/round_trip.h"
 #include "client-lite/second_tunnel.h"
-#include "client-lite/segmenter.h"
+#include "client-lite/sent_stamps.h"
 #include "client-lite/state_files.h"
 #include "client-lite/status.h"
 #include "client-lite/survey.h"
@@ -78,7 +81,7 @@ class Client {
   enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
   enum Tag : uint64_t {
     kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock,
-    kTagCanary, kTagSurvey, kTagSurveyResolver
+    kTagCanary, kTagSurvey, kTagSurveyResolver, kTagLanes
   };
   // Datagrams that are to be sent with one call, in outbound_.
   struct Outbound {
@@ -89,6 +92,7 @@ class Client {
   };
 
   // client.cpp: the loop.
+  bool open_device(std::string& refusal);
   bool watch(int fd, Tag tag);
   void on_event(Tag tag, uint64_t now_ns);
   void run_timers(uint64_t now_ns);
@@ -107,6 +111,7 @@ class Client {
   void on_resolved(uint64_t now_ns);
   bool make_peer();
   std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
+  tunnel::PeerConfig peer_config_of(const GatewayConfig& gateway) const;
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void on_session(const tunnel::Session& session, uint64_t now_ns);
   void begin_tunnel(tunnel::Protection protection, uint64_t now_ns);
@@ -151,6 +156,7 @@ class Client {
 
   // client_return.cpp: another gateway's tunnel beside the one in use, and going over to it.
   void begin_second(const Endpoint& gateway, uint64_t now_ns);
+  void return_at_once(uint64_t now_ns);
   void act_second(const tunnel::Actions& actions, uint64_t now_ns);
   void act_second(const dhcp::Client::Step& step, uint64_t now_ns);
   void send_in_second(size_t inner_bytes, uint64_t now_ns);
@@ -190,20 +196,26 @@ class Client {
   void apply_path_mtu(uint64_t now_ns);
   Be16 told_mtu() const;
 
+  // client_lanes.cpp: what is different where there are lanes. Only then is lanes_ there.
+  void begin_lanes(uint64_t now_ns);
+  void publish_device();
+  void send_in_lanes(uint64_t now_ns);
+  void tend_lanes(uint64_t now_ns);
+  void add_lanes(Status& status, uint64_t now_ns) const;
+
   // client_packets.cpp: packets.
   void on_tun_readable(uint64_t now_ns);
   bool put_out(const Admitted& packet, Outbound& batch, uint64_t now_ns);
   void send_batch(Outbound& batch, uint64_t now_ns);
   void send_datagrams(std::span<const std::span<const uint8_t>> datagrams, bool any_sealed,
                       uint64_t now_ns);
+  void note_sent(bool any_sealed, uint64_t now_ns);
   void flush_waiting(uint64_t now_ns);
   void on_udp_readable(uint64_t now_ns);
   void on_canary_readable(uint64_t now_ns);
   template <typename Take>
   void receive_from(UdpSocket& socket, const Take& take);
   void on_received(const Received& received, std::span<const uint8_t> datagram, uint64_t now_ns);
-  void deliver(const Received& packet);
-  void write_to_device();
   void count_reject(tunnel::HandshakeReject reason);
   void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
   void keep_stamp(const tunnel::Tai64n& stamp);
@@ -217,6 +229,7 @@ class Client {
   PacketPath path_{counters_};
   HostNetwork network_;
   StateFiles files_;
+  SentStamps stamps_;
   Backoff backoff_;
   RoundTrip round_trip_;
   PathWatch path_watch_;
@@ -253,10 +266,8 @@ class Client {
   std::optional<uint16_t> offered_heartbeat_s_;  // by this gateway, with the lease
   std::optional<OuterPath> outer_path_;  // to the gateway; nothing: the host has no way there
   unsigned initiations_unanswered_ = 0;
-  tunnel::Tai64n last_stamp_{};
   tunnel::Tai64n answered_stamp_{};
   Endpoint answered_from_;  // where the last initiation that was answered came from
-  bool stamp_write_failed_ = false;
   std::optional<Ipv4Address> last_address_;
   std::optional<HostNetwork::Settings> settings_;  // as applied
   std::string last_error_;
@@ -280,9 +291,12 @@ class Client {
   uint64_t mended_ns_ = 0;          // when something last was not
   uint64_t awake_ns_ = 0;           // when the machine was last found to have slept
 
+  unsigned lanes_wanted_;  // of the gateway that is tried
+  std::unique_ptr<Lanes> lanes_;
+
   PacketQueue waiting_;
-  Segmenter segmenter_;
-  Coalescer coalescer_;
+  DeviceReader reader_;
+  DeviceWriter writer_{tun_, counters_};
   std::array<PacketBuffer, kSendBatch> outbound_;
   std::array<ArrivalBuffer, kReceiveBatch> inbound_;
   PacketBuffer control_buffer_;

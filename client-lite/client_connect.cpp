@@ -46,7 +46,7 @@ void Client::restart(uint64_t now_ns) {
 }
 
 void Client::drop_peer() {
-  if (peer_) last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
+  if (lanes_) lanes_->end();
   peer_.reset();
   second_.reset();
   path_.clear();
@@ -90,14 +90,21 @@ std::optional<tunnel::Peer> Client::peer_of(const GatewayConfig& gateway) const 
   const auto remote =
       tunnel::make_remote_identity(identity_, tunnel::PublicKey{gateway.public_key}, preshared);
   if (!remote) return std::nullopt;
+  tunnel::Peer peer(identity_, *remote, peer_config_of(gateway), random_);
+  peer.restore_sent_stamp(stamps_.last());
+  return peer;
+}
+
+tunnel::PeerConfig Client::peer_config_of(const GatewayConfig& gateway) const {
   tunnel::PeerConfig config;
   config.initiates = !config_.answer;
-  // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
-  if (!gateway.stock_wireguard) config.accept(config_.protections);
+  // A stock peer negotiates nothing: bytes 1 and 2 of message 1 stay zero.
+  if (!gateway.stock_wireguard) {
+    config.accept(config_.protections);
+    config.lanes.lanes = static_cast<uint8_t>(lanes_wanted_);
+  }
   if (config_.answer) config.dead_after_ns = kAnsweredDeadNs;
-  tunnel::Peer peer(identity_, *remote, config, random_);
-  peer.restore_sent_stamp(last_stamp_);
-  return peer;
+  return config;
 }
 
 // By value in the caller: an action may end the peer that it came from.
@@ -115,6 +122,7 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
         break;
       case tunnel::Action::drop_sessions:
         path_.clear();
+        if (lanes_) lanes_->drop_session();
         break;
       case tunnel::Action::dead:
         return give_up("the gateway does not answer", now_ns);
@@ -125,7 +133,8 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
 }
 
 void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
-  path_.install(session);
+  if (lanes_) begin_lanes(now_ns);
+  path_.install(session, lanes_ ? lanes_->install(session) : nullptr);
   ++counters_.sessions;
   initiations_unanswered_ = 0;
   begin_tunnel(session.protection, now_ns);
@@ -165,6 +174,7 @@ void Client::give_up(const std::string& reason, uint64_t now_ns) {
   report_gateway(reason);
   drop_peer();
   ++counters_.gateway_changes;
+  lanes_wanted_ = config_.lanes;
 
   phase_ = Phase::waiting;
   attempt_ends_ns_ = kNever;
@@ -194,6 +204,7 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
       network_.withdraw();
       settings_.reset();
       path_.set_address(std::nullopt);
+      if (lanes_) publish_device();
       phase_ = Phase::addressing;
       attempt_ends_ns_ = now_ns + kAddressPatienceNs;
       return;
@@ -224,6 +235,7 @@ void Client::configure(uint64_t now_ns) {
   settings_ = settings;
   path_.set_address(settings.address.address);
   path_.set_mtu(settings.mtu_bytes);
+  if (lanes_) publish_device();
   network_.apply(settings);
   if (leased) {
     if (last_address_ != settings.address.address) files_.write_address(settings.address.address);
@@ -247,6 +259,7 @@ void Client::enter_up(uint64_t now_ns) {
   next_test_ns_ = now_ns;
   knows_marks_.reset();
   set_heartbeat(now_ns);
+  if (lanes_) lanes_->on_up(now_ns);
   log_.info("up");
   std::string refusal;
   if (needs_no_more_rights() && !drop_privileges(false, refusal)) {

@@ -11,43 +11,17 @@ namespace {
 using tunnel::HandshakeReject;
 using tunnel::ProbePacket;
 
-constexpr uint64_t kSecondNs = 1'000'000'000;
-// Rule 12: a heartbeat that comes while plain packets flow may ask where we are. They flow when
-// one was sent so lately, and the answer is given no more often than the gateway asks.
-constexpr uint64_t kPlainFlowsNs = 10 * kSecondNs;
-constexpr uint64_t kAnswerIntervalNs = kSecondNs;
-
 }  // namespace
 
-// Until a batch was full or nothing waits. A large packet may be more than a batch.
 void Client::on_tun_readable(uint64_t now_ns) {
+  if (lanes_) return send_in_lanes(now_ns);
   Outbound batch;
   batch.usable = path_.usable(now_ns);
-  bool full = false;
-  for (unsigned reads = 0; reads < kSendBatch && !full; ++reads) {
-    Tun::Reading reading;
-    const Tun::Outcome outcome = tun_.read(outbound_[batch.count].inner(), reading);
-    if (outcome == Tun::Outcome::gone) lose_device("taken away");
-    if (outcome != Tun::Outcome::packet) break;
-    std::optional<Admitted> packet = path_.admit(reading.packet);
-    if (!packet) continue;
-    const Offload& offload = reading.offload;
-    if (offload.kind == Offload::whole) {
-      if (packet->bytes <= kInnerBytesMax &&
-          (!offload.checksum_missing || fill_checksum(reading.packet, offload))) {
-        full = put_out(*packet, batch, now_ns);
-        continue;
-      }
-    } else if (segmenter_.begin(reading.packet, packet->parsed, offload) &&
-               segmenter_.packet_bytes_max() <= kInnerBytesMax) {
-      while (const size_t bytes = segmenter_.next(outbound_[batch.count].inner())) {
-        packet->bytes = static_cast<uint16_t>(bytes);
-        full = put_out(*packet, batch, now_ns) || full;
-      }
-      continue;
-    }
-    ++counters_.tx_malformed;
-  }
+  const bool is_there = reader_.read(
+      tun_, counters_, [&]() -> PacketBuffer& { return outbound_[batch.count]; },
+      [&](std::span<const uint8_t> inner) { return path_.admit(inner); },
+      [&](const Admitted& packet) { return put_out(packet, batch, now_ns); });
+  if (!is_there) lose_device("taken away");
   send_batch(batch, now_ns);
   if (!batch.usable && !waiting_.empty() && peer_) peer_->on_packet_waiting(now_ns);
 }
@@ -80,12 +54,17 @@ void Client::send_datagrams(std::span<const std::span<const uint8_t>> datagrams,
                             uint64_t now_ns) {
   const bool sent_segments = udp_.sends_segments();
   path_watch_.on_sent(now_ns);
-  path_mtu_.on_traffic(now_ns);
   const unsigned taken = udp_.send(datagrams, gateway_);
   counters_.tx_send_error += datagrams.size() - taken;
   if (sent_segments && !udp_.sends_segments()) {
     log_.info("the kernel refuses UDP_SEGMENT on this path: datagrams go one by one from now on");
   }
+  note_sent(any_sealed, now_ns);
+}
+
+// Packets of the device's went out.
+void Client::note_sent(bool any_sealed, uint64_t now_ns) {
+  path_mtu_.on_traffic(now_ns);
   if (!peer_) return;
   if (any_sealed) peer_->on_sent(now_ns, true);
   if (path_.is_plain()) {
@@ -127,33 +106,8 @@ template <typename Take>
 void Client::receive_from(UdpSocket& socket, const Take& take) {
   std::array<Arrival, kReceiveBatch> arrivals;
   const unsigned count = socket.receive(inbound_, arrivals);
-  for (unsigned i = 0; i < count; ++i) {
-    std::span<uint8_t> left = arrivals[i].bytes;
-    do {
-      const auto datagram = left.first(std::min(left.size(), arrivals[i].datagram_bytes));
-      take(datagram, arrivals[i].source);
-      left = left.subspan(datagram.size());
-    } while (!left.empty());
-  }
-  write_to_device();
-}
-
-void Client::deliver(const Received& packet) {
-  coalescer_.add(packet.inner, packet.parsed);
-  if (coalescer_.full()) write_to_device();
-}
-
-// Everything received so far, put together where it can be.
-void Client::write_to_device() {
-  coalescer_.flush([this](const Offload& offload, std::span<const iovec> parts, unsigned packets,
-                          size_t bytes) {
-    if (tun_.write(offload, parts)) {
-      counters_.rx_packets += packets;
-      counters_.rx_bytes += bytes;
-    } else {
-      counters_.rx_device_error += packets;
-    }
-  });
+  for_each_datagram(std::span(arrivals).first(count), take);
+  writer_.flush();
 }
 
 void Client::on_received(const Received& received, std::span<const uint8_t> datagram,
@@ -180,7 +134,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
       return count_reject(reject);
     }
     case Received::packet:
-      return deliver(received);
+      return writer_.add(received.inner, received.parsed);
     case Received::dhcp:
       if (const auto datagram_in = dhcp::unwrap(received.inner)) {
         act(dhcp_.on_message(now_ns, datagram_in->message), now_ns);
@@ -253,19 +207,11 @@ void Client::send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns
   peer_->on_send_counter(path_.send_counter());
 }
 
-// Of a handshake message. It is on disk before it is on the wire: should the machine die in
-// between, the next run skips it instead of repeating it. Nor does a later one fall behind it.
+// Of a handshake message: nor does a later one fall behind it.
 void Client::keep_stamp(const tunnel::Tai64n& stamp) {
-  last_stamp_ = std::max(last_stamp_, stamp);
-  if (peer_) peer_->restore_sent_stamp(last_stamp_);
-  if (second_) second_->peer.restore_sent_stamp(last_stamp_);
-  const bool written = files_.write_stamp(last_stamp_);
-  if (!written && !stamp_write_failed_) {
-    log_.warning("cannot keep the last time stamp in %s: should this machine's clock go back, the "
-                 "gateway will not listen until it has caught up",
-                 config_.state_directory.c_str());
-  }
-  stamp_write_failed_ = !written;
+  stamps_.keep(stamp);
+  if (peer_) peer_->restore_sent_stamp(stamps_.last());
+  if (second_) second_->peer.restore_sent_stamp(stamps_.last());
 }
 
 void Client::send_message(std::span<const uint8_t> message) {

@@ -1,5 +1,7 @@
 // The outer path: whether it is alive, what it carries, and what becomes of the tunnel when the
 // host's network changes. path_watch.h, path_mtu.h and network_watch.h say what, this does it.
+#include <sys/epoll.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -99,9 +101,11 @@ void Client::on_path_changed(uint64_t now_ns) {
   relearn_heartbeat();
   if (!has_tunnel() || !path_.usable(now_ns)) {
     is_choice_due_ = chooses_nearest();
+    lanes_wanted_ = config_.lanes;
     return restart(now_ns);
   }
   rebind();
+  if (lanes_) lanes_->on_path_changed(now_ns);
   round_trip_.reset();
   path_watch_.hurry(now_ns);
   start_path_mtu(now_ns);
@@ -114,10 +118,14 @@ void Client::on_path_changed(uint64_t now_ns) {
 // What a configured port is worth, its owner knows: it stays.
 void Client::rebind() {
   if (config_.listen_port != 0) return;
-  if (!udp_.rebind(config_.fwmark) || !watch(udp_.fd(), kTagUdp)) {
+  // Not left to its end: lanes' threads may have the old one open for a moment more.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, udp_.fd(), nullptr);
+  const bool is_another = udp_.rebind(config_.fwmark);
+  if (!watch(udp_.fd(), kTagUdp) || !is_another) {
     log_.warning("no other UDP port is to be had");
     return;
   }
+  if (lanes_) lanes_->set_socket(udp_);
   ++counters_.rebinds;
   log_.debug("UDP port %u", udp_.local_port());
 }
@@ -187,6 +195,9 @@ void Client::apply_path_mtu(uint64_t now_ns) {
   path_.set_mtu(mtu_bytes);
   network_.apply(*settings_);
   send_heartbeat(now_ns);
+  if (!lanes_) return;
+  publish_device();
+  lanes_->send_heartbeats(now_ns);
 }
 
 // As a probe says it: 0 before there is one.

@@ -10,6 +10,7 @@ namespace adit::client {
 using tunnel::HandshakeReject;
 
 void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
+  if (lanes_) return return_at_once(now_ns);
   std::optional<tunnel::Peer> peer = peer_of(config_.gateways[order_[0]]);
   // Another of its names leads to where we are already.
   if (!peer || gateway == gateway_) return;
@@ -26,6 +27,16 @@ void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
     path.set_mtu(settings_->mtu_bytes);
   }
   act_second(second_->peer.connect(now_ns, tai64n_now()), now_ns);
+}
+
+// Where a tunnel has lanes there is none beside it: what is to be sent waits for the new one.
+void Client::return_at_once(uint64_t now_ns) {
+  log_.info("back to %s, which has been stable", config_.gateways[order_[0]].host.c_str());
+  act(dhcp_.release(now_ns), now_ns);
+  return_watch_.on_returned(now_ns);
+  ++counters_.gateway_returns;
+  use(0);
+  restart(now_ns);
 }
 
 void Client::act_second(const tunnel::Actions& actions, uint64_t now_ns) {
@@ -86,7 +97,7 @@ void Client::send_in_second(size_t inner_bytes, uint64_t now_ns) {
 void Client::on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns) {
   SecondTunnel& second = *second_;
   const Received received = second.path.receive(datagram, second.gateway, now_ns);
-  if (received.kind == Received::packet) return deliver(received);
+  if (received.kind == Received::packet) return writer_.add(received.inner, received.parsed);
   if (second.is_left) return;
   if (received.heard) second.peer.on_heard(now_ns, false);
   HandshakeReject reject = HandshakeReject::none;

@@ -113,6 +113,7 @@ void read_tunnel(Section& root, Config& config) {
   root.read_set("protections", config.protections, config::protection());
   read_heartbeat(root, config);
   root.read("listen_port", config.listen_port, config::integer<uint16_t>(0, 65535));
+  root.read("lanes", config.lanes, config::integer<unsigned>(1, tunnel::kLanesMax));
   root.read("answer", config.answer, config::boolean());
   root.read("fwmark", config.fwmark, config::integer<uint32_t>(1, 0xffffffff));
   root.read("offloads", config.offloads, config::boolean());
@@ -155,6 +156,7 @@ void check_answer(Section& root, const Config& config) {
     root.fail("answer", "needs a fixed address: the other end gives none");
   }
   if (config.gateways.size() > 1) root.fail("answer", "is for one other end, not for several");
+  if (config.lanes > 1) root.fail("answer", "is for an end with one lane");
   if (std::ranges::any_of(config.gateways, &GatewayConfig::stock_wireguard)) {
     root.fail("answer", "is for another adit-client, not for stock_wireguard");
   }

@@ -17,6 +17,7 @@
 #include "lib/config/key_file.h"
 #include "lib/config/values.h"
 #include "lib/net/address.h"
+#include "lib/tunnel/wire.h"
 
 namespace adit::client {
 
@@ -64,6 +65,8 @@ struct Config {
   uint64_t heartbeat_min_ns = 10'000'000'000;  // of an adaptive one
   std::optional<uint64_t> heartbeat_max_ns;    // absent = as heartbeat_ns
   uint16_t listen_port = 0;              // UDP source port; 0 = the kernel chooses
+  // Source ports, each with a thread, that the gateway is asked for; `listen_port` is the first's.
+  unsigned lanes = 1;
   std::optional<uint32_t> fwmark;        // set on the tunnel's own packets
   // The other end is a client as well, whose handshake is waited for at `listen_port`; its endpoint
   // is where that comes from, whatever `gateways` says. For tests.

@@ -2,6 +2,7 @@
 // the meaning; a packet that is not delivered adds to exactly one of the drops.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace adit::client {
@@ -30,6 +31,7 @@ namespace adit::client {
   X(tx_malformed, "from the TUN device, lengths contradict each other")             \
   X(tx_outer_loop, "a tunnel packet of ours: the gateway's route led into the tunnel") \
   X(tx_no_session, "no session, and the waiting queue was full or given up")        \
+  X(tx_fragment_alone, "a fragment whose first, which says its lane, has not come")  \
   X(tx_counter_exhausted, "the session's counter is used up")                       \
   X(tx_send_error, "the UDP socket refused it")                                     \
   X(rx_wrong_source, "not from the gateway's address and port")                     \
@@ -53,11 +55,37 @@ namespace adit::client {
   X(handshake_no_lane, "the gateway granted lanes that we did not want")            \
   X(handshake_unexpected, "handshake message that nobody waits for")
 
+// Counted by one thread, and read by any: an ordinary increment, not a locked one.
+class Count {
+ public:
+  Count() = default;
+  Count(const Count& other) : value_(other) {}
+  Count& operator=(const Count& other) { return *this = uint64_t{other}; }
+  Count& operator=(uint64_t value) {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+  operator uint64_t() const { return value_.load(std::memory_order_relaxed); }
+  Count& operator+=(uint64_t more) { return *this = *this + more; }
+  Count& operator++() { return *this += 1; }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
 struct Counters {
-#define ADIT_FIELD(name, meaning) uint64_t name = 0;
+#define ADIT_FIELD(name, meaning) Count name;
   ADIT_CLIENT_COUNTERS(ADIT_FIELD)
   ADIT_CLIENT_DROPS(ADIT_FIELD)
 #undef ADIT_FIELD
+
+  // Another thread's, to make one sum of them.
+  void add(const Counters& other) {
+#define ADIT_ADD(name, meaning) name += other.name;
+    ADIT_CLIENT_COUNTERS(ADIT_ADD)
+    ADIT_CLIENT_DROPS(ADIT_ADD)
+#undef ADIT_ADD
+  }
 };
 
 }  // namespace adit::client

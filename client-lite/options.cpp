@@ -43,6 +43,8 @@ void add_run_options(CLI::App& app, Options& options) {
                  "aes-256-gcm, chacha20-poly1305 or plain; repeatable");
   app.add_flag("--stock-wireguard", options.stock_wireguard, "The gateway is a WireGuard server");
   app.add_option("--listen-port", options.listen_port, "UDP source port (0: the kernel's choice)");
+  app.add_option("--lanes", options.lanes, "Source ports, and threads, to ask the gateway for")
+      ->check(CLI::Range(1u, tunnel::kLanesMax));
   app.add_option("--mtu", options.mtu_bytes, "The device's MTU in bytes")
       ->check(CLI::Range(576, 9000));
   app.add_option("--log-level", options.log_level, "debug, info, warning or error");
@@ -144,6 +146,7 @@ std::optional<Config> config_of(const Options& options, std::vector<config::Erro
             errors);
   read_flag("--log-level", options.log_level, config::log_level(), config.log_level, errors);
   config.listen_port = options.listen_port;
+  config.lanes = options.lanes;
   if (options.mtu_bytes != 0) config.mtu = options.mtu_bytes;
   if (!errors.empty()) return std::nullopt;
   return config;

@@ -26,6 +26,7 @@ struct Options {
   std::vector<std::string> protections;
   bool stock_wireguard = false;
   uint16_t listen_port = 0;
+  unsigned lanes = 1;
   uint16_t mtu_bytes = 0;  // 0: absent
   std::string log_level;
   bool check = false;

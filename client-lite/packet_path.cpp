@@ -36,10 +36,11 @@ void PacketPath::swap(PacketPath& other) {
   std::swap(takes_dhcp_, other.takes_dhcp_);
   std::swap(mtu_bytes_, other.mtu_bytes_);
   std::swap(sessions_, other.sessions_);
+  std::swap(shared_counter_, other.shared_counter_);
   std::swap(keys_, other.keys_);
 }
 
-void PacketPath::install(const tunnel::Session& session) {
+void PacketPath::install(const tunnel::Session& session, SharedCounter counter) {
   drop_unused_keys();
   for (std::optional<Keys>& slot : keys_) {
     if (slot) continue;
@@ -48,6 +49,7 @@ void PacketPath::install(const tunnel::Session& session) {
     break;
   }
   sessions_.install(session);
+  shared_counter_ = std::move(counter);
   drop_unused_keys();
 }
 
@@ -57,6 +59,7 @@ void PacketPath::expire(uint64_t now_ns) {
 
 void PacketPath::clear() {
   sessions_.clear();
+  shared_counter_.reset();
   for (std::optional<Keys>& slot : keys_) slot.reset();
 }
 
@@ -128,19 +131,26 @@ PacketPath::Wrapped PacketPath::wrap_exactly(PacketBuffer& buffer, size_t inner_
   return wrapped;
 }
 
+// For the next packet in the session in use; nothing when they are used up. Threads that come to
+// the end together go beyond it by one each, and from there it is far to where counters repeat.
+std::optional<uint64_t> PacketPath::take_counter() {
+  if (send_counter() >= tunnel::kRejectAfterMessages) return std::nullopt;
+  if (shared_counter_) return shared_counter_->fetch_add(1, std::memory_order_relaxed);
+  return sessions_.send_counter(SessionSet::kCurrent)++;
+}
+
 PacketPath::Wrapped PacketPath::seal(PacketBuffer& buffer, size_t inner_bytes,
                                      size_t mtu_bytes) {
   Keys* keys = keys_of(current().local_index);
-  uint64_t& counter = sessions_.send_counter(SessionSet::kCurrent);
-  if (keys == nullptr || counter >= tunnel::kRejectAfterMessages) {
+  const std::optional<uint64_t> counter = keys == nullptr ? std::nullopt : take_counter();
+  if (!counter) {
     ++counters_.tx_counter_exhausted;
     return {};
   }
   const size_t text_bytes = tunnel::padded_bytes(inner_bytes, mtu_bytes);
   // The room behind the packet holds what an earlier one left there.
   std::memset(buffer.bytes.data() + kHeadroomBytes + inner_bytes, 0, text_bytes - inner_bytes);
-  const size_t bytes = keys->send.seal(buffer.bytes, text_bytes, current().remote_index, counter);
-  ++counter;
+  const size_t bytes = keys->send.seal(buffer.bytes, text_bytes, current().remote_index, *counter);
   return {std::span(buffer.bytes).first(bytes), true};
 }
 

@@ -6,12 +6,15 @@
 //             datagram in place, using the room in front of it and behind it;
 //   inbound:  receive() takes a datagram apart in place and says what it was.
 //
-// Owner: Client, on its one thread. Nothing here allocates but install().
+// Owner: Client, on its one thread; with lanes each thread has one for each lane, and those of a
+// lane share its sessions' send counters. Nothing here allocates but install().
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -30,6 +33,11 @@ inline constexpr size_t kInnerBytesMax = 9216;
 // An inner packet stands at this offset of its buffer: room for either header.
 inline constexpr size_t kHeadroomBytes = sizeof(tunnel::EncryptedHeader);
 
+// Rule 12: a heartbeat that comes while plain packets flow may ask where we are. They flow when
+// one was sent so lately, and the answer is given no more often than the gateway asks.
+inline constexpr uint64_t kPlainFlowsNs = 10'000'000'000;
+inline constexpr uint64_t kAnswerIntervalNs = 1'000'000'000;
+
 // Room for one packet, wrapped or not.
 struct PacketBuffer {
   static constexpr size_t kBytes = kHeadroomBytes + kInnerBytesMax + 16 + tunnel::kTagBytes;
@@ -38,11 +46,15 @@ struct PacketBuffer {
   std::span<uint8_t> inner() { return std::span(bytes).subspan(kHeadroomBytes, kInnerBytesMax); }
 };
 
+// A session's next send counter, where several threads send in it.
+using SharedCounter = std::shared_ptr<std::atomic<uint64_t>>;
+
 // What admit() found out about a packet from the TUN device.
 struct Admitted {
   uint16_t bytes = 0;        // the inner packet's own length
   bool always_sealed = false;  // DHCP: type 4 in a plain session too (rule 5)
   ParsedIpv4 parsed = {};
+  uint8_t lane = 0;  // that it takes
 };
 
 // What a datagram from the gateway was.
@@ -82,7 +94,8 @@ class PacketPath {
   // Each takes the other's sessions and settings. Both count in the same counters.
   void swap(PacketPath& other);
 
-  void install(const tunnel::Session& session);
+  // `counter` is given where this is not the session's only sender.
+  void install(const tunnel::Session& session, SharedCounter counter = {});
   void expire(uint64_t now_ns);
   void clear();
 
@@ -96,7 +109,10 @@ class PacketPath {
     if (!current().exists()) return std::nullopt;
     return current().protection;
   }
-  uint64_t send_counter() { return sessions_.send_counter(tunnel::SessionSet::kCurrent); }
+  uint64_t send_counter() {
+    return shared_counter_ ? shared_counter_->load(std::memory_order_relaxed)
+                           : sessions_.send_counter(tunnel::SessionSet::kCurrent);
+  }
 
   // Looks at a packet read from the TUN device. Nothing: dropped and counted.
   std::optional<Admitted> admit(std::span<const uint8_t> inner);
@@ -124,6 +140,7 @@ class PacketPath {
   };
 
   const tunnel::Session& current() const { return sessions_.at(tunnel::SessionSet::kCurrent); }
+  std::optional<uint64_t> take_counter();
   Keys* keys_of(uint32_t local_index);
   void drop_unused_keys();
   Wrapped seal(PacketBuffer& buffer, size_t inner_bytes, size_t mtu_bytes);
@@ -139,6 +156,7 @@ class PacketPath {
   bool takes_dhcp_ = false;
   uint16_t mtu_bytes_ = 1420;
   tunnel::SessionSet sessions_;
+  SharedCounter shared_counter_;  // of the session in use, where it has one
   std::array<std::optional<Keys>, tunnel::SessionSet::kPlaces + 1> keys_;
 };
 

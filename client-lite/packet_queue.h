@@ -1,7 +1,7 @@
 // Packets that wait for a session: a handshake takes a round trip, and the packet that asked for
 // it should not be lost. Bounded and in order; its memory is fixed, and untouched until needed.
 //
-// Owner: Client.
+// Owner: Client, or LaneSender.
 #pragma once
 
 #include <array>
@@ -32,7 +32,9 @@ class PacketQueue {
     PacketBuffer buffer;
     Admitted packet;
   };
-  // The one that has waited longest; it stays valid until the next push(). Not when empty().
+  // The one that has waited longest. Not when empty().
+  const Waiting& front() const { return waiting_[first_]; }
+  // The same; it stays valid until the next push(). Not when empty().
   Waiting& pop() {
     Waiting& waiting = waiting_[first_];
     first_ = (first_ + 1) % kPacketsMax;

@@ -88,6 +88,8 @@ class PathWatch {
     return probes_++ == kProbesBeforeRebind ? Step::rebind : Step::probe;
   }
   uint64_t next_deadline_ns() const { return due_ns_; }
+  // More than one probe is unanswered.
+  bool is_doubted() const { return probes_ > 1; }
 
  private:
   static constexpr uint64_t kNever = UINT64_MAX;

@@ -22,7 +22,8 @@ namespace adit::client {
 class StateFiles {
  public:
   StateFiles(const std::string& directory, const std::string& device)
-      : stamp_path_(directory + "/" + device + ".tai64n"),
+      : directory_(directory),
+        stamp_path_(directory + "/" + device + ".tai64n"),
         address_path_(directory + "/" + device + ".address") {}
 
   std::optional<tunnel::Tai64n> read_stamp() const;
@@ -31,7 +32,10 @@ class StateFiles {
   std::optional<Ipv4Address> read_address() const;
   bool write_address(Ipv4Address address) const;
 
+  const std::string& directory() const { return directory_; }
+
  private:
+  std::string directory_;
   std::string stamp_path_;
   std::string address_path_;
 };

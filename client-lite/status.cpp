@@ -71,6 +71,32 @@ std::string heartbeat(const Status& status) {
   return text;
 }
 
+std::string lanes_json(const std::vector<LaneStatus>& lanes) {
+  std::string items;
+  for (const LaneStatus& lane : lanes) {
+    JsonObject item;
+    item.raw("up", lane.is_up ? "true" : "false");
+    item.number("local_port", lane.local_port);
+    item.time("last_handshake_s", lane.last_handshake_ago_ns, kSecondNs);
+    item.time("last_heard_s", lane.last_heard_ago_ns, kSecondNs);
+    item.number("tx_bytes", lane.tx_bytes);
+    item.number("rx_bytes", lane.rx_bytes);
+    if (!items.empty()) items += ",";
+    items += item.close();
+  }
+  return "[" + items + "]";
+}
+
+std::string lane_text(const LaneStatus& lane) {
+  std::string text = lane.is_up ? "up" : "down";
+  if (lane.local_port != 0) text += ", UDP port " + std::to_string(lane.local_port);
+  if (lane.last_handshake_ago_ns) {
+    text += ", handshake " + seconds(*lane.last_handshake_ago_ns) + " ago";
+  }
+  return text + ", " + std::to_string(lane.tx_bytes) + " bytes sent, " +
+         std::to_string(lane.rx_bytes) + " received";
+}
+
 // "  name  value" lines of one section.
 class Lines {
  public:
@@ -135,6 +161,7 @@ std::string to_json(const Status& status) {
   object.time("lease_left_s", status.lease_left_ns, kSecondNs);
   object.time("round_trip_ms", status.round_trip_ns, kMillisecondNs);
   object.time("round_trip_variation_ms", status.round_trip_variation_ns, kMillisecondNs);
+  object.raw("lanes", lanes_json(status.lanes));
   object.text("last_error", status.last_error);
   JsonObject counters;
 #define ADIT_MEMBER(name, meaning) counters.number(#name, status.counters.name);
@@ -178,6 +205,9 @@ std::string to_text(const Status& status) {
   lines.add("heartbeat", heartbeat(status));
   lines.add("up for", seconds(status.uptime_ns));
   lines.add("UDP port", std::to_string(status.local_port));
+  for (size_t i = 0; i < status.lanes.size(); ++i) {
+    lines.add("lane " + std::to_string(i), lane_text(status.lanes[i]));
+  }
 
   Lines counters;
 #define ADIT_LINE(name, meaning) counters.add_count(#name, status.counters.name);

@@ -11,6 +11,16 @@
 
 namespace adit::client {
 
+// One of several lanes.
+struct LaneStatus {
+  bool is_up = false;
+  uint16_t local_port = 0;  // of its UDP socket; 0: none yet
+  uint64_t tx_bytes = 0;    // of inner packets
+  uint64_t rx_bytes = 0;
+  std::optional<uint64_t> last_handshake_ago_ns;
+  std::optional<uint64_t> last_heard_ago_ns;
+};
+
 struct Status {
   std::string device;
   std::string state;          // waiting, choosing, resolving, handshaking, addressing, up
@@ -33,6 +43,7 @@ struct Status {
   std::optional<uint64_t> round_trip_ns;
   std::optional<uint64_t> round_trip_variation_ns;
   std::string last_error;     // why there is no tunnel, or what is amiss with it
+  std::vector<LaneStatus> lanes;  // as granted, in order; empty where no more than one is wanted
   Counters counters;
 };
 

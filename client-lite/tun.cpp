@@ -75,19 +75,42 @@ void disable_ipv6(const std::string& name) {
   if (file.is_open() && write(file.get(), "1", 1) != 1) return;
 }
 
+FileDescriptor open_clone_device(std::string& refusal) {
+  FileDescriptor device(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!device.is_open()) refusal = std::string("/dev/net/tun: ") + std::strerror(errno);
+  return device;
+}
+
 }  // namespace
 
-bool Tun::open(const std::string& name, bool offloads, std::string& refusal) {
-  device_ = FileDescriptor(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!device_.is_open()) {
-    refusal = std::string("/dev/net/tun: ") + std::strerror(errno);
-    return false;
-  }
-  ifreq request{};
+bool Tun::open(const std::string& name, bool offloads, Queues queues, std::string& refusal) {
+  device_ = open_clone_device(refusal);
+  if (!device_.is_open()) return false;
   unsigned features = 0;
   has_header_ = offloads && ioctl(device_.get(), TUNGETFEATURES, &features) == 0 &&
                 (features & IFF_VNET_HDR) != 0;
-  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (has_header_ ? IFF_VNET_HDR : 0));
+  if (!attach(name, queues, refusal)) return false;
+  interface_index_ = if_nametoindex(name_.c_str());
+  disable_ipv6(name_);
+  probe_offloads();
+  return true;
+}
+
+// What the kernel leaves to us holds for the device, whatever the queue.
+bool Tun::open_queue(Tun& queue, std::string& refusal) const {
+  queue.device_ = open_clone_device(refusal);
+  if (!queue.device_.is_open()) return false;
+  queue.has_header_ = has_header_;
+  queue.has_tcp_offload_ = has_tcp_offload_;
+  queue.has_udp_offload_ = has_udp_offload_;
+  queue.interface_index_ = interface_index_;
+  return queue.attach(name_, Queues::many, refusal);
+}
+
+bool Tun::attach(const std::string& name, Queues queues, std::string& refusal) {
+  ifreq request{};
+  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (has_header_ ? IFF_VNET_HDR : 0) |
+                                         (queues == Queues::many ? IFF_MULTI_QUEUE : 0));
   name.copy(request.ifr_name, sizeof request.ifr_name - 1);
   if (ioctl(device_.get(), TUNSETIFF, &request) != 0) {
     const int error = errno;
@@ -95,7 +118,7 @@ bool Tun::open(const std::string& name, bool offloads, std::string& refusal) {
     if (error == EBUSY) {
       refusal += "another program has it";
     } else if (error == EINVAL) {
-      refusal += "there is a device of that name that is no TUN device";
+      refusal += "there is a device of that name that is no TUN device, or has other queues";
     } else if (error == EPERM) {
       refusal += "not permitted: creating it needs CAP_NET_ADMIN";
     } else {
@@ -104,9 +127,6 @@ bool Tun::open(const std::string& name, bool offloads, std::string& refusal) {
     return false;
   }
   name_ = request.ifr_name;
-  interface_index_ = if_nametoindex(name_.c_str());
-  disable_ipv6(name_);
-  probe_offloads();
   return true;
 }
 

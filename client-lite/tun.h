@@ -2,7 +2,11 @@
 // offloads a large one, which stands for many. The device lasts as long as this object; the
 // kernel takes its addresses and routes away with it.
 //
-// Owner: main, which hands it to Client.
+// A device may have several queues, each an object and a thread's own. The kernel puts a flow's
+// packets into the queue that its packets from us were last written to, and those of a flow that it
+// does not know by their hash.
+//
+// Owner: Client, and of a further queue its LaneThread.
 #pragma once
 
 #include <sys/uio.h>
@@ -19,9 +23,12 @@ namespace adit::client {
 
 class Tun {
  public:
+  enum class Queues : uint8_t { one, many };
   // `offloads` false: the kernel is not even asked for large packets. False: `refusal` says why, in
   // a sentence.
-  bool open(const std::string& name, bool offloads, std::string& refusal);
+  bool open(const std::string& name, bool offloads, Queues queues, std::string& refusal);
+  // Makes `queue` another one of this device, which was opened for many.
+  bool open_queue(Tun& queue, std::string& refusal) const;
 
   int fd() const { return device_.get(); }
   uint32_t interface_index() const { return interface_index_; }
@@ -46,6 +53,7 @@ class Tun {
  private:
   static constexpr unsigned kPartsMax = 128;
 
+  bool attach(const std::string& name, Queues queues, std::string& refusal);
   void probe_offloads();
 
   FileDescriptor device_;

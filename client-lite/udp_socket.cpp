@@ -1,5 +1,6 @@
 #include "client-lite/udp_socket.h"
 
+#include <fcntl.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -106,6 +107,14 @@ bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
   fresh.sends_segments_ = fresh.sends_segments_ && sends_segments_;
   *this = std::move(fresh);
   return true;
+}
+
+UdpSocket UdpSocket::share() const {
+  UdpSocket shared;
+  shared.socket_ = FileDescriptor(fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
+  shared.sends_segments_ = sends_segments_;
+  shared.receives_segments_ = receives_segments_;
+  return shared;
 }
 
 uint16_t UdpSocket::local_port() const {

@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -45,6 +46,9 @@ class UdpSocket {
   // Another socket with another source port, and so another binding in every NAT on the way. False:
   // there is none to be had, and the old one stays.
   bool rebind(std::optional<uint32_t> fwmark);
+  // The same socket for another thread: what one learns of the kernel, the other learns by itself.
+  // Not open when there is no descriptor left.
+  UdpSocket share() const;
 
   int fd() const { return socket_.get(); }
   uint16_t local_port() const;
@@ -72,5 +76,18 @@ class UdpSocket {
   bool sends_segments_ = false;
   bool receives_segments_ = false;
 };
+
+// Gives `take(datagram, source)` each datagram of these arrivals.
+template <typename Take>
+void for_each_datagram(std::span<const Arrival> arrivals, const Take& take) {
+  for (const Arrival& arrival : arrivals) {
+    std::span<uint8_t> left = arrival.bytes;
+    do {
+      const auto datagram = left.first(std::min(left.size(), arrival.datagram_bytes));
+      take(datagram, arrival.source);
+      left = left.subspan(datagram.size());
+    } while (!left.empty());
+  }
+}
 
 }  // namespace adit::client

@@ -3,8 +3,8 @@
 _adit_client() {
   local commands="run up down status doctor genkey genpsk pubkey import"
   local running="--config --check --gateway --peer-public-key --private-key --preshared-key
-    --address --route --protection --stock-wireguard --listen-port --mtu --log-level --device
-    --socket --help --version"
+    --address --route --protection --stock-wireguard --listen-port --lanes --mtu --log-level
+    --device --socket --help --version"
   local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command="" each
   for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     [[ " $commands " == *" $each "* ]] && command=$each && break
@@ -16,7 +16,7 @@ _adit_client() {
     --protection)
       mapfile -t COMPREPLY < <(compgen -W "aes-256-gcm chacha20-poly1305 plain" -- "$word") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "debug info warning error" -- "$word") ;;
-    --gateway | --peer-public-key | --address | --route | --listen-port | --mtu | --device) ;;
+    --gateway | --peer-public-key | --address | --route | --listen-port | --lanes | --mtu | --device) ;;
     *)
       case $command in
         "") each="$commands $running" ;;

@@ -55,6 +55,37 @@ TEST(StatusText, LeavesOutWhatIsZeroOrUnknown) {
   EXPECT_NE(to_text(status).find("dropped\n  rx_bad_tag"), std::string::npos);
 }
 
+TEST(StatusText, HasALineForEachOfSeveralLanes) {
+  Status status = status_of("up");
+  EXPECT_EQ(to_text(status).find("lane"), std::string::npos);
+  EXPECT_NE(to_json(status).find("\"lanes\":[]"), std::string::npos);
+  status.lanes = {{.is_up = true, .local_port = 5000, .tx_bytes = 7, .rx_bytes = 8,
+                   .last_handshake_ago_ns = 3'100'000'000, .last_heard_ago_ns = 0},
+                  {}};
+  EXPECT_NE(to_text(status).find("lane 0                    up, UDP port 5000, handshake 3 s ago, "
+                                 "7 bytes sent, 8 received\n"),
+            std::string::npos)
+      << to_text(status);
+  EXPECT_NE(to_text(status).find("lane 1                    down, 0 bytes sent"),
+            std::string::npos);
+  EXPECT_NE(to_json(status).find("\"lanes\":[{\"up\":true,\"local_port\":5000,"
+                                 "\"last_handshake_s\":3.100,\"last_heard_s\":0.000,"
+                                 "\"tx_bytes\":7,\"rx_bytes\":8},{\"up\":false,"),
+            std::string::npos)
+      << to_json(status);
+}
+
+TEST(Counters, OfSeveralThreadsMakeOneSum) {
+  Counters one;
+  Counters other;
+  one.tx_packets = 3;
+  other.tx_packets += 4;
+  ++other.rx_replayed;
+  one.add(other);
+  EXPECT_EQ(one.tx_packets, 7u);
+  EXPECT_EQ(one.rx_replayed, 1u);
+}
+
 TEST(Backoff, DoublesFromOneSecondToAMinuteAndStartsAnew) {
   Backoff backoff;
   constexpr uint64_t kTop = UINT64_MAX;

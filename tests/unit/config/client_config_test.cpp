@@ -190,6 +190,20 @@ TEST_F(ClientConfig, WhoAnswersNeedsAPortAndAnAddress) {
   EXPECT_TRUE(config->answer);
 }
 
+TEST_F(ClientConfig, HasOneLaneOrUpToSixteen) {
+  const auto usual = load_text(smallest_);
+  ASSERT_TRUE(usual) << dir_.lines(errors_);
+  EXPECT_EQ(usual->lanes, 1u);
+  const auto many = load_text(smallest_ + "lanes: 16\n");
+  ASSERT_TRUE(many) << dir_.lines(errors_);
+  EXPECT_EQ(many->lanes, 16u);
+  EXPECT_EQ(errors_of(smallest_ + "lanes: 17\n"),
+            "c.yaml:3:8: lanes: expected a whole number from 1 to 16, got \"17\"\n");
+  EXPECT_EQ(errors_of(smallest_ + "answer: true\nlisten_port: 8000\naddress: 192.168.1.1/24\n"
+                                  "lanes: 2\n"),
+            "c.yaml:3:9: answer: is for an end with one lane\n");
+}
+
 TEST_F(ClientConfig, RefusesWhatWouldLeadTheTunnelIntoItself) {
   EXPECT_EQ(errors_of(smallest_ + "address: 30.1.1.77/24\nroutes: [40.1.1.0/24, 30.1.1.10/32]\n"),
             "c.yaml:3:10: address: the gateway's own address 30.1.1.10 lies in this network\n"

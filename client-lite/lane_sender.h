@@ -1,0 +1,73 @@
+// What one thread needs to send in any lane: sessions as the main thread has published them, with
+// keys expanded for this thread alone, and the lanes' sockets. Packets of one read of the device
+// leave in a batch for each lane.
+//
+// Owner: Lanes, for the main thread, and each LaneThread. Nothing here allocates but refresh().
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "client-lite/config.h"
+#include "client-lite/counters.h"
+#include "client-lite/device_reader.h"
+#include "client-lite/lane_board.h"
+#include "client-lite/packet_lanes.h"
+#include "client-lite/packet_path.h"
+#include "client-lite/packet_queue.h"
+#include "client-lite/tun.h"
+#include "client-lite/udp_socket.h"
+
+namespace adit::client {
+
+class LaneSender {
+ public:
+  LaneSender(LaneBoard& board, Counters& counters, const Config& config);
+
+  // Takes in what the main thread has changed, and sends what waited for it. True if it has.
+  bool refresh(uint64_t now_ns);
+  // Sends what waits at this queue of the device, up to a batch. False: the device was taken away.
+  bool send_from(Tun& queue, uint64_t now_ns);
+  // Seals and sends a control message: nothing at all, or a probe. False: nothing to send it in.
+  bool send_heartbeat(unsigned lane, uint64_t now_ns);
+  bool send_probe(unsigned lane, uint8_t kind, uint64_t stamp, uint64_t now_ns);
+
+  // For who receives in this lane on this thread.
+  PacketPath& path(unsigned lane) { return lanes_[lane]->path; }
+  UdpSocket& socket(unsigned lane) { return lanes_[lane]->socket; }
+
+ private:
+  struct Lane {
+    explicit Lane(Counters& counters) : path(counters) {}
+
+    PacketPath path;
+    UdpSocket socket;
+    unsigned count = 0;   // of datagrams in the batch
+    uint64_t bytes = 0;  // of inner packets in them
+    std::array<std::span<const uint8_t>, kSendBatch> datagrams;
+  };
+
+  void take(const LaneView& fresh, const LaneView& known, Lane& lane);
+  std::optional<Admitted> admit(std::span<const uint8_t> inner, uint64_t now_ns);
+  bool put_out(const Admitted& packet, uint64_t now_ns);
+  void wrap(PacketBuffer& buffer, const Admitted& packet);
+  void send_batches(uint64_t now_ns);
+  void flush_waiting(uint64_t now_ns);
+  bool send_control(unsigned lane, size_t inner_bytes, uint64_t now_ns);
+
+  LaneBoard& board_;
+  Counters& counters_;
+  uint64_t version_ = 0;
+  LanesView view_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  DeviceReader reader_;
+  PacketLanes packet_lanes_;
+  PacketQueue waiting_;  // whose lane has no session
+  unsigned used_ = 0;    // of buffers_
+  std::array<PacketBuffer, kSendBatch> buffers_;
+  PacketBuffer control_buffer_;
+};
+
+}  // namespace adit::client
