@@ -2,6 +2,7 @@
 // the main thread publishes, and a session's counter that all of them take their own from.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -18,8 +19,8 @@ namespace {
 
 constexpr unsigned kThreads = 3;
 constexpr unsigned kLanes = 2;
-constexpr unsigned kSessions = 20;      // of each lane, one after another
-constexpr uint64_t kPacketsEach = 200;  // of each session at least
+constexpr unsigned kSessions = 20;    // of each lane, one after another
+constexpr size_t kPacketsEach = 200;  // that come of each session, at least
 constexpr uint64_t kNow = 1'000'000'000'000;
 constexpr auto kLoopback = Ipv4Address::from_octets(127, 0, 0, 1);
 
@@ -32,20 +33,21 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
   ASSERT_TRUE(gateway.open(0, std::nullopt, refusal)) << refusal;
   std::map<uint32_t, test::FakeGateway> sessions;  // by the index that the gateway is sent
   std::atomic<bool> is_over{false};
-  std::vector<SharedCounter> current(kLanes);
+  std::array<uint32_t, kLanes> current{};           // of the sessions published last
 
   const auto publish = [&](unsigned number) {
     for (unsigned lane = 0; lane < kLanes; ++lane) {
       const auto pair = test::shake_hands(tunnel::Protection::aes_256_gcm,
                                           1 + number * kLanes + lane, kNow);
       sessions.emplace(pair.client.remote_index, test::FakeGateway(pair.gateway));
-      current[lane] = std::make_shared<std::atomic<uint64_t>>(0);
+      current[lane] = pair.client.remote_index;
       auto socket = std::make_shared<UdpSocket>();
       ASSERT_TRUE(socket->open(0, std::nullopt, refusal)) << refusal;
       board.change([&](LanesView& view) {
         view.lanes = kLanes;
         view.gateway = {kLoopback, Be16::from_host(gateway.local_port())};
-        view.lane[lane] = {pair.client, current[lane], std::move(socket)};
+        view.lane[lane] = {pair.client, std::make_shared<std::atomic<uint64_t>>(0),
+                           std::move(socket)};
       });
     }
   };
@@ -82,7 +84,10 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
     for (unsigned me = 0; me < kThreads; ++me) threads.emplace_back(work, me);
     for (unsigned number = 0; number < kSessions; ++number) {
       if (number > 0) publish(number);
-      while (*current[0] < kPacketsEach || *current[1] < kPacketsEach) receive();
+      while (counters_of[current[0]].size() < kPacketsEach ||
+             counters_of[current[1]].size() < kPacketsEach) {
+        receive();
+      }
     }
     is_over = true;
   }
