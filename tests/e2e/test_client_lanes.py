@@ -47,6 +47,17 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
     client.bind((sys.argv[1], int(sys.argv[2])))
     client.sendto(bytes(4000), (sys.argv[3], int(sys.argv[4])))
 """
+SEND_MANY = """
+import socket, sys, time
+source, to, flows, datagrams = sys.argv[1], (sys.argv[2], int(sys.argv[3])), *map(int, sys.argv[4:])
+clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(flows)]
+for client in clients:
+    client.bind((source, 0))
+for _ in range(datagrams):
+    for client in clients:
+        client.sendto(bytes(50), to)
+    time.sleep(0.05)
+"""
 UPLOAD = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
@@ -174,6 +185,21 @@ def test_files_arrive_whole_both_ways_at_once(world, protection):
                lambda: f"the uploads to arrive\n{sink.log()}")
     assert all(lane["tx_bytes"] > 0 for lane in client.status()["lanes"])
     assert client.counters()["rx_not_authentic"] == client.counters()["rx_replayed"] == 0
+
+
+def test_a_thread_sends_in_every_lane(world):
+    """Nothing comes back, so that the kernel goes by its own hash: half of what a thread reads is
+    the other lane's."""
+    flows, datagrams = 100, 10
+    taken = world.server.start(PYTHON, "-c", TAKE, topology.SERVER, SERVER_PORT, name="take")
+    taken.wait_for_log("ready")
+    gateway, client = start_pair(world)
+    world.pc.run(PYTHON, "-c", SEND_MANY, client.address(), topology.SERVER, SERVER_PORT, flows,
+                 datagrams)
+    wait_until(lambda: taken.log().count("got 50 bytes") == flows * datagrams, 3,
+               lambda: f"{flows * datagrams} datagrams to arrive, not "
+                       f"{taken.log().count('got 50 bytes')}\n{gateway.counters()}")
+    assert gateway.counters()["replayed"] == 0
 
 
 def test_fragments_take_the_lane_of_their_first(world):
