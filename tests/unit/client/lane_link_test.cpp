@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
-#include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "client-lite/clock.h"
 #include "client-lite/lanes.h"
-#include "lib/tunnel/crypto.h"
+#include "lib/tunnel/cookie.h"
 
 namespace adit::client {
 namespace {
@@ -232,6 +232,28 @@ TEST_F(LaneLinkTest, TakesAnotherPortAndAsksWhenThePathIsAnother) {
   ASSERT_EQ(came.size(), 1u);
   EXPECT_EQ(came[0].bytes[0], 4);
   EXPECT_EQ(came[0].source.port.host(), link.local_port());
+}
+
+TEST_F(LaneLinkTest, ShowsACookieFromThePortThatItWasGivenTo) {
+  run_until(kNow + kSecondNs / 10);
+  ASSERT_EQ(came.size(), 1u);
+  const Came first = came[0];
+  tunnel::CookieChecker checker(gateway_identity.public_key);
+  uint32_t sender_index = 0;
+  std::memcpy(&sender_index, first.bytes.data() + 4, sizeof sender_index);  // little-endian
+  ASSERT_EQ(checker.check(first.bytes, first.source, now_ns, random),
+            tunnel::CookieChecker::Verdict::mac1_only);
+  const tunnel::CookieReplyMessage reply =
+      checker.make_reply(first.bytes, sender_index, first.source, now_ns, random);
+  const std::span bytes(reinterpret_cast<const uint8_t*>(&reply), sizeof reply);
+  EXPECT_EQ(link.on_message(bytes, now_ns), HandshakeReject::none);
+  run_until(kNow + 6 * kSecondNs);
+  ASSERT_EQ(came.size(), 2u);
+  EXPECT_EQ(came[1].source, first.source);
+  EXPECT_EQ(checker.check(came[1].bytes, came[1].source, now_ns, random),
+            tunnel::CookieChecker::Verdict::mac1_and_mac2);
+  answer();
+  EXPECT_FALSE(link.down_since_ns());
 }
 
 TEST_F(LaneLinkTest, RefusesWhatNobodyWaitsFor) {

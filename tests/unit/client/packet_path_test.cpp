@@ -135,6 +135,28 @@ TEST(PacketPath, CutsThePaddingOffAnInnerPacket) {
   EXPECT_EQ(copy(world.receive(world.gateway.sealed(padded)).inner), inner);
 }
 
+uint64_t counter_of(const Bytes& datagram) {
+  return reinterpret_cast<const tunnel::EncryptedHeader*>(datagram.data())->counter.host();
+}
+
+TEST(PacketPath, SendersInOneSessionShareItsCounterToItsEnd) {
+  World world;
+  World other;
+  const SharedCounter counter = std::make_shared<std::atomic<uint64_t>>(5);
+  world.path.install(world.pair.client, counter);
+  other.path.install(world.pair.client, counter);
+  EXPECT_EQ(counter_of(world.wrap(outbound())), 5u);
+  EXPECT_EQ(counter_of(other.wrap(outbound())), 6u);
+  EXPECT_EQ(counter_of(world.wrap(outbound())), 7u);
+  EXPECT_EQ(other.path.send_counter(), 8u);
+  EXPECT_TRUE(world.gateway.open(other.wrap(outbound())));
+  *counter = tunnel::kRejectAfterMessages - 1;
+  EXPECT_FALSE(world.wrap(outbound()).empty());
+  for (unsigned i = 0; i < 3; ++i) EXPECT_TRUE(other.wrap(outbound()).empty());
+  EXPECT_EQ(*counter, tunnel::kRejectAfterMessages);
+  EXPECT_EQ(other.counters.tx_counter_exhausted, 3u);
+}
+
 TEST(PacketPath, AProbeOfAnExactLengthIsNotPaddedAndADatagramOfExactlyThatLength) {
   World world;
   for (const size_t bytes : {100u, 1440u, 1499u, 9001u}) {

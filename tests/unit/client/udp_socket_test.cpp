@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace adit::client {
@@ -115,6 +116,21 @@ TEST_F(UdpSocketTest, AReboundSocketHasAnotherPortAndCarriesAsBefore) {
   const std::vector<Bytes> datagrams = datagrams_of({100, 100, 7});
   EXPECT_EQ(send(datagrams), datagrams.size());
   EXPECT_EQ(receive(), datagrams);
+}
+
+TEST_F(UdpSocketTest, IsTheSameWhenShared) {
+  UdpSocket shared = sender.share();
+  ASSERT_GE(shared.fd(), 0);
+  EXPECT_NE(shared.fd(), sender.fd());
+  EXPECT_EQ(shared.local_port(), sender.local_port());
+  EXPECT_EQ(shared.sends_segments(), sender.sends_segments());
+  const std::vector<Bytes> datagrams = datagrams_of({500, 500, 499});
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_EQ(receive(), datagrams);
+  const UdpSocket old = std::exchange(sender, std::move(shared));
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_EQ(receive(), datagrams);
+  EXPECT_LT(UdpSocket{}.share().fd(), 0);
 }
 
 TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLinkAndTheNextMayBeCutAgain) {
