@@ -112,10 +112,14 @@ void LaneSender::send_batches(uint64_t now_ns) {
   }
 }
 
-// In the order in which they came: one whose lane still has no session keeps those behind it.
+// In the order in which they came; those whose lane still has no session wait on.
 void LaneSender::flush_waiting(uint64_t now_ns) {
-  while (!waiting_.empty() && lanes_[waiting_.front().packet.lane]->path.usable(now_ns)) {
+  for (unsigned left = waiting_.size(); left > 0; --left) {
     PacketQueue::Waiting& waiting = waiting_.pop();
+    if (!lanes_[waiting.packet.lane]->path.usable(now_ns)) {
+      waiting_.push(waiting.buffer, waiting.packet);
+      continue;
+    }
     wrap(waiting.buffer, waiting.packet);
     send_batches(now_ns);
   }

@@ -18,11 +18,14 @@ class PacketQueue {
   bool empty() const { return count_ == 0; }
   unsigned size() const { return count_; }
 
-  // Copies the inner packet that stands in `buffer`. False when there is no room.
+  // Copies the inner packet that stands in `buffer`, which may be what pop() gave: then it waits
+  // on, behind the others. False when there is no room.
   bool push(PacketBuffer& buffer, const Admitted& packet) {
     if (count_ == kPacketsMax) return false;
     Waiting& waiting = waiting_[(first_ + count_) % kPacketsMax];
-    std::memcpy(waiting.buffer.inner().data(), buffer.inner().data(), packet.bytes);
+    if (&waiting.buffer != &buffer) {
+      std::memcpy(waiting.buffer.inner().data(), buffer.inner().data(), packet.bytes);
+    }
     waiting.packet = packet;
     ++count_;
     return true;
@@ -32,9 +35,7 @@ class PacketQueue {
     PacketBuffer buffer;
     Admitted packet;
   };
-  // The one that has waited longest. Not when empty().
-  const Waiting& front() const { return waiting_[first_]; }
-  // The same; it stays valid until the next push(). Not when empty().
+  // The one that has waited longest; it stays valid until the next push(). Not when empty().
   Waiting& pop() {
     Waiting& waiting = waiting_[first_];
     first_ = (first_ + 1) % kPacketsMax;

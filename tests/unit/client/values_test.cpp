@@ -125,6 +125,27 @@ TEST(RoundTrip, TakesNoAnswerThatNobodyAskedFor) {
   EXPECT_FALSE(round_trip.on_reply(2000, 2200));  // the same once more
 }
 
+TEST(PacketQueue, WhatWaitsOnStandsBehindTheOthers) {
+  const std::unique_ptr<PacketQueue> queue(new PacketQueue);
+  const std::unique_ptr<PacketBuffer> buffer(new PacketBuffer);
+  for (const unsigned count : {3u, PacketQueue::kPacketsMax}) {
+    for (unsigned i = 0; i < count; ++i) {
+      buffer->inner()[0] = static_cast<uint8_t>(i);
+      EXPECT_TRUE(queue->push(*buffer, Admitted{.bytes = 1, .parsed = {}, .lane = 7}));
+    }
+    for (unsigned i = 0; i < 2; ++i) {
+      PacketQueue::Waiting& first = queue->pop();
+      EXPECT_TRUE(queue->push(first.buffer, first.packet));
+    }
+    EXPECT_EQ(queue->size(), count);
+    for (unsigned i = 0; i < count; ++i) {
+      PacketQueue::Waiting& waiting = queue->pop();
+      EXPECT_EQ(waiting.buffer.inner()[0], (i + 2) % count);
+      EXPECT_EQ(waiting.packet.lane, 7);
+    }
+  }
+}
+
 TEST(PacketQueue, KeepsOrderAndRefusesWhenFull) {
   const std::unique_ptr<PacketQueue> queue(new PacketQueue);
   const std::unique_ptr<PacketBuffer> buffer(new PacketBuffer);
