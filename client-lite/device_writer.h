@@ -16,17 +16,15 @@ class DeviceWriter {
   DeviceWriter(Tun& device, Counters& counters) : device_(device), counters_(counters) {}
 
   // When the device is open: what it takes in large packets.
-  void learn_kinds() {
-    coalescer_.set_kinds(device_.has_tcp_offload(), device_.has_udp_offload());
-  }
+  void learn_kinds() { coalescer_.set_kinds(device_.has_tcp_offload(), device_.has_udp_offload()); }
   // `packet` as Coalescer::add() has it; flushes when there is no room for another.
   void add(std::span<uint8_t> packet, const ParsedIpv4& parsed) {
     coalescer_.add(packet, parsed);
     if (coalescer_.full()) flush();
   }
   void flush() {
-    coalescer_.flush([this](const Offload& offload, std::span<const iovec> parts,
-                            unsigned packets, size_t bytes) {
+    coalescer_.flush([this](const Offload& offload, std::span<const iovec> parts, unsigned packets,
+                            size_t bytes) {
       if (device_.write(offload, parts)) {
         counters_.rx_packets += packets;
         counters_.rx_bytes += bytes;

@@ -30,8 +30,8 @@ namespace adit::client {
 
 // How a lane is sent in.
 struct LaneView {
-  tunnel::Session session;                 // which does not exist while the lane has none
-  SharedCounter next_counter;              // of the session: another session has another
+  tunnel::Session session;                  // which does not exist while the lane has none
+  SharedCounter next_counter;               // of the session: another session has another
   std::shared_ptr<const UdpSocket> socket;  // each thread shares it for itself
 
   bool has_session() const { return next_counter != nullptr; }
@@ -41,7 +41,7 @@ struct LanesView {
   unsigned lanes = 1;  // granted: each endpoint's lane is one of these
   Endpoint gateway;
   std::optional<Ipv4Interface> address;  // inner, in the gateway's network
-  uint16_t mtu_bytes = 0;              // of the device; 0: not known yet
+  uint16_t mtu_bytes = 0;                // of the device; 0: not known yet
   std::array<LaneView, tunnel::kLanesMax> lane;
 };
 

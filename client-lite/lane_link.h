@@ -97,7 +97,7 @@ class LaneLink {
   PathWatch path_watch_;
   Backoff backoff_;
   std::optional<uint64_t> down_since_ns_;
-  uint64_t retry_ns_ = 0;  // when down: the next attempt
+  uint64_t retry_ns_ = 0;      // when down: the next attempt
   uint64_t heartbeat_ns_ = 0;  // the interval
   uint64_t next_heartbeat_ns_ = 0;
   uint64_t seen_sent_ns_ = 0;

@@ -44,7 +44,7 @@ class LaneSender {
 
     PacketPath path;
     UdpSocket socket;
-    unsigned count = 0;   // of datagrams in the batch
+    unsigned count = 0;  // of datagrams in the batch
     uint64_t bytes = 0;  // of inner packets in them
     std::array<std::span<const uint8_t>, kSendBatch> datagrams;
   };

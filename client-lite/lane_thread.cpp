@@ -73,10 +73,9 @@ void LaneThread::receive(uint64_t now_ns) {
   const unsigned count = sender_.socket(lane_).receive(inbound_, arrivals);
   // The first packets of a session come after it was published, but may do so within this turn.
   sender_.refresh(now_ns);
-  for_each_datagram(std::span(arrivals).first(count),
-                    [&](std::span<uint8_t> datagram, const Endpoint& source) {
-                      take(datagram, source, now_ns);
-                    });
+  for_each_datagram(
+      std::span(arrivals).first(count),
+      [&](std::span<uint8_t> datagram, const Endpoint& source) { take(datagram, source, now_ns); });
   writer_.flush();
 }
 

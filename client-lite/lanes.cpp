@@ -40,8 +40,7 @@ bool Lanes::open(const Tun& device, std::string& refusal) {
     refusal = std::string("socket between threads: ") + std::strerror(errno);
     return false;
   }
-  return std::ranges::all_of(threads_,
-                             [&](auto& thread) { return thread->open(device, refusal); });
+  return std::ranges::all_of(threads_, [&](auto& thread) { return thread->open(device, refusal); });
 }
 
 void Lanes::start() {

@@ -78,8 +78,7 @@ class Lanes {
   void on_renewed(uint64_t now_ns);
   void send_heartbeats(uint64_t now_ns);
   // Does what is due. The lane that has been down for too long, or nothing.
-  std::optional<unsigned> tick(const RoundTrip& round_trip, uint64_t heartbeat_ns,
-                               uint64_t now_ns);
+  std::optional<unsigned> tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t now_ns);
   uint64_t next_deadline_ns() const;
 
   // Adds what the threads have counted to `counters`.

@@ -94,15 +94,15 @@ uint8_t PacketLanes::lane_by_endpoint(std::span<const uint8_t> inner,
     other = requested_endpoint(payload(), ip.source);
   }
   const InternalEndpoint& endpoint = other ? *other : own;
-  return static_cast<uint8_t>(tunnel::lane_of(endpoint.address, endpoint.protocol,
-                                              endpoint.port.host(), lanes_));
+  return static_cast<uint8_t>(
+      tunnel::lane_of(endpoint.address, endpoint.protocol, endpoint.port.host(), lanes_));
 }
 
 PacketLanes::Datagram& PacketLanes::place_of(const Datagram& datagram) {
   const uint64_t addresses =
       uint64_t{datagram.source.value.raw()} << 32 | datagram.destination.value.raw();
-  const uint64_t mixed = (addresses ^ uint64_t{datagram.id.raw()} << 8 ^ datagram.protocol) *
-                         0x9e3779b97f4a7c15;
+  const uint64_t mixed =
+      (addresses ^ uint64_t{datagram.id.raw()} << 8 ^ datagram.protocol) * 0x9e3779b97f4a7c15;
   return datagrams_[mixed >> 56];
 }
 

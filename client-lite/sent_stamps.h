@@ -25,9 +25,10 @@ class SentStamps {
     last_ = std::max(last_, stamp);
     const bool written = files_.write_stamp(last_);
     if (!written && !write_failed_) {
-      log_.warning("cannot keep the last time stamp in %s: should this machine's clock go back, "
-                   "the gateway will not listen until it has caught up",
-                   files_.directory().c_str());
+      log_.warning(
+          "cannot keep the last time stamp in %s: should this machine's clock go back, "
+          "the gateway will not listen until it has caught up",
+          files_.directory().c_str());
     }
     write_failed_ = !written;
   }

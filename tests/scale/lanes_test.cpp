@@ -33,12 +33,12 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
   ASSERT_TRUE(gateway.open(0, std::nullopt, refusal)) << refusal;
   std::map<uint32_t, test::FakeGateway> sessions;  // by the index that the gateway is sent
   std::atomic<bool> is_over{false};
-  std::array<uint32_t, kLanes> current{};           // of the sessions published last
+  std::array<uint32_t, kLanes> current{};  // of the sessions published last
 
   const auto publish = [&](unsigned number) {
     for (unsigned lane = 0; lane < kLanes; ++lane) {
-      const auto pair = test::shake_hands(tunnel::Protection::aes_256_gcm,
-                                          1 + number * kLanes + lane, kNow);
+      const auto pair =
+          test::shake_hands(tunnel::Protection::aes_256_gcm, 1 + number * kLanes + lane, kNow);
       sessions.emplace(pair.client.remote_index, test::FakeGateway(pair.gateway));
       current[lane] = pair.client.remote_index;
       auto socket = std::make_shared<UdpSocket>();
@@ -69,14 +69,14 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
   const auto receive = [&] {
     std::array<Arrival, kReceiveBatch> arrivals;
     const unsigned count = gateway.receive(*buffers, arrivals);
-    for_each_datagram(std::span(arrivals).first(count), [&](std::span<uint8_t> datagram,
-                                                           const Endpoint&) {
-      const auto* header = reinterpret_cast<const tunnel::EncryptedHeader*>(datagram.data());
-      const uint32_t index = header->receiver_index.host();
-      const auto session = sessions.find(index);
-      not_authentic += session == sessions.end() || !session->second.open(datagram);
-      twice += !counters_of[index].insert(header->counter.host()).second;
-    });
+    for_each_datagram(
+        std::span(arrivals).first(count), [&](std::span<uint8_t> datagram, const Endpoint&) {
+          const auto* header = reinterpret_cast<const tunnel::EncryptedHeader*>(datagram.data());
+          const uint32_t index = header->receiver_index.host();
+          const auto session = sessions.find(index);
+          not_authentic += session == sessions.end() || !session->second.open(datagram);
+          twice += !counters_of[index].insert(header->counter.host()).second;
+        });
   };
   {
     publish(0);

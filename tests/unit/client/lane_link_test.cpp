@@ -38,12 +38,12 @@ class LaneLinkTest : public ::testing::Test {
     const tunnel::Protection protections[] = {tunnel::Protection::aes_256_gcm};
     peer_config.initiates = true;
     peer_config.accept(protections);
-    link.begin({.gateway_identity = *tunnel::make_remote_identity(
-                    own, gateway_identity.public_key, {}),
-                .config = peer_config,
-                .gateway = {kLoopback, Be16::from_host(gateway.local_port())},
-                .lanes = kLanes},
-               kNow);
+    link.begin(
+        {.gateway_identity = *tunnel::make_remote_identity(own, gateway_identity.public_key, {}),
+         .config = peer_config,
+         .gateway = {kLoopback, Be16::from_host(gateway.local_port())},
+         .lanes = kLanes},
+        kNow);
     // As a begun tunnel has it.
     board.change([this](LanesView& view) {
       view.lanes = kLanes;

@@ -27,7 +27,9 @@ constexpr auto kRouter = Ipv4Address::from_octets(192, 168, 1, 1);
 constexpr auto kServer = Ipv4Address::from_octets(40, 1, 1, 10);
 constexpr auto kOther = Ipv4Address::from_octets(50, 2, 2, 20);
 
-Endpoint at(Ipv4Address address, uint16_t port) { return {address, Be16::from_host(port)}; }
+Endpoint at(Ipv4Address address, uint16_t port) {
+  return {address, Be16::from_host(port)};
+}
 
 unsigned lane_by(Ipv4Address address, uint8_t protocol, uint16_t port) {
   return tunnel::lane_of(address, protocol, port, kLanes);
@@ -85,8 +87,8 @@ TEST_F(PacketLanesTest, DhcpTakesTheFirst) {
 }
 
 TEST_F(PacketLanesTest, FragmentsFollowTheirFirst) {
-  const Bytes datagram = udp_packet(at(kOwn, 1025), at(kServer, 6600), payload_bytes(3000),
-                                    {.id = 7, .fragment = 0});
+  const Bytes datagram =
+      udp_packet(at(kOwn, 1025), at(kServer, 6600), payload_bytes(3000), {.id = 7, .fragment = 0});
   const Bytes query = icmp_query(kOwn, kServer, kIcmpEchoRequest, 99, 1, payload_bytes(3000),
                                  {.id = 7, .fragment = 0});
   const std::vector<Bytes> pieces = pieces_of(datagram, 1000);
