@@ -43,7 +43,7 @@ class Worker {
   void flush_control();
   bool push_to_control(const ToControl& item);
   void sweep_when_due(uint64_t now_ns);
-  void rest(bool busy);
+  void rest(bool busy, uint64_t now_ns);
 
   Pipeline& pipeline_;
   Counters& counters_;
@@ -56,7 +56,7 @@ class Worker {
   const bool adaptive_;
   WorkerClock clock_;
   uint64_t swept_at_ns_ = 0;
-  unsigned idle_loops_ = 0;
+  uint64_t busy_at_ns_ = 0;
   std::atomic<bool> stopping_{false};  // written by the control thread, read by the worker
 };
 
