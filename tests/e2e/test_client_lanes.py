@@ -14,7 +14,9 @@ from lab.capture import Capture
 from lab.netns import wait_until
 from lab.programs import cores_for
 from lab.topology import SERVER_PORT
+from test_client_choice import in_use
 from test_client_paths import relay_before
+from test_client_return import block, fallen_back, unblock
 
 LANES = 2
 UDP_PROTOCOL = 17
@@ -295,6 +297,18 @@ def test_where_only_one_port_may_pass_the_tunnel_goes_on_with_one_lane(world):
     assert "going on with one lane" in client.process.log()
     assert client.counters()["handshakes_sent"] < 20
     ask_in_lane(world, client, 0)
+
+
+def test_every_lane_goes_back_to_the_preferred_gateway(world):
+    start_udp_echo(world)
+    client, first, _ = fallen_back(world, lambda relay: block(world, relay.endpoint),
+                                   change=two_workers, lanes=LANES)
+    unblock(world)
+    wait_until(lambda: in_use(client, first), 30, "the preferred gateway to be used again")
+    wait_until(lambda: lanes_up(client) == LANES, 5, "every lane to be up")
+    for lane in range(LANES):
+        ask_in_lane(world, client, lane)
+    assert client.counters()["gateway_returns"] == 1
 
 
 def test_lanes_threads_have_no_rights_and_the_filter(world):
