@@ -301,11 +301,12 @@ def test_where_only_one_port_may_pass_the_tunnel_goes_on_with_one_lane(world):
 
 def test_every_lane_goes_back_to_the_preferred_gateway(world):
     start_udp_echo(world)
-    client, first, _ = fallen_back(world, lambda relay: block(world, relay.endpoint),
-                                   change=two_workers, lanes=LANES)
+    client, first, second = fallen_back(world, lambda relay: block(world, relay.endpoint),
+                                        change=two_workers, lanes=LANES)
     unblock(world)
     wait_until(lambda: in_use(client, first), 30, "the preferred gateway to be used again")
     wait_until(lambda: lanes_up(client) == LANES, 5, "every lane to be up")
+    block(world, second.endpoint)  # which none of them uses any more
     for lane in range(LANES):
         ask_in_lane(world, client, lane)
     assert client.counters()["gateway_returns"] == 1
