@@ -146,7 +146,7 @@ bool Control::answer(std::span<const uint8_t> message, const Endpoint& from, uin
   if (reject != HandshakeReject::none) {
     // A refused first handshake leaves nothing behind.
     if (subscriber->epoch == 0) {
-      free_slots_[tunnels_.owner(subscriber->slot)].push_back(subscriber->slot);
+      free_slots_[owners_.of(subscriber->slot)].push_back(subscriber->slot);
       subscriber->slot = 0;
       subscriber->peer.reset();
     }

@@ -116,7 +116,7 @@ void Control::close_tunnel(Subscriber& subscriber) {
   open_.pop_back();
   by_slot_[subscriber.slot] = kNobody;
   hand_.close(subscriber.slot);
-  free_slots_[tunnels_.owner(subscriber.slot)].push_back(subscriber.slot);
+  free_slots_[owners_.of(subscriber.slot)].push_back(subscriber.slot);
   ++counters_.tunnels_aged_out;
   spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
                subscriber.config->name);

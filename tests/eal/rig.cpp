@@ -231,7 +231,7 @@ void Rig::give(ToWorker message, const Bytes& packet) {
 }
 
 void Rig::tell(const ToWorker& message) {
-  const unsigned owner = tunnels_->owner(message.slot);
+  const unsigned owner = owner_of(message.slot);
   const auto tell_others = [&](ToWorker others, ToWorker::Kind kind) {
     others.kind = kind;
     for (unsigned worker = 0; worker < parts_.size(); ++worker) {
