@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <random>
 #include <thread>
@@ -76,7 +77,7 @@ void MovingThreads::use(unsigned me, std::mt19937& random) {
     externals_ = {};
   }
   for (unsigned i = 0; i < 20; ++i) {
-    const unsigned which = random() % kEndpoints;
+    const auto which = static_cast<unsigned>(random() % kEndpoints);
     const Endpoint internal{Ipv4Address::from_octets(192, 168, 1, 10),
                             Be16::from_host(static_cast<uint16_t>(2000 + which))};
     nat::Mapping* mapping = nat.find_outbound(subscriber_, nat::Protocol::udp, internal, now_s);
@@ -122,14 +123,15 @@ void MovingThreads::work(unsigned me) {
       continue;
     }
     use(me, random);
-    now_s_.fetch_add(random() % 4, std::memory_order_relaxed);
+    now_s_.fetch_add(static_cast<uint32_t>(random() % 4), std::memory_order_relaxed);
     if (++moves_ > kMoves) {
       done_.store(1, std::memory_order_release);
       return;
     }
     nats_[me]->leave(subscriber_);
     is_owner = false;
-    say(me, (me + 1 + random() % (kSharers - 1)) % kSharers, HandedPacket::moved, 1);
+    const auto step = static_cast<unsigned>(1 + random() % (kSharers - 1));
+    say(me, (me + step) % kSharers, HandedPacket::moved, 1);
   }
 }
 
