@@ -269,6 +269,33 @@ TEST_F(MoveFewPorts, BlockOfAClosedTunnelRestsAtHome) {
   EXPECT_EQ(nat_counts().mappings_resting, 0u);
 }
 
+// Nothing of the move is left in its worker's view once it is back and has gone.
+TEST_F(MoveFewPorts, PortsThatCameHomeWithTheirTunnelAreLikeAnyOthers) {
+  FarEnd first = open_tunnel(1, Protection::plain);
+  const Endpoint external = external_of(first, outbound(1, 2000));
+  ASSERT_EQ(moved(1, 2), MoveRefusal::none);
+  ASSERT_EQ(moved(1, 1), MoveRefusal::none);
+  const uint64_t handed = counters_.handed_over;
+  expect_reply(first, 1, 2000, external);
+  EXPECT_EQ(counters_.handed_over, handed);
+  ToWorker close;
+  close.kind = ToWorker::close_tunnel;
+  close.slot = 1;
+  tell(close);
+  age(125);
+  FarEnd next = open_tunnel(1, Protection::plain);
+  ASSERT_EQ(moved(1, 2), MoveRefusal::none);
+  for (const uint32_t slot : {4u, 7u}) {  // they have all ports that there are
+    FarEnd far = open_tunnel(slot, Protection::plain);
+    const Endpoint theirs = external_of(far, outbound(slot, 2000));
+    go_by_steps();
+    receive(1, udp_packet(kService, theirs, payload_bytes(24, 2)));
+    EXPECT_FALSE(take_over(2, 1, kBurstMax));
+    EXPECT_EQ(sent_frames(0).size(), 1u);
+    go_on();
+  }
+}
+
 // A packet is on its way to the worker that has just sent the block home: it goes back, behind it.
 TEST_F(MoveFewPorts, PacketForABlockThatGoesHomeGoesBackBehindIt) {
   FarEnd first = open_tunnel(1, Protection::plain);
