@@ -432,16 +432,27 @@ TEST_F(MoveAmongOthers, IsReachedByOtherTunnelsAndByItsForward) {
   FarEnd other = open_tunnel(2, Protection::aes_256_gcm);
   const Bytes across = udp_packet(internal(2, 7), internal(1, 9), payload_bytes(30));
   const Bytes wanted = udp_packet(internal(2, 7), internal(1, 9), payload_bytes(30), {.ttl = 63});
+  size_t sent_before = 0;
   for (const unsigned worker : {1u, 2u, 0u, 1u}) {
     if (worker != owner_of(1)) {
+      const unsigned from = owner_of(1);
       go_by_steps();
       move(1, worker);
-      // On its way to the old worker, or waiting somewhere.
-      receive_from(other, other.seal(across));
-      receive(1, udp_packet(kService, kForward, payload_bytes(24, 3)));
+      const auto receive_both = [&] {
+        receive_from(other, other.seal(across));
+        receive(1, udp_packet(kService, kForward, payload_bytes(24, 3)));
+      };
+      receive_both();  // on their way to the old worker
+      advance_moves(from);
+      for (unsigned to = 0; to < kWorkers; ++to) {
+        take_over(to, from, kBurstMax);
+        if (to != from) advance_moves(to);
+      }
+      sent_before = sent_frames(0).size();
+      receive_both();  // held, unless they come in at the old worker
       go_on();
       ASSERT_EQ(answer_to_move(1), MoveRefusal::none);
-      EXPECT_EQ(sent_frames(0).size(), 2u);
+      EXPECT_EQ(sent_before + sent_frames(0).size(), 4u);
     }
     receive_from(other, other.seal(across));
     EXPECT_EQ(far.open(sent_to_tunnel(far.outer)), wanted);
