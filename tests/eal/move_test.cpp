@@ -430,6 +430,7 @@ class MoveAmongOthers : public Moving {
 TEST_F(MoveAmongOthers, IsReachedByOtherTunnelsAndByItsForward) {
   FarEnd far = open_tunnel(1, Protection::plain);
   FarEnd other = open_tunnel(2, Protection::aes_256_gcm);
+  roam(other, tunnels_->home(2));
   const Bytes across = udp_packet(internal(2, 7), internal(1, 9), payload_bytes(30));
   const Bytes wanted = udp_packet(internal(2, 7), internal(1, 9), payload_bytes(30), {.ttl = 63});
   size_t sent_before = 0;
