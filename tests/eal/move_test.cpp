@@ -451,7 +451,11 @@ TEST_F(MoveAmongOthers, IsReachedByOtherTunnelsAndByItsForward) {
       }
       sent_before = sent_frames(0).size();
       receive_both();  // held, unless they come in at the old worker
+      const uint64_t handed = counters_.handed_over;
       go_on();
+      if (from != owner_of(2) && worker != owner_of(2)) {
+        EXPECT_EQ(counters_.handed_over, handed + 1) << "the third worker hands on what it held";
+      }
       ASSERT_EQ(answer_to_move(1), MoveRefusal::none);
       EXPECT_EQ(sent_before + sent_frames(0).size(), 4u);
     }
