@@ -4,9 +4,10 @@
 //   overloaded  its worker has hardly any idle time while another has much.
 //
 // Moves are few, for each has its price: what the card brings to the old worker is handed over from
-// then on. So one is wished for a period at most; who has been moved stays for a while; an overloaded
-// worker gives away what makes the two of them more even, and never what would only overload the
-// other; and a tunnel moved for that reason is not moved back because it seems to have roamed.
+// then on. So one is wished for a period at most; who has been moved stays for a while; an
+// overloaded worker gives away what makes the two of them more even, and never what would only
+// overload the other; and a tunnel moved for that reason is not moved back because it seems to have
+// roamed.
 //
 // Pure: no clock, no thread. Owner: Control.
 #pragma once

@@ -185,8 +185,8 @@ class Control final : private Arp::Sink {
   uint32_t next_epoch_ = 1;
   uint64_t announce_again_ns_ = 0;
   NatLog nat_log_;
-  // The tunnel that is being moved; one at a time. What there is to say of it meanwhile is said when
-  // it is known to whom.
+  // The tunnel that is being moved; one at a time. What there is to say of it meanwhile is said
+  // when it is known to whom.
   struct Move {
     uint32_t slot = 0;
     uint32_t number = 0;

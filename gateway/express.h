@@ -1,5 +1,5 @@
-// What the express way (express.cpp) knows of the ports, and remembers of a packet between its passes
-// over a burst.
+// What the express way (express.cpp) knows of the ports, and remembers of a packet between its
+// passes over a burst.
 #pragma once
 
 #include <array>

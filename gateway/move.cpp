@@ -2,9 +2,9 @@
 //
 // Theory of operation. What there is of a tunnel stands in memory that all workers share: sessions,
 // counters, mappings, the windows they stand in. It is its owner's to touch, and the owner is who a
-// view says it is (ownership.h), of which each worker has its own. So nothing is copied. A move is a
-// change of all views, made in such an order that at no time two workers take the tunnel for their
-// own, and that no packet overtakes another of the same flow:
+// view says it is (ownership.h), of which each worker has its own. So nothing is copied. A move is
+// a change of all views, made in such an order that at no time two workers take the tunnel for
+// their own, and that no packet overtakes another of the same flow:
 //
 //   control  ── move_tunnel ──► A                    A owns the tunnel and goes on serving it
 //      A     ── leaving ──────► all others           each other worker W hands A what it has, then
@@ -25,20 +25,21 @@
 //     moves. That worker's view of the window says "of this tunnel" from the move on, and so the
 //     packet goes to the tunnel's owner, and waits when the owner changes, as above. Others hand
 //     replies to that worker as ever: one way in, one way on.
-//   - An empty block, or one whose tunnel has gone, goes home by a message from the worker that kept
-//     it. It changes its view first; what it is still handed goes back the same way, behind the
-//     message.
+//   - An empty block, or one whose tunnel has gone, goes home by a message from the worker that
+//     kept it. It changes its view first; what it is still handed goes back the same way, behind
+//     the message.
 //   - A message must not be lost. None is sent where the ring has no room: A, W or B try again a
 //     moment later, and until then nothing has changed. A gives up after kMoveNsMax, or when the
 //     tunnel may not be moved after all: it says "moved, to A", which ends the holding.
 //
-// Nobody waits but the tunnel that is moved, and that for four passages through a ring. What a worker
-// cannot hold is dropped as move_hold_full.
+// Nobody waits but the tunnel that is moved, and that for four passages through a ring. What a
+// worker cannot hold is dropped as move_hold_full.
 //
 // What does not move: tunnels whose ports follow from the configuration or are low ones, which are
 // one worker's by definition; any tunnel where remotes are filtered, for the filter's table is the
-// worker's. Fragments are followed where their first was: a tunnel moves when it has none on the way.
-// Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made anew.
+// worker's. Fragments are followed where their first was: a tunnel moves when it has none on the
+// way. Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made
+// anew.
 #include "gateway/move.h"
 
 #include <rte_mbuf.h>
@@ -208,7 +209,6 @@ void Pipeline::hear_mark(const HandedPacket& handed) {
                           departure_.slot == handed.slot && departure_.number == handed.epoch;
   if (is_awaited) departure_.unmarked &= ~(uint64_t{1} << handed.worker);
 }
-
 
 // ---- The others ----
 

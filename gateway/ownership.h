@@ -1,7 +1,8 @@
-// Whose the tunnels are, and who keeps the external ports, as one worker knows it. Where nothing has
-// ever been moved both follow from a number: a tunnel's slot, a port's window. What has been moved is
-// an exception to that. Each worker has a view of its own, which it changes when another worker's
-// message says so and at no other time (move.cpp); the control thread has one of the tunnels too.
+// Whose the tunnels are, and who keeps the external ports, as one worker knows it. Where nothing
+// has ever been moved both follow from a number: a tunnel's slot, a port's window. What has been
+// moved is an exception to that. Each worker has a view of its own, which it changes when another
+// worker's message says so and at no other time (move.cpp); the control thread has one of the
+// tunnels too.
 //
 // A packet looks at the exceptions only where there are any for numbers like its own, which a few
 // hundred bytes say.
@@ -63,8 +64,8 @@ class TunnelOwners {
   Exceptions exceptions_;
 };
 
-// Windows of external ports whose block is with a tunnel that has moved: they are kept by its owner,
-// not by the worker in whose slice they lie.
+// Windows of external ports whose block is with a tunnel that has moved: they are kept by its
+// owner, not by the worker in whose slice they lie.
 class MovedPorts {
  public:
   // Units as in lib/nat/table.h.

@@ -1,5 +1,5 @@
-// What a worker spends its time on: of its packets one a millisecond, whose it was and where it came
-// in. So many cost nothing, and tell tunnels that matter from those that do not.
+// What a worker spends its time on: of its packets one a millisecond, whose it was and where it
+// came in. So many cost nothing, and tell tunnels that matter from those that do not.
 //
 // Writer: the worker. Reader: the control thread, which may miss some if it does not look for a
 // second, and takes none twice.

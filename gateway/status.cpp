@@ -290,7 +290,8 @@ void StatusServer::begin_answer(Connection& connection, const std::string& reque
     control_.list_mappings(slot);
     return;
   }
-  connection.answer = R"({"error": "ask for: status, mappings TUNNEL, or move TUNNEL WORKER"})" "\n";
+  connection.answer =
+      R"({"error": "ask for: status, mappings TUNNEL, or move TUNNEL WORKER"})" "\n";
 }
 
 std::string StatusServer::mappings_answer() const {

@@ -18,7 +18,8 @@
 //
 // Several translators, each of one thread, may share a table: each grants blocks in windows of its
 // own, and touches nothing but what stands in blocks that it keeps. It keeps what it has granted,
-// until the subscriber moves to another translator with its blocks, mappings and all (nat_moving.cpp).
+// until the subscriber moves to another translator with its blocks, mappings and all
+// (nat_moving.cpp).
 //
 // A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
 // used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
@@ -290,8 +291,8 @@ class Nat {
   unsigned sweep(uint32_t now_s, unsigned entries);
   uint64_t granted_entries() const;  // ports in granted blocks, times the protocols
 
-  // Whether the subscriber may move to another translator that shares the table: not while its ports
-  // follow from the configuration or are shared with others.
+  // Whether the subscriber may move to another translator that shares the table: not while its
+  // ports follow from the configuration or are shared with others.
   bool may_move(const Subscriber& subscriber) const;
   // Whether there are blocks here of subscribers that have gone, which have to go home.
   bool has_orphans() const { return orphans_ != 0; }

@@ -1,10 +1,10 @@
-// A subscriber moves from one translator to another that shares its table. Its mappings and the lines
-// of their windows stay where they are, for their places are their ports; what changes hands is who
-// keeps its blocks: who looks at them, sweeps them and writes what stands in them.
+// A subscriber moves from one translator to another that shares its table. Its mappings and the
+// lines of their windows stay where they are, for their places are their ports; what changes hands
+// is who keeps its blocks: who looks at them, sweeps them and writes what stands in them.
 //
 // A block can be granted by the translator in whose windows it lies, and by nobody else. So it goes
-// home when it is empty, and when its subscriber has gone: then with its ports at rest, which rest on
-// at home.
+// home when it is empty, and when its subscriber has gone: then with its ports at rest, which rest
+// on at home.
 #include "lib/nat/nat.h"
 
 namespace adit::nat {

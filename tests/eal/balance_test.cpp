@@ -1,4 +1,5 @@
-// Which tunnel is moved whereto (gateway/balance.h): rows of what the workers have seen in a period.
+// Which tunnel is moved whereto (gateway/balance.h): rows of what the workers have seen in a
+// period.
 #include "gateway/balance.h"
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // Tunnels are moved while packets come in both ways and workers take turns as chance has it. Every
 // packet comes out, once, with the bytes it should have, and no flow's packets change places.
-#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <random>
 

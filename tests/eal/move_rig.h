@@ -1,8 +1,6 @@
 // What the tests of moving tunnels share: three workers behind a card that steers.
 #pragma once
 
-#include <cstring>
-
 #include "tests/eal/rig.h"
 
 namespace adit::gateway::test {
@@ -35,6 +33,12 @@ class Moving : public Rig {
   std::optional<MoveRefusal> moved(uint32_t slot, unsigned worker) {
     move(slot, worker);
     return answer_to_move(slot);
+  }
+  void close(uint32_t slot) {
+    ToWorker message;
+    message.kind = ToWorker::close_tunnel;
+    message.slot = slot;
+    tell(message);
   }
   static Ipv4Address inner_address(uint32_t slot) {
     return Ipv4Address::from_host(kInner.host() - 1 + slot);

@@ -1,5 +1,5 @@
-// A tunnel is moved to another worker (gateway/move.cpp): what stays as it was, where it may not go,
-// and what becomes of its blocks. That nothing is lost or overtaken, move_order_test.cpp shows.
+// A tunnel is moved to another worker (gateway/move.cpp): what stays as it was, where it may not
+// go, and what becomes of its blocks. That nothing is lost or overtaken, move_order_test.cpp shows.
 #include "tests/eal/move_rig.h"
 #include "tests/support/fragments.h"
 
@@ -62,10 +62,7 @@ TEST_F(Move, KeepsEveryMappingAndServesBothWays) {
       expect_reply(far, slot, port, external);
       EXPECT_EQ(counters_.handed_over, handed_before);
     }
-    ToWorker close;
-    close.kind = ToWorker::close_tunnel;
-    close.slot = slot;
-    tell(close);
+    close(slot);
     now_ns_ += 300 * tunnel::kSecondNs;
     for (unsigned i = 0; i < 20'000; ++i) sweep();
     EXPECT_EQ(nat_counts().blocks_granted, 0u);
@@ -190,16 +187,6 @@ class MoveFewPorts : public Moving {
       for (unsigned j = 0; j < 10; ++j) sweep();
     }
   }
-  // The sessions that it has had so far are over.
-  void renew(FarEnd& far, uint32_t slot) {
-    const tunnel::Session session = make_session(slot, Protection::plain, 2);
-    install(slot, session);
-    const Endpoint outer = far.outer;
-    far = FarEnd(session, 1440);
-    far.outer = outer;
-    receive_from(far, far.seal({}));
-    sent_frames(0);
-  }
   void expect_no_room(FarEnd& far, uint32_t slot) {
     const uint64_t before = drops(Fate::pool_exhausted);
     receive_from(far, far.plain(outbound(slot, 2000)));
@@ -230,9 +217,9 @@ TEST_F(MoveFewPorts, IdleMappingsAgeAtTheNewWorkerAndTheBlockGoesHome) {
   EXPECT_EQ(blocks_of(1) + blocks_of(2), 0u);
 
   // Both are there for others again.
-  renew(first, 1);
-  renew(second, 4);
-  renew(third, 7);
+  renew(first, 1, Protection::plain);
+  renew(second, 4, Protection::plain);
+  renew(third, 7, Protection::plain);
   const Endpoint again = external_of(third, outbound(7, 2000));
   EXPECT_EQ(slice_of(again), 1u);
   EXPECT_EQ(slice_of(external_of(second, outbound(4, 2000))), 1u);
@@ -247,10 +234,7 @@ TEST_F(MoveFewPorts, BlockOfAClosedTunnelRestsAtHome) {
   const Endpoint external = external_of(first, outbound(1, 2000));
   external_of(second, outbound(4, 2000));
   ASSERT_EQ(moved(1, 2), MoveRefusal::none);
-  ToWorker close;
-  close.kind = ToWorker::close_tunnel;
-  close.slot = 1;
-  tell(close);
+  close(1);
   EXPECT_EQ(live_at(2), 0u);
   receive(1, udp_packet(kService, external, payload_bytes(24)));
   EXPECT_EQ(drops(Fate::no_mapping), 1u);
@@ -278,10 +262,7 @@ TEST_F(MoveFewPorts, PortsThatCameHomeWithTheirTunnelAreLikeAnyOthers) {
   const uint64_t handed = counters_.handed_over;
   expect_reply(first, 1, 2000, external);
   EXPECT_EQ(counters_.handed_over, handed);
-  ToWorker close;
-  close.kind = ToWorker::close_tunnel;
-  close.slot = 1;
-  tell(close);
+  close(1);
   age(125);
   FarEnd next = open_tunnel(1, Protection::plain);
   ASSERT_EQ(moved(1, 2), MoveRefusal::none);
@@ -363,7 +344,8 @@ TEST_F(Move, WaitsForFragmentsThatAreOnTheirWay) {
   const Bytes wanted =
       udp_packet(kService, internal(1, 2000), payload_bytes(500), {.ttl = 63, .fragment = 0});
   for (const bool is_first_late : {false, true}) {
-    std::vector<Bytes> parts = adit::test::pieces_of(adit::test::with_id(in, 7 + is_first_late), 400);
+    const uint16_t id = is_first_late ? 8 : 7;
+    std::vector<Bytes> parts = adit::test::pieces_of(adit::test::with_id(in, id), 400);
     if (is_first_late) std::swap(parts[0], parts[1]);
     for (const Bytes& part : parts) receive(1, part);
     std::vector<Bytes> got;
@@ -371,7 +353,7 @@ TEST_F(Move, WaitsForFragmentsThatAreOnTheirWay) {
       got.push_back(far.open(Bytes(packet.begin() + 28, packet.end())).value_or(Bytes{}));
     }
     ASSERT_EQ(got.size(), 2u);
-    EXPECT_EQ(got, adit::test::pieces_of(adit::test::with_id(wanted, 7 + is_first_late), 400));
+    EXPECT_EQ(got, adit::test::pieces_of(adit::test::with_id(wanted, id), 400));
   }
   EXPECT_EQ(counters_.drops_total(), 0u);
 }

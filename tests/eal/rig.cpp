@@ -289,6 +289,16 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   return far;
 }
 
+void Rig::renew(FarEnd& far, uint32_t slot, Protection protection) {
+  const tunnel::Session session = make_session(slot, protection, 2);
+  install(slot, session);
+  const Endpoint outer = far.outer;
+  far = FarEnd(session, kMtu);
+  far.outer = outer;
+  receive_from(far, far.seal({}));
+  sent_frames(0);
+}
+
 void Rig::receive_frame(unsigned port, const Bytes& frame) { receive_burst(port, {frame}); }
 
 void Rig::receive_burst(unsigned port, const std::vector<Bytes>& frames) {

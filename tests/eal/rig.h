@@ -105,6 +105,8 @@ class Rig : public testing::Test {
   virtual void extend_open(ToWorker&) {}
   tunnel::Session make_session(uint32_t slot, Protection protection, uint8_t generation = 1);
   void install(uint32_t slot, const tunnel::Session& session);
+  // Its session has expired with the time that passed: it gets another.
+  void renew(FarEnd& far, uint32_t slot, Protection protection);
   // Gives the tunnel's worker a message of the control thread; with `packet` in a buffer. The
   // others hear of it as far as it matters to them, as the control thread does it.
   void give(ToWorker message, const Bytes& packet);

@@ -1,6 +1,7 @@
 // A subscriber that goes from translator to translator, each in a thread of its own, under
-// ThreadSanitizer: whoever has it touches its mappings, blocks and windows as if they had never been
-// anybody else's. Said and answered through the rings between workers, as gateway/move.cpp does it.
+// ThreadSanitizer: whoever has it touches its mappings, blocks and windows as if they had never
+// been anybody else's. Said and answered through the rings between workers, as gateway/move.cpp
+// does it.
 #include <gtest/gtest.h>
 
 #include <array>
