@@ -315,7 +315,12 @@ class Pipeline {
   bool is_ours(const Tunnel& tunnel) const {
     return !has_others_ || owners_.of(tunnels_.slot_of(tunnel)) == worker_;
   }
-  unsigned window_owner(const Endpoint& external) const;
+  unsigned window_owner(const Endpoint& external) const {
+    const unsigned window = external.port.host() / nat::kWindowPorts;
+    if (moved_ports_.may_be(window)) [[unlikely]] return moved_window_owner(external);
+    return settings_.shares[window];
+  }
+  unsigned moved_window_owner(const Endpoint& external) const;
   unsigned port_owner(nat::Protocol protocol, const Endpoint& external) const;
   unsigned portless_owner(uint8_t protocol, Ipv4Address external) const;
   unsigned meeting_place(const Ipv4Header& ip) const;

@@ -96,15 +96,11 @@ Fate Pipeline::hand_to_tunnel(uint32_t slot, rte_mbuf* mbuf) {
 
 // ---- Whose is it? ----
 
-// Of a port that is no forward's; kWorkersMax: nobody.
-unsigned Pipeline::window_owner(const Endpoint& external) const {
-  const unsigned window = external.port.host() / nat::kWindowPorts;
-  if (moved_ports_.may_be(window)) [[unlikely]] {
-    const uint32_t slot =
-        moved_ports_.tunnel_of(nat_.unit_of(external.address, external.port));
-    if (slot != 0) return owners_.of(slot);
-  }
-  return settings_.shares[window];
+// As window_owner(), of a port that is no forward's: kWorkersMax, nobody; where the window has moved
+// on some address.
+unsigned Pipeline::moved_window_owner(const Endpoint& external) const {
+  const uint32_t slot = moved_ports_.tunnel_of(nat_.unit_of(external.address, external.port));
+  return slot != 0 ? owners_.of(slot) : settings_.shares[external.port.host() / nat::kWindowPorts];
 }
 
 unsigned Pipeline::port_owner(nat::Protocol protocol, const Endpoint& external) const {
