@@ -91,7 +91,8 @@ class Ports:
 class Gateway:
     """adit-gateway, with as many subscribers as the swarm has clients."""
 
-    def __init__(self, lab, namespace, ports, cores, clients, protection, tunnel=None):
+    def __init__(self, lab, namespace, ports, cores, clients, protection, tunnel=None,
+                 control_threads=1):
         self.lab = lab
         self.key = make_key(lab, "gateway")
         self.socket = lab.directory / "gateway.sock"
@@ -117,7 +118,7 @@ class Gateway:
             "nat": {"external": [f"51.0.0.1-51.0.0.{addresses}"],
                     "blocks": {"first_ports": FIRST_BLOCK_PORTS}},
             "include": [str(subscribers)],
-            "control": {"socket": str(self.socket)},
+            "control": {"socket": str(self.socket), "threads": control_threads},
         })
         self.process = namespace.start("taskset", "-c", f"{cores.control},{cores.worker}",
                                        GATEWAY_PROGRAM, "--config", path, name="adit-gateway")

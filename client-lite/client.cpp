@@ -55,7 +55,7 @@ bool Client::open() {
   std::string refusal;
   const auto refuse = [&] {
     log_.error("%s", refusal.c_str());
-    network_.undo_all();
+    network_.undo_start();
     return false;
   };
   const std::string& state = config_.state_directory;
@@ -76,7 +76,7 @@ bool Client::open() {
   if (!tun_.open(config_.device, config_.offloads, refusal)) return refuse();
   network_.set_device(tun_.name(), tun_.interface_index());
   coalescer_.set_kinds(tun_.has_tcp_offload(), tun_.has_udp_offload());
-  if (config_.address) refusal = network_.conflict_of(*config_.address);
+  if (config_.address) refusal = network_.conflict_of(*config_.address, {});
   if (!refusal.empty()) return refuse();
   if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
   if (!config_.offloads) udp_.forgo_segments();
@@ -128,6 +128,7 @@ bool Client::watch(int fd, Tag tag) {
 
 bool Client::run() {
   started_ns_ = now_ns();
+  sleep_meter_.slept(started_ns_, awake_ns());  // from here on
   set_heartbeat(started_ns_);
   log_.info("device %s, UDP port %u, public key %s", tun_.name().c_str(), udp_.local_port(),
             tunnel::to_base64(identity_.public_key.bytes).c_str());
@@ -200,6 +201,7 @@ void Client::run_timers(uint64_t now_ns) {
   if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
   watch_gateways(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
+  run_second(now_ns);
   if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) on_overdue(now_ns);
   if (has_tunnel()) watch_path(now_ns);
   if (phase_ == Phase::up) learn_heartbeat(now_ns);
@@ -222,6 +224,7 @@ uint64_t Client::next_deadline_ns() const {
   uint64_t next_ns = std::min({attempt_ends_ns_, host_ns, survey_.next_deadline_ns()});
   if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
+  if (second_) next_ns = std::min(next_ns, second_->next_deadline_ns());
   if (has_tunnel()) {
     next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});
     // Without a way there is nothing to probe.
@@ -254,14 +257,17 @@ bool Client::was_stopped(uint64_t due_ns, uint64_t now_ns) const {
 }
 
 void Client::lose_device(const char* how) {
-  if (!device_gone_) log_.error("device %s was %s", tun_.name().c_str(), how);
+  if (device_gone_) return;
   device_gone_ = true;
+  last_error_ = "device " + tun_.name() + " was " + how;
+  log_.error("%s", last_error_.c_str());
 }
 
 void Client::shut_down() {
   const uint64_t turn_ns = now_ns();
   // The kernel has the packet when this returns, and sends it though the socket closes.
   act(dhcp_.release(turn_ns), turn_ns);
+  if (second_ && second_->is_left) say_goodbye(turn_ns);
   if (device_gone_) {
     // Nobody asked for the end: what a kill switch refuses stays refused until the next start.
     network_.withdraw();
@@ -291,7 +297,9 @@ Status Client::make_status() const {
     if (!settings_->router.is_zero()) status.router = settings_->router.to_string();
     status.mtu_bytes = settings_->mtu_bytes;
     for (const Ipv4Address& server : settings_->dns) status.dns.push_back(server.to_string());
-    for (const Ipv4Prefix& route : settings_->routes) status.routes.push_back(route.to_string());
+    for (const Ipv4Prefix& route : network_.traversing()) {
+      status.routes.push_back(route.to_string());
+    }
   }
   status.uptime_ns = turn_ns - started_ns_;
   status.heartbeat_ns = heartbeat_ns_;

@@ -8,6 +8,9 @@
 // fixed. The tunnel's own heartbeat runs here and not in Peer, because it is a probe, goes out even
 // while packets flow (docs/protocol.md, rule 9), and its interval comes with the lease or is learnt.
 //
+// While a way back to the preferred gateway is made, there is a second tunnel beside this one
+// (second_tunnel.h).
+//
 // A gateway is given up when a handshake is not answered, or when what was sent stays unanswered
 // through several probes, the last of them from another source port (path_watch.h); then the next
 // is tried. What is on the host stays meanwhile, so that connections survive and nothing leaks past
@@ -38,6 +41,7 @@
 #include "client-lite/preference.h"
 #include "client-lite/resolver.h"
 #include "client-lite/round_trip.h"
+#include "client-lite/second_tunnel.h"
 #include "client-lite/segmenter.h"
 #include "client-lite/state_files.h"
 #include "client-lite/status.h"
@@ -102,6 +106,7 @@ class Client {
   void drop_peer();
   void on_resolved(uint64_t now_ns);
   bool make_peer();
+  std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void on_session(const tunnel::Session& session, uint64_t now_ns);
   void begin_tunnel(tunnel::Protection protection, uint64_t now_ns);
@@ -134,7 +139,8 @@ class Client {
     return config_.gateway_choice == GatewayChoice::kNearest && config_.gateways.size() > 1;
   }
   bool waits_to_return() const {
-    return phase_ == Phase::up && position_ > 0 && config_.return_after_ns.has_value();
+    return phase_ == Phase::up && position_ > 0 && config_.return_after_ns.has_value() &&
+           !second_;
   }
   void use(size_t position);
   void use_next(uint64_t now_ns);
@@ -142,6 +148,17 @@ class Client {
   void watch_gateways(uint64_t now_ns);
   void on_choice(uint64_t now_ns);
   void on_first_asked(uint64_t now_ns);
+
+  // client_return.cpp: another gateway's tunnel beside the one in use, and going over to it.
+  void begin_second(const Endpoint& gateway, uint64_t now_ns);
+  void act_second(const tunnel::Actions& actions, uint64_t now_ns);
+  void act_second(const dhcp::Client::Step& step, uint64_t now_ns);
+  void send_in_second(size_t inner_bytes, uint64_t now_ns);
+  void on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns);
+  void run_second(uint64_t now_ns);
+  void change_places(uint64_t now_ns);
+  void give_up_second(const std::string& reason, uint64_t now_ns);
+  void say_goodbye(uint64_t now_ns);
 
   // client_heartbeat.cpp: the tunnel's heartbeats, and how seldom they may be.
   bool learns_heartbeat() const {
@@ -185,9 +202,11 @@ class Client {
   template <typename Take>
   void receive_from(UdpSocket& socket, const Take& take);
   void on_received(const Received& received, std::span<const uint8_t> datagram, uint64_t now_ns);
+  void deliver(const Received& packet);
   void write_to_device();
   void count_reject(tunnel::HandshakeReject reason);
   void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
+  void keep_stamp(const tunnel::Tai64n& stamp);
   void send_message(std::span<const uint8_t> message);
 
   const Config& config_;
@@ -218,6 +237,7 @@ class Client {
   ControlSocket control_;
   std::optional<tunnel::Peer> peer_;  // towards the gateway being tried
   dhcp::Client dhcp_;
+  std::optional<SecondTunnel> second_;
 
   Phase phase_ = Phase::waiting;
   bool stopping_ = false;

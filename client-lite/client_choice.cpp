@@ -66,20 +66,15 @@ void Client::on_choice(uint64_t now_ns) {
   begin_attempt(now_ns);
 }
 
-// The tunnel is up at another gateway. What is on the host stays while it moves, so that nothing
-// slips past the tunnel; what is to be sent waits the round trip or two that it takes.
+// The tunnel is up at another gateway.
 void Client::on_first_asked(uint64_t now_ns) {
   if (!waits_to_return()) return;
   next_round_ns_ = now_ns + config_.return_check_ns;
   const bool answered = survey_.findings()[0].round_trip_ns.has_value();
   log_.debug("the preferred gateway %s", answered ? "answers" : "does not answer");
   if (!return_watch_.on_round(answered, now_ns)) return;
-  log_.info("back to %s, which has been stable", config_.gateways[order_[0]].host.c_str());
-  act(dhcp_.release(now_ns), now_ns);
-  return_watch_.on_returned(now_ns);
-  ++counters_.gateway_returns;
-  use(0);
-  restart(now_ns);
+  const Be16 port = Be16::from_host(config_.gateways[order_[0]].port);
+  begin_second({*survey_.findings()[0].address, port}, now_ns);
 }
 
 }  // namespace adit::client

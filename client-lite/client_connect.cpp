@@ -48,6 +48,7 @@ void Client::restart(uint64_t now_ns) {
 void Client::drop_peer() {
   if (peer_) last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
   peer_.reset();
+  second_.reset();
   path_.clear();
   counters_.tx_no_session += waiting_.size();
   waiting_.clear();
@@ -67,7 +68,7 @@ void Client::on_resolved(uint64_t now_ns) {
   network_.set_gateway(gateway_.address);
   path_.set_gateway(gateway_);
   if (config_.address) {
-    const std::string conflict = network_.conflict_of(*config_.address);
+    const std::string conflict = network_.conflict_of(*config_.address, gateway_.address);
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
   outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
@@ -78,19 +79,25 @@ void Client::on_resolved(uint64_t now_ns) {
 }
 
 bool Client::make_peer() {
-  const tunnel::PublicKey key{config_.gateways[gateway_index_].public_key};
+  peer_ = peer_of(config_.gateways[gateway_index_]);
+  round_trip_.reset();
+  return peer_.has_value();
+}
+
+// Nothing when its key is of low order.
+std::optional<tunnel::Peer> Client::peer_of(const GatewayConfig& gateway) const {
   const tunnel::PresharedKey preshared{config_.preshared_key.value_or(KeyBytes{})};
-  const auto remote = tunnel::make_remote_identity(identity_, key, preshared);
-  if (!remote) return false;
+  const auto remote =
+      tunnel::make_remote_identity(identity_, tunnel::PublicKey{gateway.public_key}, preshared);
+  if (!remote) return std::nullopt;
   tunnel::PeerConfig config;
   config.initiates = !config_.answer;
   // A stock peer negotiates nothing: byte 1 of message 1 stays zero.
-  if (!is_stock()) config.accept(config_.protections);
+  if (!gateway.stock_wireguard) config.accept(config_.protections);
   if (config_.answer) config.dead_after_ns = kAnsweredDeadNs;
-  peer_.emplace(identity_, *remote, config, random_);
-  peer_->restore_sent_stamp(last_stamp_);
-  round_trip_.reset();
-  return true;
+  tunnel::Peer peer(identity_, *remote, config, random_);
+  peer.restore_sent_stamp(last_stamp_);
+  return peer;
 }
 
 // By value in the caller: an action may end the peer that it came from.
@@ -211,7 +218,7 @@ void Client::configure(uint64_t now_ns) {
       leased ? leased_settings(*dhcp_.lease()) : fixed_settings();
   const bool changed = !settings_ || settings_->address != settings.address;
   if (leased && changed) {
-    const std::string conflict = network_.conflict_of(settings.address);
+    const std::string conflict = network_.conflict_of(settings.address, gateway_.address);
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
   settings_ = settings;
@@ -264,7 +271,9 @@ HostNetwork::Settings Client::leased_settings(const dhcp::ClientLease& lease) {
   settings.mtu_bytes = device_mtu_bytes(lease.mtu_bytes);
   settings.routes = config_.routes;
   if (config_.accept_routes) {
-    for (const dhcp::Route& route : lease.routes) settings.routes.push_back(route.destination);
+    for (const dhcp::Route& route : lease.routes) {
+      settings.offered_routes.push_back(route.destination);
+    }
   }
   if (config_.dns == Dns::kAuto) settings.dns.assign(lease.dns.begin(), lease.dns.end());
   return settings;

@@ -106,6 +106,9 @@ void Client::flush_waiting(uint64_t now_ns) {
 void Client::on_udp_readable(uint64_t now_ns) {
   receive_from(udp_, [&](std::span<uint8_t> datagram, const Endpoint& source) {
     if (config_.answer) [[unlikely]] return on_peer_datagram(datagram, source, now_ns);
+    if (second_ && source == second_->gateway) [[unlikely]] {
+      return on_second_datagram(datagram, now_ns);
+    }
     on_received(path_.receive(datagram, source, now_ns), datagram, now_ns);
   });
 }
@@ -133,6 +136,11 @@ void Client::receive_from(UdpSocket& socket, const Take& take) {
     } while (!left.empty());
   }
   write_to_device();
+}
+
+void Client::deliver(const Received& packet) {
+  coalescer_.add(packet.inner, packet.parsed);
+  if (coalescer_.full()) write_to_device();
 }
 
 // Everything received so far, put together where it can be.
@@ -172,9 +180,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
       return count_reject(reject);
     }
     case Received::packet:
-      coalescer_.add(received.inner, received.parsed);
-      if (coalescer_.full()) write_to_device();
-      return;
+      return deliver(received);
     case Received::dhcp:
       if (const auto datagram_in = dhcp::unwrap(received.inner)) {
         act(dhcp_.on_message(now_ns, datagram_in->message), now_ns);
@@ -215,6 +221,9 @@ void Client::count_reject(HandshakeReject reason) {
       ++counters_.handshake_no_protection;
       report("the gateway chose a protection that is not accepted here");
       break;
+    case HandshakeReject::no_lane:
+      ++counters_.handshake_no_lane;
+      break;
     case HandshakeReject::unexpected:
       ++counters_.handshake_unexpected;
       break;
@@ -244,10 +253,12 @@ void Client::send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns
   peer_->on_send_counter(path_.send_counter());
 }
 
-// A handshake message. Its stamp is on disk before it is on the wire: should the machine die in
-// between, the next run skips it instead of repeating it.
-void Client::send_message(std::span<const uint8_t> message) {
-  last_stamp_ = std::max(last_stamp_, peer_->last_sent_stamp());
+// Of a handshake message. It is on disk before it is on the wire: should the machine die in
+// between, the next run skips it instead of repeating it. Nor does a later one fall behind it.
+void Client::keep_stamp(const tunnel::Tai64n& stamp) {
+  last_stamp_ = std::max(last_stamp_, stamp);
+  if (peer_) peer_->restore_sent_stamp(last_stamp_);
+  if (second_) second_->peer.restore_sent_stamp(last_stamp_);
   const bool written = files_.write_stamp(last_stamp_);
   if (!written && !stamp_write_failed_) {
     log_.warning("cannot keep the last time stamp in %s: should this machine's clock go back, the "
@@ -255,6 +266,10 @@ void Client::send_message(std::span<const uint8_t> message) {
                  config_.state_directory.c_str());
   }
   stamp_write_failed_ = !written;
+}
+
+void Client::send_message(std::span<const uint8_t> message) {
+  keep_stamp(peer_->last_sent_stamp());
   ++counters_.handshakes_sent;
   // Every other one that stays unanswered goes from another port: the binding may be what is dead.
   if (++initiations_unanswered_ % 2 == 1 && initiations_unanswered_ > 1) rebind();

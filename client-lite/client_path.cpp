@@ -1,7 +1,5 @@
 // The outer path: whether it is alive, what it carries, and what becomes of the tunnel when the
 // host's network changes. path_watch.h, path_mtu.h and network_watch.h say what, this does it.
-#include <time.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -24,12 +22,6 @@ constexpr uint16_t kUsualMtuBytes = 1500;
 constexpr uint64_t kMendIntervalNs = kSecondNs;
 constexpr uint64_t kProblemIntervalNs = 5 * kSecondNs;
 constexpr unsigned kOuterBytesMax = kInnerBytesMax + kOuterOverheadBytes;
-
-uint64_t awake_ns() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * kSecondNs + static_cast<uint64_t>(time.tv_nsec);
-}
 
 }  // namespace
 

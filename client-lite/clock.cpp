@@ -7,12 +7,19 @@
 #include <cstdlib>
 
 namespace adit::client {
+namespace {
 
-uint64_t now_ns() {
+uint64_t read_ns(clockid_t clock) {
   timespec time{};
-  clock_gettime(CLOCK_BOOTTIME, &time);
+  clock_gettime(clock, &time);
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
 }
+
+}  // namespace
+
+uint64_t now_ns() { return read_ns(CLOCK_BOOTTIME); }
+
+uint64_t awake_ns() { return read_ns(CLOCK_MONOTONIC); }
 
 tunnel::Tai64n tai64n_now() {
   timespec time{};

@@ -11,6 +11,8 @@ namespace adit::client {
 // CLOCK_BOOTTIME: goes on while the machine sleeps, so that a session that expired in its sleep is
 // known to have expired.
 uint64_t now_ns();
+// CLOCK_MONOTONIC: stands still while the machine sleeps.
+uint64_t awake_ns();
 // The wall clock as a TAI64N stamp (https://cr.yp.to/libtai/tai64.html).
 tunnel::Tai64n tai64n_now();
 // From the kernel's generator. Ends the program if there is none.

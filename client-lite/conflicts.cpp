@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <bit>
 
 namespace adit::client {
@@ -47,6 +48,15 @@ std::string conflict_of(const Ipv4Interface& wanted, Ipv4Address gateway,
     }
   }
   return {};
+}
+
+const HostAddress* network_taken_by(const Ipv4Prefix& destination,
+                                    std::span<const HostAddress> host) {
+  const auto found = std::find_if(host.begin(), host.end(), [&](const HostAddress& own) {
+    return destination.length_bits >= own.address.length_bits &&
+           own.address.prefix().contains(destination.address);
+  });
+  return found == host.end() ? nullptr : &*found;
 }
 
 }  // namespace adit::client

@@ -25,4 +25,9 @@ std::vector<HostAddress> host_addresses(const std::string& except_device);
 std::string conflict_of(const Ipv4Interface& wanted, Ipv4Address gateway,
                         std::span<const HostAddress> host);
 
+// The host's address whose network a route to `destination` would take into the tunnel, all of it
+// or a part; nullptr: none. Again a wider one takes nothing.
+const HostAddress* network_taken_by(const Ipv4Prefix& destination,
+                                    std::span<const HostAddress> host);
+
 }  // namespace adit::client

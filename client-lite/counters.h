@@ -50,6 +50,7 @@ namespace adit::client {
   X(handshake_bad_mac, "handshake message with a wrong mac1")                       \
   X(handshake_not_authentic, "handshake message that does not open")                \
   X(handshake_no_protection, "the gateway chose what we did not offer")             \
+  X(handshake_no_lane, "the gateway granted lanes that we did not want")            \
   X(handshake_unexpected, "handshake message that nobody waits for")
 
 struct Counters {

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sstream>
+#include <utility>
 
 #include "client-lite/privileges.h"
 
@@ -30,6 +31,9 @@ std::optional<Route> route_of(std::istringstream& words) {
   return Route{*destination, *next_hop, index, 0, 0, kRouteProtocol};
 }
 
+// More than these that stay, and they are logged again.
+constexpr size_t kLoggedProblemsMax = 64;
+
 bool is_default(const Ipv4Prefix& prefix) { return prefix.length_bits == 0; }
 
 }  // namespace
@@ -52,8 +56,10 @@ void HostNetwork::set_kill_switch(std::span<const Ipv4Prefix> routes) {
 // What a killed run refused is refused without a gap.
 bool HostNetwork::refuse_outside(std::string& refusal) {
   for (const Refusal& refused : refusals_) {
-    const std::string change = "refuse " + refused.to_string();
-    if (!journal_.stands(change) && !journal_.record(change)) {
+    const std::string change = change_of(refused);
+    if (journal_.stands(change)) {
+      found_refusals_.push_back(refused);
+    } else if (!journal_.record(change)) {
       refusal = "kill switch: the undo journal cannot be written";
       return false;
     }
@@ -70,10 +76,13 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
   return true;
 }
 
+// Only what is ours: where another client runs on this device, what is refused is its doing.
 void HostNetwork::withdraw_refusals() {
   for (const Refusal& refused : refusals_) {
+    const std::string change = change_of(refused);
+    if (!journal_.stands(change)) continue;
     netlink_.change_refusal(refused, false);
-    journal_.strike_out("refuse " + refused.to_string());
+    journal_.strike_out(change);
   }
   refusals_.clear();
   refused_routes_.clear();
@@ -89,7 +98,7 @@ void HostNetwork::undo_leftovers() {
   const std::vector<std::string> left = journal_.standing();
   for (auto change = left.rbegin(); change != left.rend(); ++change) {
     const bool stays = std::any_of(refusals_.begin(), refusals_.end(), [&](const Refusal& refusal) {
-      return *change == "refuse " + refusal.to_string();
+      return *change == change_of(refusal);
     });
     if (stays) continue;
     log_.info("undoing what an earlier run left: %s", change->c_str());
@@ -133,9 +142,13 @@ void HostNetwork::apply(const Settings& settings) {
   problem_.clear();
   const std::optional<Settings> before = settings_;
   if (before && before->address != settings.address) withdraw();
-  const int link = netlink_.set_link_up(interface_index_, settings.mtu_bytes);
+  // What is as wanted is left alone: a new tunnel needs no right where it changes nothing.
+  const bool is_set_up = interface_is_up(interface_index_) &&
+                         interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
+  const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
-  const int address = netlink_.add_address(interface_index_, settings.address);
+  const int address =
+      has_address(settings.address) ? 0 : netlink_.add_address(interface_index_, settings.address);
   if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
   settings_ = settings;
   apply_routes_and_dns();
@@ -144,12 +157,13 @@ void HostNetwork::apply(const Settings& settings) {
 void HostNetwork::apply_routes_and_dns() {
   reconcile_routes();
   apply_dns(*settings_);
-  if (problem_.empty()) logged_problem_.clear();
+  if (problem_.empty()) logged_problems_.clear();
 }
 
 HostNetwork::Device HostNetwork::mend() {
   char name[IF_NAMESIZE];
-  if (if_indextoname(interface_index_, name) != nullptr) device_ = name;  // it may be another now
+  if (if_indextoname(interface_index_, name) == nullptr) return Device::intact;  // it has gone
+  device_ = name;  // it may be another now
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (problem_.empty() || !has_net_admin()) return Device::intact;
@@ -168,35 +182,45 @@ HostNetwork::Device HostNetwork::mend() {
 // Whether the device is up, and has its address and the routes that we gave it.
 bool HostNetwork::device_is_intact() {
   if (!interface_is_up(interface_index_)) return false;
-  const std::vector<HostAddress> addresses = host_addresses("");
   const std::optional<std::vector<Route>> table = netlink_.routes();
   const auto is_there = [&](const Route& route) {
     return route.interface_index != interface_index_ || !table ||
            std::find(table->begin(), table->end(), route) != table->end();
   };
   return std::all_of(installed_.begin(), installed_.end(), is_there) &&
-         std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
-           return other.device == device_ && other.address == settings_->address;
-         });
+         has_address(settings_->address);
+}
+
+bool HostNetwork::has_address(const Ipv4Interface& address) const {
+  const std::vector<HostAddress> addresses = host_addresses("");
+  return std::any_of(addresses.begin(), addresses.end(), [&](const HostAddress& other) {
+    return other.device == device_ && other.address == address;
+  });
 }
 
 void HostNetwork::withdraw() {
   withdraw_dns();
-  if (!settings_) return;
-  const Ipv4Interface address = settings_->address;
-  settings_.reset();
+  const std::optional<Settings> before = std::exchange(settings_, std::nullopt);
   reconcile_routes();
-  netlink_.remove_address(interface_index_, address);
+  if (before) netlink_.remove_address(interface_index_, before->address);
 }
 
 void HostNetwork::undo_all() {
   withdraw_refusals();
   withdraw();
-  journal_.clear();
+  if (journal_.standing().empty()) journal_.clear();
 }
 
-std::string HostNetwork::conflict_of(const Ipv4Interface& address) const {
-  return client::conflict_of(address, gateway_, host_addresses(device_));
+void HostNetwork::undo_start() {
+  std::erase_if(refusals_, [this](const Refusal& refused) {
+    return std::find(found_refusals_.begin(), found_refusals_.end(), refused) !=
+           found_refusals_.end();
+  });
+  undo_all();
+}
+
+std::string HostNetwork::conflict_of(const Ipv4Interface& address, Ipv4Address gateway) const {
+  return client::conflict_of(address, gateway, host_addresses(device_));
 }
 
 void HostNetwork::refresh() {
@@ -219,8 +243,27 @@ uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
   return static_cast<uint16_t>(std::min<uint32_t>(mtu_bytes, UINT16_MAX));
 }
 
+// A gateway's word does not take away a network of the host's: neither one that it is in already,
+// nor one that it comes into later.
+void HostNetwork::choose_traversing() {
+  traversing_ = settings_ ? settings_->routes : refused_routes_;
+  if (!settings_ || settings_->offered_routes.empty()) return;
+  const std::vector<HostAddress> host = host_addresses(device_);
+  for (const Ipv4Prefix& route : settings_->offered_routes) {
+    const HostAddress* taken = network_taken_by(route, host);
+    if (taken == nullptr) {
+      traversing_.push_back(route);
+      continue;
+    }
+    set_problem("the gateway's route " + route.to_string() +
+                " is left out: it is in a network of " + taken->device + ", " +
+                taken->address.to_string());
+  }
+}
+
 void HostNetwork::reconcile_routes() {
   RoutePlan plan;
+  choose_traversing();
   if (settings_ || !refusals_.empty()) {
     const std::optional<std::vector<Route>> table = netlink_.routes();
     if (!table) {
@@ -230,9 +273,8 @@ void HostNetwork::reconcile_routes() {
     forget_missing(*table);
     // A router that the address's own subnet does not hold could not be reached.
     const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
-    plan = plan_routes({settings_ ? settings_->routes : refused_routes_,
-                        on_link ? settings_->router : Ipv4Address{}, interface_index_, gateway_,
-                        other_gateways_},
+    plan = plan_routes({traversing_, on_link ? settings_->router : Ipv4Address{},
+                        interface_index_, gateway_, other_gateways_},
                        *table);
     // Without an address there is nothing to send from: only the way to the gateway is kept open.
     if (!settings_) {
@@ -310,6 +352,10 @@ std::string HostNetwork::change_of(const Route& route) const {
          name;
 }
 
+std::string HostNetwork::change_of(const Refusal& refused) {
+  return "refuse " + refused.to_string();
+}
+
 void HostNetwork::apply_dns(const Settings& settings) {
   if (settings.dns == dns_servers_) return;
   withdraw_dns();
@@ -329,7 +375,7 @@ void HostNetwork::apply_dns(const Settings& settings) {
   }
   dns_change_ = change;
   const bool for_all =
-      std::any_of(settings.routes.begin(), settings.routes.end(), is_default);
+      std::any_of(traversing_.begin(), traversing_.end(), is_default);
   if (!set_dns(tools_, *tool, device_, settings.dns, for_all)) {
     log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
   }
@@ -344,8 +390,8 @@ void HostNetwork::withdraw_dns() {
 }
 
 void HostNetwork::set_problem(std::string problem) {
-  if (problem != logged_problem_) log_.warning("%s", problem.c_str());
-  logged_problem_ = problem;
+  if (logged_problems_.size() >= kLoggedProblemsMax) logged_problems_.clear();
+  if (logged_problems_.insert(problem).second) log_.warning("%s", problem.c_str());
   problem_ = std::move(problem);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ class HostNetwork {
     Ipv4Interface address;
     Ipv4Address router;  // zero: none
     uint16_t mtu_bytes = 0;
-    std::vector<Ipv4Prefix> routes;
+    std::vector<Ipv4Prefix> routes;          // as configured: their owner knows why
+    std::vector<Ipv4Prefix> offered_routes;  // the gateway's: none takes a network of this host's
     std::vector<Ipv4Address> dns;
   };
   // Where the tunnel's own packets go: before the first one goes there.
@@ -50,7 +52,7 @@ class HostNetwork {
   void set_other_gateways(std::vector<Ipv4Address> gateways);
   void apply(const Settings& settings);
   enum class Device : uint8_t {
-    intact,
+    intact,  // or gone, of which network_watch.h tells
     mended,  // it had been changed
     lost,    // it was changed, and this process may not change it back
   };
@@ -60,10 +62,13 @@ class HostNetwork {
   void withdraw();
   // The same, and the gateway's route and the kill switch too.
   void undo_all();
+  // The same after a start that failed; but what an earlier run refused stays refused, for nobody
+  // asked for its end.
+  void undo_start();
 
-  // Why this address must not go on the device now, as a sentence; empty: nothing speaks against
-  // it.
-  std::string conflict_of(const Ipv4Interface& address) const;
+  // Why this address must not go on the device while `gateway` is used, as a sentence; empty:
+  // nothing speaks against it.
+  std::string conflict_of(const Ipv4Interface& address, Ipv4Address gateway) const;
   // The routes were changed by other hands: makes ours right again. Where the gateway cannot be
   // reached, what leads into the tunnel stays, so that nothing slips past it.
   void refresh();
@@ -72,6 +77,8 @@ class HostNetwork {
 
   // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
+  // What is routed into the tunnel while settings are applied.
+  const std::vector<Ipv4Prefix>& traversing() const { return traversing_; }
   // What went wrong last, empty when all that is wanted is in place.
   const std::string& problem() const { return problem_; }
 
@@ -82,11 +89,15 @@ class HostNetwork {
   void undo_change(const std::string& change);
   void apply_routes_and_dns();
   bool device_is_intact();
+  bool has_address(const Ipv4Interface& address) const;
+  void choose_traversing();
   void reconcile_routes();
   void forget_missing(const std::vector<Route>& table);
   bool install(const Route& route);
   void remove(const Route& route);
+  // As the undo journal has it.
   std::string change_of(const Route& route) const;
+  static std::string change_of(const Refusal& refused);
   void apply_dns(const Settings& settings);
   void withdraw_dns();
   void set_problem(std::string problem);
@@ -100,13 +111,15 @@ class HostNetwork {
   Ipv4Address gateway_;
   std::vector<Ipv4Address> other_gateways_;
   std::optional<Settings> settings_;
+  std::vector<Ipv4Prefix> traversing_;
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;
+  std::vector<Refusal> found_refusals_;   // those of them that an earlier run left in force
   std::vector<Ipv4Address> dns_servers_;  // as set
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
-  std::string logged_problem_;  // so that a problem that stays is logged once
+  std::set<std::string> logged_problems_;  // so that a problem that stays is logged once
   bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel
 };
 

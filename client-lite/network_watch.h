@@ -20,7 +20,8 @@ class SleepMeter {
  public:
   static constexpr uint64_t kSleepNsMin = 1'000'000'000;
 
-  // `boot_ns` goes on in sleep, `awake_ns` does not. True if they have grown apart since last time.
+  // `boot_ns` goes on in sleep, `awake_ns` does not. True if they have grown apart since last time;
+  // of the first time nothing is known.
   bool slept(uint64_t boot_ns, uint64_t awake_ns) {
     const uint64_t asleep_ns = boot_ns - awake_ns;
     const bool grown = has_looked_ && asleep_ns > asleep_ns_ + kSleepNsMin;

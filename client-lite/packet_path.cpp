@@ -1,6 +1,7 @@
 #include "client-lite/packet_path.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 namespace adit::client {
@@ -26,6 +27,17 @@ bool is_dhcp(const ParsedIpv4& packet) {
 }
 
 }  // namespace
+
+void PacketPath::swap(PacketPath& other) {
+  assert(&counters_ == &other.counters_);
+  std::swap(gateway_, other.gateway_);
+  std::swap(address_, other.address_);
+  std::swap(lan_, other.lan_);
+  std::swap(takes_dhcp_, other.takes_dhcp_);
+  std::swap(mtu_bytes_, other.mtu_bytes_);
+  std::swap(sessions_, other.sessions_);
+  std::swap(keys_, other.keys_);
+}
 
 void PacketPath::install(const tunnel::Session& session) {
   drop_unused_keys();

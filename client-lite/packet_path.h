@@ -79,6 +79,9 @@ class PacketPath {
   // The tunnel's MTU: padding does not go beyond it.
   void set_mtu(uint16_t mtu_bytes) { mtu_bytes_ = mtu_bytes; }
 
+  // Each takes the other's sessions and settings. Both count in the same counters.
+  void swap(PacketPath& other);
+
   void install(const tunnel::Session& session);
   void expire(uint64_t now_ns);
   void clear();

@@ -65,8 +65,12 @@ void print_status(const Json& status) {
   fmt::print("adit {} up {:.0f} s\n", status["version"].get<std::string>(),
              status["uptime_s"].get<double>());
   for (const Json& tunnel : status["tunnels"]) {
-    fmt::print("tunnel {} {}: {} -> {}, {}, worker {}, heard {:.1f} s ago, in {} B, out {} B\n",
+    const unsigned lanes = tunnel.value("lanes", 1u);
+    fmt::print("tunnel {} {}{}: {} -> {}, {}, worker {}, heard {:.1f} s ago, in {} B, out {} B\n",
                tunnel["index"].get<unsigned>(), tunnel["subscriber"].get<std::string>(),
+               lanes == 1 ? ""
+                          : fmt::format(" lane {} of {}, worker {}", tunnel["lane"].get<unsigned>(),
+                                        lanes, tunnel["worker"].get<unsigned>()),
                tunnel["address"].get<std::string>(), tunnel["remote"].get<std::string>(),
                tunnel["protection"].get<std::string>(), tunnel["worker"].get<unsigned>(),
                tunnel["heard_ago_s"].get<double>(),

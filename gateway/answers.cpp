@@ -71,7 +71,7 @@ bool Pipeline::take_icmp_token(Tunnel* tunnel) {
   const IcmpErrorSettings& limits = settings_.icmp_errors;
   if ((tunnel == nullptr ||
        take_one(tunnel->open->icmp_errors_left, tunnel->open->icmp_errors_at_s, now_s_,
-                limits.per_tunnel_per_second)) &&
+                lane_share(limits.per_tunnel_per_second, tunnel->lanes))) &&
       take_one(icmp_tokens_, icmp_tokens_at_s_, now_s_, limits.per_second)) {
     return true;
   }

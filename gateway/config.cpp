@@ -156,6 +156,7 @@ void read_tunnel(Section& section, const PortConfig* uplink, TunnelConfig& tunne
   section.read("max_tunnels", tunnel.max_tunnels, config::integer<uint32_t>(1, 1 << 20));
   section.read("expanded_keys", tunnel.expanded_keys, config::integer<uint32_t>(1, 1 << 20));
   section.read("tunnel_to_tunnel", tunnel.tunnel_to_tunnel, config::boolean());
+  section.read("lanes_max", tunnel.lanes_max, config::integer<uint8_t>(1, tunnel::kLanesMax));
   const auto handshakes = config::integer<uint32_t>(1, 1'000'000);
   section.read("handshakes_per_second", tunnel.handshakes_per_second, handshakes);
   section.read("handshakes_burst", tunnel.handshakes_burst, handshakes);
@@ -391,6 +392,7 @@ void read_subscriber(Section& section, ConfigPlaces& places, const Config& confi
   refuse_more_than(section, "forwards", subscriber.forwards.size(), kSubscriberForwardsMax);
   subscriber.protections = config.tunnel.protections;
   section.read_set("protections", subscriber.protections, config::protection());
+  section.read("lanes", subscriber.lanes, config::integer<uint8_t>(1, tunnel::kLanesMax));
   const bool has_pool = subscriber.pool < config.pools.size();
   subscriber.limits = has_pool ? config.pools[subscriber.pool].nat.limits : config.nat.limits;
   read_limits(section.child("limits"), subscriber.limits);
@@ -468,18 +470,6 @@ class Loader {
     }
   }
 
-  static void read_service(Section& root, Config& config) {
-    Section metrics = root.child("metrics");
-    metrics.read("listen", config.metrics_listen, config::endpoint());
-    metrics.reject_unknown_keys();
-    Section control = root.child("control");
-    control.read("socket", config.control_socket, config::socket_path());
-    control.reject_unknown_keys();
-    Section log = root.child("log");
-    log.read("level", config.log_level, config::log_level());
-    log.reject_unknown_keys();
-  }
-
   config::Report& report_;
   std::list<config::Document> documents_;  // a list, so that they stay where they are
 };
@@ -493,8 +483,7 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
   report.sort();
   errors.insert(errors.end(), report.errors.begin(), report.errors.end());
   if (known_keys != nullptr) *known_keys = report.known_keys;
-  if (!report.errors.empty()) return std::nullopt;
-  return config;
+  return report.errors.empty() ? std::optional(std::move(config)) : std::nullopt;
 }
 
 }  // namespace adit::gateway

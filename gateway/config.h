@@ -43,6 +43,7 @@ inline constexpr size_t kSubscriberForwardsMax = 256;
 // Compared one by one with each packet's address.
 inline constexpr size_t kExemptMax = 16;
 inline constexpr unsigned kWorkersMax = 64;
+inline constexpr unsigned kControlThreadsMax = 16;
 
 struct EalConfig {
   enum class Hugepages : uint8_t { kAuto, kYes, kNo };
@@ -93,6 +94,7 @@ struct TunnelConfig {
   // Tunnels whose AES keys are kept expanded, if there may be so many; a power of two is used.
   uint32_t expanded_keys = 65'536;
   bool tunnel_to_tunnel = false;  // may clients reach each other's inner addresses? By pool
+  uint8_t lanes_max = 1;  // that a client may have at once, 1-tunnel::kLanesMax; see lanes_of()
   // That one source may fail in, while so many wait that cookies are asked for; see
   // lib/tunnel/source_limiter.h.
   uint32_t handshakes_per_second = 20;
@@ -241,6 +243,7 @@ struct SubscriberConfig {
   std::optional<Ipv4Address> external_address;  // its alone, one to one with `address`
   std::vector<ForwardConfig> forwards;
   std::vector<Protection> protections;  // never empty: the tunnel's when the file names none
+  std::optional<uint8_t> lanes;         // that it may have; absent: the tunnel's lanes_max
   LimitsConfig limits;                  // already merged with the pool's
 };
 
@@ -255,6 +258,8 @@ struct Config {
   std::vector<SubscriberConfig> subscribers;  // included files' after the file's own
   std::optional<Endpoint> metrics_listen;     // no metrics server when absent
   std::string control_socket = "/run/adit/gateway.sock";
+  uint32_t control_threads = 1;         // the control thread, and those that do handshakes for it
+  std::vector<uint32_t> control_cores;  // these run there; we choose when empty
   config::LogLevel log_level = config::LogLevel::kInfo;
 
   const PortConfig& uplink_port() const { return ports[uplink]; }
@@ -266,6 +271,9 @@ struct Config {
   unsigned workers() const {
     return std::max(static_cast<unsigned>(eal.worker_cores.size()), 1u);
   }
+  // How many lanes a subscriber may have. One, whatever is configured, where something of it is one
+  // worker's or one tunnel's: deterministic ranges, low ports, forwards, an address of its own.
+  unsigned lanes_of(const SubscriberConfig& subscriber) const;
   // Ports of the largest block that any subscriber may have, a power of two.
   uint32_t largest_block_ports() const;
   // Of how many tunnels AES keys are kept expanded, in kExpandedKeysBytes each.

@@ -112,9 +112,14 @@ void check_tunnel(const Config& config, ConfigPlaces& places) {
                                    config::duration_text(2 * tunnel.heartbeat_ns) +
                                    ", or one lost packet ends a tunnel");
   }
-  if (section.sound("max_tunnels") && config.subscribers.size() > tunnel.max_tunnels) {
-    section.fail("max_tunnels", std::to_string(tunnel.max_tunnels) + " is less than the " +
-                                    std::to_string(config.subscribers.size()) + " subscribers");
+  uint64_t lanes = 0;
+  for (const SubscriberConfig& each : config.subscribers) lanes += config.lanes_of(each);
+  if (section.sound("max_tunnels") && lanes > tunnel.max_tunnels) {
+    const size_t subscribers = config.subscribers.size();
+    section.fail("max_tunnels",
+                 std::to_string(tunnel.max_tunnels) + " is less than the " +
+                     (lanes > subscribers ? std::to_string(lanes) + " lanes of the " : "") +
+                     std::to_string(subscribers) + " subscribers");
   }
 }
 

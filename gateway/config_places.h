@@ -29,6 +29,8 @@ config::Ipv4Range range_of(const Ipv4Prefix& prefix);
 // May a host have these addresses? (RFC 6890: 0/8, 127/8, and 224/3 are no one's.)
 bool is_host_range(const config::Ipv4Range& range);
 
+// How the program itself runs: metrics, control, log (config_service.cpp).
+void read_service(config::Section& root, Config& config);
 // What subscribers have outside (config_reach.cpp).
 void check_reach(const Config& config, ConfigPlaces& places);
 // Everything that takes more than one value to judge. Sorts `nat.external`.

@@ -177,6 +177,37 @@ std::string subscriber_line(const std::vector<SubscriberConfig>& subscribers) {
          std::to_string(fixed) + " with a fixed address\n";
 }
 
+// Why a subscriber has one lane, whatever is configured; nullptr: it may have more.
+const char* one_lane_reason(const NatConfig& nat, const SubscriberConfig& subscriber) {
+  if (nat.allocation == Allocation::deterministic) return "nat.allocation is deterministic";
+  if (nat.low_ports) return "nat.low_ports are shared out by worker";
+  if (subscriber.external_address) return "it has an external_address";
+  if (!subscriber.forwards.empty()) return "it has forwards";
+  return nullptr;
+}
+
+// What was configured, and where it is not what there is; nothing where nobody may have lanes.
+std::string lane_lines(const Config& config) {
+  std::string out;
+  const unsigned most = config.tunnel.lanes_max;
+  if (most > 1) {
+    const char* const of_all = one_lane_reason(config.nat, {});
+    if (of_all != nullptr) return std::string("lanes: one for all, since ") + of_all + "\n";
+    out = "lanes: up to " + std::to_string(most) + " for a subscriber\n";
+  }
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    const unsigned wanted = subscriber.lanes.value_or(config.tunnel.lanes_max);
+    const unsigned lanes = config.lanes_of(subscriber);
+    if (lanes < wanted) {
+      out += "lanes: one for " + subscriber.name + ", since " +
+             one_lane_reason(config.nat, subscriber) + "\n";
+    } else if (lanes != most) {
+      out += "lanes: up to " + std::to_string(lanes) + " for " + subscriber.name + "\n";
+    }
+  }
+  return out;
+}
+
 bool is_hex(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
@@ -212,8 +243,14 @@ std::string describe_check(const Config& config) {
   for (size_t i = 0; i < config.ports.size(); ++i) out += port_line(config, i);
   out += tunnel_line(config);
   out += key_line(config);
+  out += lane_lines(config);
   for (const PoolConfig& pool : config.pools) out += pool_line(pool);
   return out + nat_lines(config) + static_lines(config) + subscriber_line(config.subscribers);
+}
+
+unsigned Config::lanes_of(const SubscriberConfig& subscriber) const {
+  if (one_lane_reason(nat, subscriber) != nullptr) return 1;
+  return subscriber.lanes.value_or(tunnel.lanes_max);
 }
 
 uint32_t Config::expanded_keys() const {

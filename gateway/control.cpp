@@ -2,13 +2,12 @@
 
 #include <rte_mbuf.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <stdexcept>
 
+#include "gateway/random.h"
 #include "lib/dhcp/packet.h"
 
 namespace adit::gateway {
@@ -19,19 +18,6 @@ inline constexpr size_t kNeighboursMax = 1024;
 inline constexpr unsigned kItemsPerTickMax = 256;
 inline constexpr uint64_t kComplainPeriodNs = 60 * tunnel::kSecondNs;
 inline constexpr size_t kSourcesMax = 16'384;  // of handshakes, remembered at a time
-
-void fill_random(std::span<uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
-    if (got > 0) bytes = bytes.subspan(static_cast<size_t>(got));
-  }
-}
-
-uint64_t random64() {
-  std::array<uint8_t, 8> bytes;
-  fill_random(bytes);
-  return std::bit_cast<uint64_t>(bytes);
-}
 
 std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
   std::vector<dhcp::PoolConfig> pools;
@@ -54,6 +40,15 @@ std::vector<dhcp::PoolConfig> dhcp_pools(const Config& config) {
     pools.push_back(std::move(pool));
   }
   return pools;
+}
+
+std::vector<tunnel::Remotes::Known> keys_of(const Config& config) {
+  std::vector<tunnel::Remotes::Known> keys;
+  for (const SubscriberConfig& subscriber : config.subscribers) {
+    keys.push_back({tunnel::PublicKey{subscriber.public_key},
+                    tunnel::PresharedKey{subscriber.preshared_key.value_or(KeyBytes{})}});
+  }
+  return keys;
 }
 
 std::vector<std::string> names_of(const Config& config) {
@@ -102,7 +97,7 @@ bool knows_routes(const Config& config) {
 Control::Control(const Config& config, const std::vector<PortView>& ports,
                  const std::vector<uint16_t>& profiles, TunnelTable& tunnels,
                  rte_mempool* pool, std::vector<Link> links, const SteeringPlan& steering,
-                 bool spreads, bool all_transmit)
+                 bool spreads, bool all_transmit, const std::vector<uint32_t>& handshake_cores)
     : config_(config),
       tunnels_(tunnels),
       owners_(tunnels, static_cast<unsigned>(links.size())),
@@ -114,24 +109,25 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       routes_matter_(links_.size() > 1 && knows_routes(config)),
       random_(fill_random),
       identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
+      remotes_(identity_, keys_of(config), random64()),
       cookies_(identity_.public_key),
       sources_({config.tunnel.handshakes_per_second, config.tunnel.handshakes_burst},
                kSourcesMax, random64()),
       dhcp_(dhcp_pools(config)),
       arp_(arp_ports(config, ports), kNeighboursMax, *this),
       subscribers_(config.subscribers.size()),
-      by_slot_(tunnels.slots(), kNobody),
+      by_slot_(tunnels.slots()),
       free_slots_(links_.size()),
       hand_(tunnels.slots()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)),
-      balance_(static_cast<unsigned>(links_.size())) {
+      balance_(static_cast<unsigned>(links_.size())),
+      handshakes_(identity_, remotes_, config.control_threads - 1, handshake_cores) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
     subscribers_[i].config = &config.subscribers[i];
     subscribers_[i].first_forward = forwards;
     forwards += static_cast<uint32_t>(config.subscribers[i].forwards.size());
     subscribers_[i].profile = profiles[i];
-    by_key_.emplace(tunnel::PublicKey{config.subscribers[i].public_key}, i);
   }
   for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) {
     free_slots_[owners_.of(slot)].push_back(slot);
@@ -175,7 +171,7 @@ bool Control::tick(uint64_t now_ns) {
   follow_move(now_ns);
   if (all_transmit_ && links_.size() > 1 && config_.eal.balance) balance(now_ns);
   hand_.move(now_ns, tunnels_,
-             [&](uint32_t slot) { follow(subscribers_[by_slot_[slot]], now_ns); });
+             [&](uint32_t slot) { follow(*by_slot_[slot], now_ns); });
   return has_more;
 }
 
@@ -225,17 +221,11 @@ void Control::list_mappings(uint32_t slot) {
   tell_owner(message);
 }
 
-Subscriber* Control::subscriber_of(const tunnel::PublicKey& key) {
-  const auto found = by_key_.find(key);
-  return found == by_key_.end() ? nullptr : &subscribers_[found->second];
-}
-
 // ---- Addresses ----
 
 void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
-  const size_t position = by_slot_[item.slot];
-  if (position == kNobody || subscribers_[position].epoch != item.epoch) return;
-  Subscriber& subscriber = subscribers_[position];
+  if (by_slot_[item.slot] == nullptr || by_slot_[item.slot]->epoch != item.epoch) return;
+  Subscriber& subscriber = *by_slot_[item.slot];
   const auto query = dhcp::unwrap({rte_pktmbuf_mtod(item.packet, const uint8_t*),
                                    rte_pktmbuf_data_len(item.packet)});
   if (!query) return dhcp_.count_malformed();
@@ -252,8 +242,8 @@ void Control::on_dhcp(const ToControl& item, uint64_t now_ns) {
     }
   }
   // A fixed address is the subscriber's with or without a lease.
-  if (outcome.released && !config.address) set_address(subscriber, {});
-  if (outcome.leased) set_address(subscriber, *outcome.leased);
+  if (outcome.released && !config.address) set_address(lane_0_of(subscriber), {});
+  if (outcome.leased) set_address(lane_0_of(subscriber), *outcome.leased);
   if (!outcome.reply) return;
   uint8_t bytes[dhcp::kPacketBytesMax];
   ToWorker message;
@@ -273,6 +263,9 @@ void Control::set_address(Subscriber& subscriber, Ipv4Address address) {
   message.address = subscriber.address = address;
   tell_owner(message);
   tell_others(message, ToWorker::set_address_elsewhere);
+  for (const auto& lane : subscriber.further) {
+    if (lane != nullptr && lane->slot != 0) set_address(*lane, address);
+  }
   if (!is_new) return;
   spdlog::info("tunnel {} of {}: {}", subscriber.slot, subscriber.config->name,
                address.is_zero() ? "address released" : "address " + address.to_string());
@@ -282,10 +275,10 @@ void Control::expire_leases(uint64_t now_ns) {
   dhcp::ExpiredLease expired[16];
   const size_t count = dhcp_.tick(now_ns, expired);
   for (size_t i = 0; i < count; ++i) {
-    Subscriber* subscriber = subscriber_of(tunnel::PublicKey{expired[i].key});
-    if (subscriber != nullptr && subscriber->slot != 0 && !subscriber->config->address) {
-      set_address(*subscriber, {});
-    }
+    const uint32_t position = remotes_.find(tunnel::PublicKey{expired[i].key});
+    if (position == tunnel::Remotes::kNobody) continue;
+    Subscriber& subscriber = subscribers_[position];
+    if (subscriber.slot != 0 && !subscriber.config->address) set_address(subscriber, {});
   }
 }
 
@@ -374,9 +367,10 @@ void Control::tell_all(const ToWorker& message) {
   for (unsigned worker = 0; worker < links_.size(); ++worker) tell(worker, message);
 }
 
-// What a tunnel's owner has been told matters to the others too, if addresses do.
+// What a tunnel's owner has been told matters to the others too, if addresses do. Those of a
+// subscriber lead to its lane 0.
 void Control::tell_others(ToWorker message, ToWorker::Kind kind) {
-  if (!routes_matter_) return;
+  if (!routes_matter_ || message.lane != 0) return;
   if (is_moving(message.slot)) return move_->untold.push_back({message, kind});
   message.kind = kind;
   for (unsigned worker = 0; worker < links_.size(); ++worker) {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +17,7 @@
 #include "gateway/balance.h"
 #include "gateway/channel.h"
 #include "gateway/config.h"
+#include "gateway/handshake_threads.h"
 #include "gateway/messages.h"
 #include "gateway/nat_log.h"
 #include "gateway/ownership.h"
@@ -27,6 +28,7 @@
 #include "lib/dhcp/server.h"
 #include "lib/tunnel/cookie.h"
 #include "lib/tunnel/peer.h"
+#include "lib/tunnel/remotes.h"
 #include "lib/tunnel/source_limiter.h"
 
 struct rte_mempool;
@@ -48,24 +50,28 @@ struct ControlCounters {
   std::array<uint64_t, 16> handshakes_rejected{};
 };
 
-// One who may connect, and what is known of its tunnel. Owner: Control.
+// One who may connect, and what is known of its tunnel. Where it has several lanes, each is a
+// Subscriber with a tunnel of its own: that of lane 0 keeps the others. Owner: Control.
 struct Subscriber {
   const SubscriberConfig* config = nullptr;
   uint16_t profile = 0;  // index into nat::Settings::profiles
   uint32_t first_forward = 0;  // in Forwards
-  std::optional<tunnel::RemoteIdentity> identity;  // made at the first handshake
-  std::optional<tunnel::Peer> peer;                // while it has a tunnel
+  std::optional<tunnel::Peer> peer;  // while it has a tunnel
   tunnel::Tai64n last_stamp{};                     // outlives the tunnel (replay)
   uint32_t slot = 0;                               // 0: no tunnel
   uint32_t epoch = 0;
   Ipv4Address address;  // inner; zero until leased
+  uint8_t lane = 0;
+  uint8_t lanes = 1;           // granted to lane 0's last handshake
+  Ipv4Address paired_address;  // external, of all lanes; zero: there is one, and the worker chooses
+  // Lanes 1 and up, each made at its first handshake and kept for its stamp.
+  std::vector<std::unique_ptr<Subscriber>> further;
   tunnel::Protection protection = tunnel::Protection::chacha20_poly1305;  // of the last session
   size_t open_place = 0;  // in Control's open_, while it has a tunnel
   uint64_t opened_ns = 0;
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
 };
 
-inline constexpr size_t kNobody = ~size_t{0};  // no position in Control's subscribers
 // Handshakes that have passed the cheap tests and wait for the dear ones.
 inline constexpr unsigned kWaitingHandshakesMax = 1024;
 
@@ -84,22 +90,25 @@ class Control final : private Arp::Sink {
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
   // the tunnel. `all_transmit`: each worker has a transmit queue of its own on every port, so that
-  // a tunnel may be moved.
+  // a tunnel may be moved. `handshake_cores`: where the further control threads run, if there are any.
   Control(const Config& config, const std::vector<PortView>& ports,
           const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
           std::vector<Link> links, const SteeringPlan& steering, bool spreads,
-          bool all_transmit);
+          bool all_transmit, const std::vector<uint32_t>& handshake_cores);
   ~Control() override;
 
   // Announces our addresses. Call when the worker runs.
   void start(uint64_t now_ns);
   // Everything that is due: call every millisecond or so. True: more waits, call again at once.
   bool tick(uint64_t now_ns);
+  // A file descriptor that is readable when tick() has something to do sooner; -1: there is none.
+  int event() const { return handshakes_.event(); }
 
   const ControlCounters& counters() const { return counters_; }
   const dhcp::Server& dhcp() const { return dhcp_; }
   const Arp& arp() const { return arp_; }
   const std::vector<Subscriber>& subscribers() const { return subscribers_; }
+  const HandshakeThreads& handshakes() const { return handshakes_; }
   unsigned open_tunnels() const { return static_cast<unsigned>(open_.size()); }
   // Asks the worker for a tunnel's mappings; they are in listed_mappings() when mappings_listed().
   void list_mappings(uint32_t slot);
@@ -115,7 +124,7 @@ class Control final : private Arp::Sink {
     rte_mbuf* packet;
     Endpoint from;
     unsigned worker;  // that received it
-    bool is_limited;  // came under load, and so with a cookie: counts against its source's limit
+    bool is_limited;  // came under load, and so with a cookie: its failure is its source's
   };
 
   bool take_items(uint64_t now_ns);
@@ -126,15 +135,26 @@ class Control final : private Arp::Sink {
   bool look_at(const ToControl& item, uint64_t now_ns);
   void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
   bool answer_handshakes(uint64_t now_ns);
-  bool answer(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
-  const std::optional<tunnel::RemoteIdentity>& identity_of(Subscriber& subscriber);
-  void count(tunnel::HandshakeReject reason);
+  bool begin_handshake(uint64_t now_ns);
+  void go_on(HandshakeJob* job, uint64_t now_ns);
+  bool decide(HandshakeJob& job, uint64_t now_ns);
+  bool send_answer(const HandshakeJob& job, uint64_t now_ns);
+  bool refuse(tunnel::HandshakeReject reason);
 
-  Subscriber* subscriber_of(const tunnel::PublicKey& key);
+  uint32_t position_of(const Subscriber& subscriber) const {  // in the configuration
+    return static_cast<uint32_t>(subscriber.config - config_.subscribers.data());
+  }
+  // control_lanes.cpp
+  Subscriber* lane_of(const HandshakeJob& job);
+  Subscriber* open_lane_of(const HandshakeJob& job);
+  void begin_lanes(Subscriber& subscriber);
+  void close_further_lanes(Subscriber& subscriber);
+  Subscriber& lane_0_of(const Subscriber& lane) { return subscribers_[position_of(lane)]; }
+
   bool prepare_peer(Subscriber& subscriber);
   unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
-  void close_tunnel(Subscriber& subscriber);
+  void close_tunnel(Subscriber& subscriber, const char* why);
   void follow(Subscriber& subscriber, uint64_t now_ns);
   void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
 
@@ -169,6 +189,7 @@ class Control final : private Arp::Sink {
   const bool routes_matter_;  // does every worker have to know whose an address is?
   tunnel::RandomSource random_;
   tunnel::Identity identity_;
+  tunnel::Remotes remotes_;  // positions are subscribers'
   tunnel::CookieChecker cookies_;
   tunnel::SourceLimiter sources_;
   std::deque<WaitingHandshake> waiting_;
@@ -176,11 +197,10 @@ class Control final : private Arp::Sink {
   dhcp::Server dhcp_;
   Arp arp_;
   std::vector<Subscriber> subscribers_;
-  std::map<tunnel::PublicKey, size_t> by_key_;
-  std::vector<size_t> by_slot_;        // slot -> position in subscribers_; kNobody
+  std::vector<Subscriber*> by_slot_;   // nullptr: nobody has the slot
   std::vector<std::vector<uint32_t>> free_slots_;  // by worker; the lowest last: the first is 1
   unsigned asker_ = 0;                 // the worker whose item is in hand
-  std::vector<size_t> open_;           // positions of subscribers with a tunnel
+  std::vector<Subscriber*> open_;      // those with a tunnel
   TunnelHand hand_;
   uint32_t next_epoch_ = 1;
   uint64_t announce_again_ns_ = 0;
@@ -207,6 +227,7 @@ class Control final : private Arp::Sink {
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;
+  HandshakeThreads handshakes_;  // the first to end: its threads use others
 };
 
 }  // namespace adit::gateway

@@ -3,7 +3,10 @@
 // which gets a bounded share of each tick.
 //
 //   worker's ring ─ mac1 ─ under load: mac2, or a cookie; the source's limit ─ waiting_
-//   waiting_ ─ a token of the source ─ Diffie-Hellman, who is it? ─ response
+//   waiting_ ─ the source's limit ─ (Diffie-Hellman, who is it?) ─ replay, limits, slot, index ─
+//   (Diffie-Hellman, the response) ─ session and response to the worker
+//
+// What stands in brackets is done in handshake_threads.h, here or elsewhere.
 #include <rte_mbuf.h>
 
 #include "gateway/clock.h"
@@ -27,6 +30,9 @@ static_assert(kWaitingHandshakesMax > kLoadedHandshakes + kLookedAtPerTickMax);
 std::span<const uint8_t> bytes_of(const rte_mbuf* packet) {
   return {rte_pktmbuf_mtod(packet, const uint8_t*), rte_pktmbuf_data_len(packet)};
 }
+std::span<const uint8_t> bytes_of(const tunnel::InitiationMessage& message) {
+  return {reinterpret_cast<const uint8_t*>(&message), sizeof message};
+}
 
 const tunnel::InitiationMessage& initiation_of(std::span<const uint8_t> message) {
   return *reinterpret_cast<const tunnel::InitiationMessage*>(message.data());
@@ -34,8 +40,10 @@ const tunnel::InitiationMessage& initiation_of(std::span<const uint8_t> message)
 
 }  // namespace
 
-void Control::count(HandshakeReject reason) {
+// Counts it; always false.
+bool Control::refuse(HandshakeReject reason) {
   ++counters_.handshakes_rejected[static_cast<size_t>(reason)];
+  return false;
 }
 
 // ---- What is cheap ----
@@ -61,15 +69,11 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   using Verdict = tunnel::CookieChecker::Verdict;
   const std::span<const uint8_t> message = bytes_of(item.packet);
   if (message.size() != sizeof(tunnel::InitiationMessage)) {
-    count(HandshakeReject::malformed);
-    return false;
+    return refuse(HandshakeReject::malformed);
   }
   const bool is_loaded_now = is_loaded(now_ns);
   const Verdict verdict = cookies_.check(message, item.from, now_ns, random_);
-  if (verdict == Verdict::bad_mac1) {
-    count(HandshakeReject::bad_mac);
-    return false;
-  }
+  if (verdict == Verdict::bad_mac1) return refuse(HandshakeReject::bad_mac);
   const bool is_proven = verdict == Verdict::mac1_and_mac2;
   if (is_loaded_now && !is_proven) {
     send_cookie(message, item.from, now_ns);
@@ -101,73 +105,89 @@ void Control::send_cookie(std::span<const uint8_t> message, const Endpoint& from
 
 // ---- What is dear ----
 
-// For a bounded time; true: more are waiting.
+// For a bounded time; true: more are waiting, and can be begun.
 bool Control::answer_handshakes(uint64_t now_ns) {
   const uint64_t ends_ns = boottime_ns() + kAnswersPerTickNs;
-  while (!waiting_.empty() && boottime_ns() < ends_ns) {
-    const WaitingHandshake handshake = waiting_.front();
-    waiting_.pop_front();
-    asker_ = handshake.worker;
-    if (handshake.is_limited && !sources_.take(handshake.from, now_ns)) {
-      ++counters_.handshakes_limited;
-    } else if (answer(bytes_of(handshake.packet), handshake.from, now_ns) && handshake.is_limited) {
-      sources_.give_back(handshake.from);
-    }
-    rte_pktmbuf_free(handshake.packet);
-  }
-  return !waiting_.empty();
+  handshakes_.hush();
+  do {
+    while (HandshakeJob* const job = handshakes_.take()) go_on(job, now_ns);
+  } while (boottime_ns() < ends_ns && begin_handshake(now_ns));
+  return !waiting_.empty() && handshakes_.has_room();
 }
 
-// Whether it was accepted.
-bool Control::answer(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns) {
-  const auto refuse = [this](HandshakeReject reason) {
-    count(reason);
-    return false;
-  };
-  const auto named = tunnel::open_name(identity_, initiation_of(message));
-  if (!named) return refuse(HandshakeReject::not_authentic);
-  Subscriber* const subscriber = subscriber_of(named->remote_public_key);
-  const auto remote = subscriber != nullptr
-                          ? identity_of(*subscriber)
-                          : tunnel::make_remote_identity(identity_, named->remote_public_key, {});
-  if (!remote) return refuse(HandshakeReject::not_authentic);
-  const auto opened = tunnel::open_initiation(*named, *remote, initiation_of(message));
-  if (!opened) return refuse(HandshakeReject::not_authentic);
-  if (subscriber == nullptr) {
-    // It knows our public key, so it may know that we are here: without a sign it could not tell
-    // a key that was never entered from a port that is blocked.
-    send_cookie(message, from, now_ns);
-    return refuse(HandshakeReject::unknown_peer);
+// False: none waits, or too many are under way.
+bool Control::begin_handshake(uint64_t now_ns) {
+  if (waiting_.empty() || !handshakes_.has_room()) return false;
+  const WaitingHandshake waiting = waiting_.front();
+  waiting_.pop_front();
+  if (waiting.is_limited && !sources_.may(waiting.from, now_ns)) {
+    ++counters_.handshakes_limited;
+  } else {
+    HandshakeJob* const job = handshakes_.begin();
+    job->initiation = initiation_of(bytes_of(waiting.packet));
+    job->from = waiting.from;
+    job->worker = waiting.worker;
+    job->is_limited = waiting.is_limited;
+    handshakes_.give(job);
   }
-  if (!prepare_peer(*subscriber)) return false;
-
-  HandshakeReject reject = HandshakeReject::none;
-  const tunnel::Actions actions = subscriber->peer->on_initiation(now_ns, *opened, reject);
-  if (reject != HandshakeReject::none) {
-    // A refused first handshake leaves nothing behind.
-    if (subscriber->epoch == 0) {
-      free_slots_[owners_.of(subscriber->slot)].push_back(subscriber->slot);
-      subscriber->slot = 0;
-      subscriber->peer.reset();
-    }
-    return refuse(reject);
-  }
-  ++counters_.handshakes_accepted;
-  subscriber->last_stamp = subscriber->peer->last_received_stamp();
-  if (subscriber->epoch == 0) open_tunnel(*subscriber, now_ns);
-  act(*subscriber, actions, from);
+  rte_pktmbuf_free(waiting.packet);
   return true;
 }
 
-// Of a subscriber it is kept: its Diffie-Hellman is the same at every handshake. nullopt: its key is
-// no point that a handshake can use.
-const std::optional<tunnel::RemoteIdentity>& Control::identity_of(Subscriber& subscriber) {
-  if (!subscriber.identity) {
-    subscriber.identity = tunnel::make_remote_identity(
-        identity_, tunnel::PublicKey{subscriber.config->public_key},
-        tunnel::PresharedKey{subscriber.config->preshared_key.value_or(KeyBytes{})});
+// One that has come back, opened or answered.
+void Control::go_on(HandshakeJob* job, uint64_t now_ns) {
+  asker_ = job->worker;
+  const bool was_opened = job->stage == HandshakeJob::opening;
+  const bool is_good = was_opened ? decide(*job, now_ns) : send_answer(*job, now_ns);
+  if (was_opened && is_good) return handshakes_.give(job);
+  if (!is_good && job->is_limited) sources_.charge(job->from, now_ns);
+  handshakes_.end(job);
+}
+
+// Whether it is to be answered. Then its lane has a tunnel from now on, whose first session
+// is being made.
+bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
+  if (job.reject == HandshakeReject::unknown_peer) {
+    // It knows our public key, so it may know that we are here: without a sign it could not tell
+    // a key that was never entered from a port that is blocked.
+    send_cookie(bytes_of(job.initiation), job.from, now_ns);
   }
-  return subscriber.identity;
+  if (job.reject != HandshakeReject::none) return refuse(job.reject);
+  Subscriber* const lane = lane_of(job);
+  if (lane == nullptr) return refuse(HandshakeReject::no_lane);
+  if (!prepare_peer(*lane)) return false;
+
+  HandshakeReject reject = HandshakeReject::none;
+  const auto answer = lane->peer->begin_answer(now_ns, job.opened, reject);
+  if (!answer) {
+    // A refused first handshake leaves nothing behind.
+    if (lane->epoch == 0) {
+      free_slots_[owners_.of(lane->slot)].push_back(lane->slot);
+      lane->slot = 0;
+      lane->peer.reset();
+    }
+    return refuse(reject);
+  }
+  lane->last_stamp = lane->peer->last_received_stamp();
+  if (lane->epoch == 0) open_tunnel(*lane, now_ns);
+  job.stage = HandshakeJob::answering;
+  job.answer = *answer;
+  job.established_ns = now_ns;
+  return true;
+}
+
+// Whether there was one, for a tunnel that has not ended meanwhile.
+bool Control::send_answer(const HandshakeJob& job, uint64_t now_ns) {
+  if (!job.session) return refuse(HandshakeReject::not_authentic);
+  Subscriber* const lane = open_lane_of(job);
+  if (lane == nullptr) return refuse(HandshakeReject::unexpected);
+  HandshakeReject reject = HandshakeReject::none;
+  const tunnel::Actions actions =
+      lane->peer->end_answer(now_ns, *job.session, job.response, reject);
+  if (reject != HandshakeReject::none) return refuse(reject);
+  ++counters_.handshakes_accepted;
+  act(*lane, actions, job.from);
+  return true;
 }
 
 }  // namespace adit::gateway

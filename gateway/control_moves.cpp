@@ -23,14 +23,14 @@ const char* reason(const std::optional<Balance::Wish>& wish) {
 const char* Control::move_tunnel(uint32_t slot, unsigned worker) {
   if (move_) return "another tunnel is being moved";
   if (worker >= links_.size()) return "there is no such worker";
-  if (slot >= by_slot_.size() || by_slot_[slot] == kNobody) return "there is no such tunnel";
+  if (slot >= by_slot_.size() || by_slot_[slot] == nullptr) return "there is no such tunnel";
   if (owners_.of(slot) == worker) return "it is that worker's";
   // A worker that sends through another one's queue would be overtaken by it.
   if (!all_transmit_) return "a port has fewer queues than there are workers";
   ToWorker message;
   message.kind = ToWorker::move_tunnel;
   message.slot = slot;
-  message.epoch = subscribers_[by_slot_[slot]].epoch;
+  message.epoch = by_slot_[slot]->epoch;
   message.port = static_cast<uint8_t>(worker);
   message.move_number = moves_ + 1;
   Channel<ToWorker>& ring = *links_[owners_.of(slot)].to_worker;
@@ -47,8 +47,8 @@ void Control::follow_move(uint64_t now_ns) {
       static_cast<MoveRefusal>(report.move_refusal.load(std::memory_order_relaxed));
   const Move move = *std::exchange(move_, std::nullopt);
   // It may have been closed meanwhile, which its worker hears of now.
-  const size_t position = by_slot_[move.slot];
-  const std::string name = position == kNobody ? "nobody" : subscribers_[position].config->name;
+  const Subscriber* const subscriber = by_slot_[move.slot];
+  const std::string name = subscriber == nullptr ? "nobody" : subscriber->config->name;
   const unsigned from = owners_.of(move.slot);
   if (refusal == MoveRefusal::none) {
     owners_.set(move.slot, move.to);

@@ -1,4 +1,5 @@
 // The control thread's part in tunnels: opened, followed and closed.
+#include <fmt/format.h>
 #include <rte_mbuf.h>
 #include <spdlog/spdlog.h>
 #include <time.h>
@@ -21,6 +22,13 @@ tunnel::Tai64n tai64n_now() {
                                   static_cast<uint32_t>(now.tv_nsec));
 }
 
+// For the log.
+std::string name_of(const Subscriber& subscriber) {
+  const std::string& name = subscriber.config->name;
+  if (subscriber.lanes == 1) return name;
+  return fmt::format("{} (lane {} of {})", name, subscriber.lane, subscriber.lanes);
+}
+
 }  // namespace
 
 // Gives a subscriber, whose identity is known, a slot and a peer if it has none. False: there is no
@@ -41,8 +49,11 @@ bool Control::prepare_peer(Subscriber& subscriber) {
   config.dead_after_ns = config_.tunnel.dead_after_ns;
   config.slot = subscriber.slot;
   config.slot_bits = static_cast<uint8_t>(tunnels_.slot_bits());
+  const unsigned lanes =
+      subscriber.lane == 0 ? config_.lanes_of(*subscriber.config) : subscriber.lanes;
+  config.lanes = {static_cast<uint8_t>(lanes), subscriber.lane};
   config.accept(subscriber.config->protections);
-  subscriber.peer.emplace(identity_, *subscriber.identity, config, random_);
+  subscriber.peer.emplace(identity_, *remotes_.identity(position_of(subscriber)), config, random_);
   subscriber.peer->restore_received_stamp(subscriber.last_stamp);
   return true;
 }
@@ -53,8 +64,7 @@ bool Control::prepare_peer(Subscriber& subscriber) {
 unsigned Control::worker_for(const Subscriber& subscriber) const {
   if (links_.size() == 1) return 0;
   if (config_.nat.allocation == Allocation::deterministic) {
-    const auto range = config_.nat.ranges().range_of(
-        static_cast<uint32_t>(&subscriber - subscribers_.data()));
+    const auto range = config_.nat.ranges().range_of(position_of(subscriber));
     if (range) return steering_.shares[range->first_port / nat::kWindowPorts];
   }
   if (spreads_ && !free_slots_[asker_].empty()) return asker_;
@@ -63,20 +73,22 @@ unsigned Control::worker_for(const Subscriber& subscriber) const {
 }
 
 void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
-  const size_t position = static_cast<size_t>(&subscriber - subscribers_.data());
   subscriber.epoch = next_epoch_++;
   subscriber.opened_ns = now_ns;
-  subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
-  by_slot_[subscriber.slot] = position;
+  if (subscriber.lane == 0) {
+    subscriber.address = subscriber.config->address.value_or(Ipv4Address{});
+    begin_lanes(subscriber);
+  }
+  by_slot_[subscriber.slot] = &subscriber;
   hand_.open(subscriber.slot);
   subscriber.open_place = open_.size();
-  open_.push_back(position);
+  open_.push_back(&subscriber);
   ++counters_.tunnels_opened;
 
   const ToWorker message = message_about(subscriber);
   tell_owner(message);
   tell_others(message, ToWorker::open_elsewhere);
-  spdlog::info("tunnel {} opened for {}", subscriber.slot, subscriber.config->name);
+  spdlog::info("tunnel {} opened for {}", subscriber.slot, name_of(subscriber));
 }
 
 // What there is to say of its tunnel.
@@ -85,12 +97,16 @@ ToWorker Control::message_about(const Subscriber& subscriber) const {
   message.kind = ToWorker::open_tunnel;
   message.slot = subscriber.slot;
   message.epoch = subscriber.epoch;
-  message.subscriber = static_cast<uint32_t>(&subscriber - subscribers_.data());
+  message.subscriber = position_of(subscriber);
+  message.lane = subscriber.lane;
+  message.lanes = subscriber.lanes;
+  message.proper_slot = subscribers_[position_of(subscriber)].slot;
+  message.paired_address = subscriber.paired_address;
   message.mtu_bytes = config_.tunnel.mtu;
   message.address = subscriber.address;
   message.router = config_.pools[subscriber.config->pool].router;
   message.tunnel_to_tunnel = config_.pools[subscriber.config->pool].tunnel_to_tunnel;
-  message.profile = subscriber.profile;
+  message.profile = static_cast<uint16_t>(subscriber.profile + subscriber.lanes - 1);
   message.first_forward = subscriber.first_forward;
   message.forward_count = static_cast<uint16_t>(subscriber.config->forwards.size());
   message.external_address = subscriber.config->external_address.value_or(Ipv4Address{});
@@ -104,22 +120,22 @@ ToWorker Control::message_about(const Subscriber& subscriber) const {
   return message;
 }
 
-void Control::close_tunnel(Subscriber& subscriber) {
+// `why`: for the log. Lane 0's end is that of all.
+void Control::close_tunnel(Subscriber& subscriber, const char* why) {
+  if (subscriber.lane == 0) close_further_lanes(subscriber);
   ToWorker message = message_about(subscriber);
   message.kind = ToWorker::close_tunnel;
   tell_owner(message);
   tell_others(message, ToWorker::close_elsewhere);
-  dhcp_.release(subscriber.config->public_key);
+  if (subscriber.lane == 0) dhcp_.release(subscriber.config->public_key);
   // The last one takes its place.
   open_[subscriber.open_place] = open_.back();
-  subscribers_[open_.back()].open_place = subscriber.open_place;
+  open_.back()->open_place = subscriber.open_place;
   open_.pop_back();
-  by_slot_[subscriber.slot] = kNobody;
+  by_slot_[subscriber.slot] = nullptr;
   hand_.close(subscriber.slot);
   free_slots_[owners_.of(subscriber.slot)].push_back(subscriber.slot);
-  ++counters_.tunnels_aged_out;
-  spdlog::info("tunnel {} of {} aged out, its address is free", subscriber.slot,
-               subscriber.config->name);
+  spdlog::info("tunnel {} of {} {}", subscriber.slot, name_of(subscriber), why);
   subscriber.peer.reset();
   subscriber.slot = 0;
   subscriber.epoch = 0;
@@ -196,7 +212,9 @@ void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const 
     answer.remote = to;
     tell_owner(answer);
   }
-  if (died) close_tunnel(subscriber);
+  if (!died) return;
+  ++counters_.tunnels_aged_out;
+  close_tunnel(subscriber, subscriber.lane == 0 ? "aged out, its address is free" : "aged out");
 }
 
 }  // namespace adit::gateway

@@ -60,6 +60,15 @@ std::string eal_device_name(const PortConfig& port) {
   return device.substr(0, device.find(','));
 }
 
+std::vector<uint32_t> handshake_cores(const Config& config) {
+  if (!config.control_cores.empty()) return config.control_cores;
+  const Cores cores = choose_cores(config.eal);
+  std::vector<uint32_t> free = cores_allowed();
+  std::erase_if(free, [&](uint32_t core) { return std::ranges::count(cores.workers, core) != 0; });
+  if (free.empty()) free.push_back(cores.main);
+  return free;
+}
+
 std::vector<std::string> eal_arguments(const Config& config) {
   std::vector<std::string> arguments{"adit-gateway"};
   const auto add = [&](std::initializer_list<std::string> list) {

@@ -179,7 +179,13 @@ Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& p
   if (has_others_) {
     const unsigned owner = owners_.of(slot);
     packet.owner = owner;
-    if (owner != worker_) return Way::handed;
+    if (owner != worker_) {
+      // What stands there in a handshake's message is its sender's index, and says nothing of ours:
+      // the worker that has received it is the one that should own the tunnel.
+      const bool is_handshake =
+          ip[kPayload] < static_cast<uint8_t>(tunnel::MessageType::encrypted);
+      return is_handshake ? Way::stages : Way::handed;
+    }
   }
   packet.owner = slot;
   packet.line = &tunnels_.line(slot);

@@ -95,7 +95,9 @@ Filter::Refusal Filter::open(nat::Mapping& mapping, const Endpoint& remote, uint
     remove(*session);  // left over from an earlier mapping at this endpoint
   }
   Tunnel& tunnel = tunnels_.at(mapping.tunnel_slot);
-  if (tunnel.filter_sessions >= settings_.sessions_per_tunnel) return Refusal::tunnel_limit;
+  if (tunnel.filter_sessions >= lane_share(settings_.sessions_per_tunnel, tunnel.lanes)) {
+    return Refusal::tunnel_limit;
+  }
   if (free_.empty()) return Refusal::table_full;
   const uint32_t position = free_.back();
   if (rte_hash_add_key_data(index_, &key, reinterpret_cast<void*>(uintptr_t{position})) != 0) {

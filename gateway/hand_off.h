@@ -48,8 +48,8 @@ struct HandedPacket {
   uint8_t port = 0;
   uint8_t reason = 0;  // Fate
   bool hairpin = false;  // portless_in: has turned round
+  uint8_t lanes = 1;     // portless_out: of the tunnel's subscriber
   uint8_t worker = 0;
-  uint8_t unused = 0;
 };
 static_assert(sizeof(HandedPacket) == 32);
 

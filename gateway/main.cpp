@@ -7,7 +7,6 @@
 #include <rte_mbuf.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 #include <sys/eventfd.h>
 #include <poll.h>
 #include <unistd.h>
@@ -26,6 +25,7 @@
 #include "gateway/metrics.h"
 #include "gateway/port.h"
 #include "gateway/privileges.h"
+#include "gateway/random.h"
 #include "gateway/settings.h"
 #include "gateway/status.h"
 #include "gateway/worker_parts.h"
@@ -121,13 +121,6 @@ TableMemory make_table_memory(size_t bytes) {
   return memory;
 }
 
-uint64_t random64() {
-  uint64_t value = 0;
-  while (getrandom(&value, sizeof value, 0) != sizeof value) {
-  }
-  return value;
-}
-
 // The worker's thread. It ends before anything that it works on, whatever happens here.
 class WorkerThread {
  public:
@@ -152,11 +145,12 @@ class WorkerThread {
   unsigned core_;
 };
 
-// The control thread: sleeps a millisecond at a time until a stop signal comes.
+// The control thread: sleeps a millisecond at a time, or until a handshake thread has something for
+// it, until a stop signal comes.
 void run_control(Control& control, StatusServer& status, int stop) {
-  pollfd waiting{stop, POLLIN, 0};
+  pollfd waiting[] = {{stop, POLLIN, 0}, {control.event(), POLLIN, 0}};
   bool more = false;
-  while (poll(&waiting, 1, more ? 0 : 1) <= 0) {
+  while (poll(waiting, std::size(waiting), more ? 0 : 1) <= 0 || waiting[0].revents == 0) {
     const uint64_t now_ns = boottime_ns();
     more = control.tick(now_ns);
     status.tick(now_ns);
@@ -170,6 +164,7 @@ void run(const Config& config) {
     spdlog::warn("running without {}: a device may not start", name);
   }
   take_stop_signals();
+  const std::vector<uint32_t> cores_for_handshakes = handshake_cores(config);
   const Eal eal(eal_arguments(config));
   block_sigio();
 
@@ -186,11 +181,14 @@ void run(const Config& config) {
   std::vector<PortView> views;
   bool adaptive = true;  // one port that wants to be polled is enough for all to be
   for (size_t i = 0; i < config.ports.size(); ++i) {
-    // One port for both sides is the uplink: its replies are handed over.
-    const auto wanted = i == config.uplink        ? Port::Steering::by_flow
-                        : i == config.public_port ? Port::Steering::by_port
-                                                  : Port::Steering::none;
-    ports.push_back(std::make_unique<Port>(config.ports[i], pool.get(), wanted, *steering));
+    const bool is_uplink = i == config.uplink;
+    const bool is_public = i == config.public_port;
+    const auto wanted = is_uplink && is_public ? Port::Steering::by_rules
+                        : is_uplink            ? Port::Steering::by_flow
+                        : is_public            ? Port::Steering::by_port
+                                               : Port::Steering::none;
+    ports.push_back(std::make_unique<Port>(config.ports[i], pool.get(), wanted, *steering,
+                                           config.tunnel_endpoint()));
     views.push_back(ports.back()->view());
     adaptive &= config.ports[i].is_adaptive();
     spdlog::info("{}", ports.back()->describe());
@@ -231,13 +229,15 @@ void run(const Config& config) {
   const bool all_transmit = std::ranges::all_of(
       ports, [&](const auto& port) { return port->queues() == workers; });
   Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads,
-                  all_transmit);
+                  all_transmit, cores_for_handshakes);
 
   sources.control = &control;
   for (const auto& port : ports) sources.ports.push_back(port.get());
   StatusServer status(config.control_socket, sources, control);
   std::optional<Metrics> metrics;
-  if (config.metrics_listen) metrics.emplace(*config.metrics_listen, sources.workers);
+  if (config.metrics_listen) {
+    metrics.emplace(*config.metrics_listen, sources.workers, control.handshakes());
+  }
 
   {
     std::vector<std::unique_ptr<WorkerThread>> threads;

@@ -102,23 +102,29 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.routed_count = message.routed_count;
   tunnel.external_address = message.external_address;
   tunnel.inner_address = message.address;
-  nat_.attach(tunnel.subscriber, message.slot, message.profile, now_s_, message.subscriber);
+  tunnel.lane = message.lane;
+  tunnel.lanes = message.lanes;
+  tunnel.proper_slot = message.lane == 0 ? message.slot : message.proper_slot;
+  nat_.attach(tunnel.subscriber, message.slot, message.profile, now_s_, message.subscriber,
+              message.paired_address);
   tunnel.first_forward = message.first_forward;
   tunnel.forward_count = message.forward_count;
-  add_routes(routed(tunnel));
+  if (tunnel.lane == 0) add_routes(routed(tunnel));
   refresh_line(tunnel);
 }
 
 void Pipeline::close_tunnel(const ToWorker& message) {
   Tunnel& tunnel = tunnels_.at(message.slot);
   if (!tunnel.active) return;
-  remove_routes(routed(tunnel));
+  if (tunnel.lane == 0) remove_routes(routed(tunnel));
   nat_.detach(tunnel.subscriber, now_s_);
   tunnels_.clear(message.slot);  // the keys too
 }
 
 void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {
-  move_route(tunnel.slot, tunnel.inner_address, address, tunnel.reaches_tunnels);
+  if (tunnel.lane == 0) {
+    move_route(tunnel.slot, tunnel.inner_address, address, tunnel.reaches_tunnels);
+  }
   tunnel.inner_address = address;
   refresh_line(tunnel);
 }

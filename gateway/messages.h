@@ -19,7 +19,7 @@ namespace adit::gateway {
 // so that a packet never overtakes the state it depends on.
 struct ToWorker {
   enum Kind : uint8_t {
-    open_tunnel,      // slot, epoch, subscriber, mtu, addresses, prefixes, forwards, profile
+    open_tunnel,      // slot, epoch, subscriber, lane, mtu, addresses, prefixes, forwards, profile
     set_address,      // slot, address (zero: none)
     install_session,  // slot, session; packet: the response, sent to `remote`
     drop_sessions,    // slot
@@ -43,6 +43,8 @@ struct ToWorker {
   uint8_t routed_count = 0;  // of the prefixes, the last ones
   uint16_t mtu_bytes = 0;
   bool tunnel_to_tunnel = false;
+  uint8_t lane = 0;   // which of its subscriber's it is; only lane 0 has routes and forwards
+  uint8_t lanes = 1;  // how many those are
   uint16_t profile = 0;  // index into nat::Settings::profiles
   uint16_t forward_count = 0;
   uint32_t first_forward = 0;   // in Forwards
@@ -50,11 +52,13 @@ struct ToWorker {
   uint32_t epoch = 0;
   uint32_t move_number = 0;     // answered in the tunnel's report
   uint32_t subscriber = kNoSubscriber;  // whose tunnel it is: position in the configuration
+  uint32_t proper_slot = 0;  // of its subscriber's lane 0
   Endpoint remote;
   MacAddress mac;
   Ipv4Address address;
   Ipv4Address previous_address;
-  Ipv4Address external_address;
+  Ipv4Address external_address;  // its alone
+  Ipv4Address paired_address;    // external, the same for all its subscriber's lanes; zero: any
   Ipv4Address router;
   std::array<Ipv4Prefix, kInnerPrefixesMax> prefixes{};
   tunnel::Session session;

@@ -16,7 +16,8 @@ using prometheus::MetricType;
 
 class Figures final : public prometheus::Collectable {
  public:
-  explicit Figures(std::vector<WorkerFigures> workers) : workers_(std::move(workers)) {}
+  Figures(std::vector<WorkerFigures> workers, const HandshakeThreads& handshakes)
+      : workers_(std::move(workers)), handshakes_(handshakes) {}
 
   std::vector<MetricFamily> Collect() const override {
     MetricFamily events = family("adit_events_total", "What happened to packets, by event",
@@ -41,7 +42,15 @@ class Figures final : public prometheus::Collectable {
       add(mappings, worker, "state", "resting", counts.mappings_resting);
       add(blocks, worker, "state", "granted", counts.blocks_granted);
     }
-    return {std::move(events), std::move(drops), std::move(mappings), std::move(blocks)};
+    MetricFamily handshakes =
+        family("adit_handshake_steps_total", "Initiations opened and answers made, by thread",
+               MetricType::Counter);
+    const std::vector<uint64_t> done = handshakes_.done();
+    for (size_t i = 0; i < done.size(); ++i) {
+      add(handshakes, {{"thread", std::to_string(i)}}, done[i]);
+    }
+    return {std::move(events), std::move(drops), std::move(mappings), std::move(blocks),
+            std::move(handshakes)};
   }
 
  private:
@@ -54,21 +63,25 @@ class Figures final : public prometheus::Collectable {
   }
   static void add(MetricFamily& to, const std::string& worker, const char* label, const char* name,
                   uint64_t value) {
+    add(to, {{label, name}, {"worker", worker}}, value);
+  }
+  static void add(MetricFamily& to, std::vector<ClientMetric::Label> labels, uint64_t value) {
     ClientMetric metric;
-    metric.label.push_back({label, name});
-    metric.label.push_back({"worker", worker});
+    metric.label = std::move(labels);
     (to.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
         static_cast<double>(value);
     to.metric.push_back(std::move(metric));
   }
 
   const std::vector<WorkerFigures> workers_;
+  const HandshakeThreads& handshakes_;
 };
 
 }  // namespace
 
-Metrics::Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers)
-    : collectable_(std::make_shared<Figures>(workers)),
+Metrics::Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers,
+                 const HandshakeThreads& handshakes)
+    : collectable_(std::make_shared<Figures>(workers, handshakes)),
       exposer_(std::make_unique<prometheus::Exposer>(listen.to_string(), 1)) {
   exposer_->RegisterCollectable(collectable_);
 }

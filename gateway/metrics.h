@@ -17,7 +17,9 @@ class Metrics {
  public:
   // Serves /metrics at `listen`; throws std::exception if it cannot. The server has a thread of
   // its own, which reads counters as the control thread does: a moment old, never torn.
-  Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers);
+  // What is referred to outlives this.
+  Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers,
+          const HandshakeThreads& handshakes);
   ~Metrics();
 
  private:

@@ -281,7 +281,8 @@ Fate Pipeline::check_hairpin(Packet& packet) {
 
 // From one client to another: both addresses are ours, so nothing is translated.
 Fate Pipeline::cross_to_tunnel(Packet& packet, Tunnel& to) {
-  if (&to == packet.tunnel) return Fate::tunnel_to_itself;  // it would go round until its TTL ends
+  // It would go round until its TTL ends.
+  if (tunnels_.slot_of(to) == packet.tunnel->proper_slot) return Fate::tunnel_to_itself;
   // Its report, since the tunnel itself may be another worker's.
   const TunnelReport& report = tunnels_.report(tunnels_.slot_of(to));
   const uint16_t mtu = report.mtu_bytes.load(std::memory_order_relaxed);

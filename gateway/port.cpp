@@ -62,9 +62,31 @@ unsigned queues_of(const PortConfig& config, const rte_eth_dev_info& device, uns
   return std::min<unsigned>({wanted, workers, device.max_rx_queues, device.max_tx_queues});
 }
 
+// How a device spreads what no rule is for.
+struct Spread {
+  std::vector<uint8_t> key;
+  uint64_t types = 0;
+  std::vector<uint16_t> queues;  // by the lowest bits of the hash
+
+  rte_eth_rss_conf conf() { return {key.data(), static_cast<uint8_t>(key.size()), types}; }
+};
+
+Spread spread_of(Port::Steering steering, const rte_eth_dev_info& device,
+                 const SteeringPlan& plan) {
+  const unsigned key_bytes = key_bytes_of(device);
+  if (steering == Port::Steering::by_flow) {
+    return {flow_steering_key(key_bytes), available(kHashedByFlow, device.flow_type_rss_offloads),
+            even_redirection(plan.workers, device.reta_size)};
+  }
+  return {port_steering_key(key_bytes), available(kHashedByPort, device.flow_type_rss_offloads),
+          port_redirection(plan, device.reta_size)};
+}
+
 // Tells the device which queue each hash goes to, and asks it what it has understood.
-bool redirect(uint16_t id, const std::vector<uint16_t>& queues, rte_eth_rss_conf wanted) {
-  const std::vector<uint8_t> key(wanted.rss_key, wanted.rss_key + wanted.rss_key_len);
+bool redirect(uint16_t id, Spread spread) {
+  const std::vector<uint8_t> key = spread.key;
+  const std::vector<uint16_t>& queues = spread.queues;
+  rte_eth_rss_conf wanted = spread.conf();
   // Some take the key when they are configured, some now.
   if (rte_eth_dev_rss_hash_update(id, &wanted) != 0) return false;
   std::vector<rte_eth_rss_reta_entry64> table(queues.size() / RTE_ETH_RETA_GROUP_SIZE);
@@ -100,14 +122,16 @@ unsigned Port::redirection_entries(const PortConfig& config) {
   return can_hash ? std::min<unsigned>(std::bit_floor(device.reta_size), kRedirectionMax) : 0;
 }
 
-Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const SteeringPlan& plan)
+Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const SteeringPlan& plan,
+           const Endpoint& tunnel)
     : name_(config.name), workers_(plan.workers) {
   const rte_eth_dev_info device = device_of(config, id_);
   driver_ = device.driver_name;
   queues_ = queues_of(config, device, plan.workers);
   // A table whose size is no power of two is not indexed by the hash's lowest bits.
-  const bool can_steer = queues_ == plan.workers && plan.workers > 1 &&
-                         redirection_entries(config) == device.reta_size;
+  const unsigned entries = redirection_entries(config);
+  const bool can_steer = queues_ == plan.workers && plan.workers > 1 && entries != 0 &&
+                         entries == device.reta_size;
   if (can_steer) steering_ = wanted;
 
   rte_eth_conf ethernet{};
@@ -115,15 +139,11 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
       RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP * (config.vlan ? 1 : 0),
       device.rx_offload_capa);
   ethernet.txmode.offloads = transmit_offloads(device);
-  std::vector<uint8_t> key;
+  Spread spread;
   if (steering_ != Steering::none) {
-    const bool by_port = steering_ == Steering::by_port;
-    const unsigned key_bytes = key_bytes_of(device);
-    key = by_port ? port_steering_key(key_bytes) : flow_steering_key(key_bytes);
+    spread = spread_of(steering_, device, plan);
     ethernet.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-    ethernet.rx_adv_conf.rss_conf = {
-        key.data(), static_cast<uint8_t>(key.size()),
-        available(by_port ? kHashedByPort : kHashedByFlow, device.flow_type_rss_offloads)};
+    ethernet.rx_adv_conf.rss_conf = spread.conf();
   }
   const auto queues = static_cast<uint16_t>(queues_);
   check(name_, "configure", rte_eth_dev_configure(id_, queues, queues, &ethernet));
@@ -148,12 +168,15 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
           rte_eth_tx_queue_setup(id_, queue, tx_descriptors, numa, nullptr));
   }
   check(name_, "start", rte_eth_dev_start(id_));
-  if (steering_ != Steering::none) {
-    const std::vector<uint16_t> table = steering_ == Steering::by_port
-                                            ? port_redirection(plan, device.reta_size)
-                                            : even_redirection(queues_, device.reta_size);
-    // What it does is not what we ask for then; every packet finds its worker all the same.
-    if (!redirect(id_, table, ethernet.rx_adv_conf.rss_conf)) steering_ = Steering::none;
+  view_.vlan = config.vlan.value_or(0);
+  if (steering_ == Steering::by_rules && !install_rules(tunnel, key_bytes_of(device))) {
+    steering_ = Steering::by_flow;
+    spread = spread_of(steering_, device, plan);
+  }
+  if (steering_ != Steering::none && !redirect(id_, spread)) {
+    // What it does is not what we ask for; every packet finds its worker all the same.
+    steering_ = Steering::none;
+    rules_.clear();
   }
 
   rte_ether_addr mac{};
@@ -162,12 +185,18 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
   view_.address = config.address;
   view_.next_hop = config.next_hop.value_or(Ipv4Address{});
   view_.mtu_bytes = config.mtu;
-  view_.vlan = config.vlan.value_or(0);
   view_.checksum_ip_by_port = (ethernet.txmode.offloads & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0;
   view_.checksum_udp_by_port = (ethernet.txmode.offloads & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
 }
 
+// Of the two ways the first that the device takes.
+bool Port::install_rules(const Endpoint& tunnel, unsigned key_bytes) {
+  return rules_.install(id_, hash_rules(tunnel, view_.vlan, workers_, key_bytes)) ||
+         rules_.install(id_, source_port_rules(tunnel, view_.vlan, workers_));
+}
+
 Port::~Port() {
+  rules_.clear();
   rte_eth_dev_stop(id_);
   rte_eth_dev_close(id_);
 }
@@ -189,9 +218,18 @@ std::string Port::steering_text() const {
   if (workers_ == 1) return "";
   switch (steering_) {
     case Steering::by_flow:
-      return "; a tunnel's packets to one worker by the device's hash";
+      return "; a tunnel's packets to one worker by the device's hash" +
+             (rules_.refusal().empty()
+                  ? ""
+                  : "; replies are handed over (no flow rules: " + rules_.refusal() + ")");
     case Steering::by_port:
       return "; replies to their worker by destination port";
+    case Steering::by_rules:
+      return "; replies to their worker by destination port; a tunnel's packets to one worker by " +
+             (rules_.refusal().empty()
+                  ? "a flow rule and the device's hash"
+                  : fmt::format("{} flow rules for their source port (no rule with a hash: {})",
+                                rules_.count(), rules_.refusal()));
     case Steering::none:
       break;
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gateway/config.h"
+#include "gateway/flow_rules.h"
 #include "gateway/pipeline.h"
 #include "gateway/steering.h"
 
@@ -18,12 +19,14 @@ class Port {
     none,      // one queue, or as the device and its peer choose
     by_flow,   // hashed over addresses and ports: the uplink, so that a tunnel stays where it is
     by_port,   // replies to the worker of their destination port (steering.h): the public port
+    by_rules,  // that, and tunnel packets by flow rules: one port that is both
   };
   // Configures as many receive and transmit queues as there are workers, or fewer where the device
-  // or the configuration has no more, and starts the port. Throws std::runtime_error that names the
-  // port and what failed.
+  // or the configuration has no more, and starts the port. `tunnel`, the tunnel endpoint, is what
+  // rules are for: a device that takes none of them gets by_flow in place of by_rules. Throws
+  // std::runtime_error that names the port and what failed.
   Port(const PortConfig& config, rte_mempool* pool, Steering wanted = Steering::none,
-       const SteeringPlan& plan = {});
+       const SteeringPlan& plan = {}, const Endpoint& tunnel = {});
   ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
@@ -45,6 +48,7 @@ class Port {
   std::string describe() const;
 
  private:
+  bool install_rules(const Endpoint& tunnel, unsigned key_bytes);
   std::string steering_text() const;
 
   std::string name_;
@@ -54,6 +58,7 @@ class Port {
   unsigned queues_ = 1;
   unsigned workers_ = 1;
   Steering steering_ = Steering::none;
+  InstalledRules rules_;
 };
 
 }  // namespace adit::gateway

@@ -9,6 +9,7 @@
 #include "gateway/pipeline.h"
 #include "lib/net/checksum.h"
 #include "lib/pcp/message.h"
+#include "lib/tunnel/lanes.h"
 
 namespace adit::gateway {
 namespace {
@@ -107,6 +108,11 @@ pcp::Answer Pipeline::control_port(Packet& packet, const pcp::Request& request) 
   }
   const Endpoint internal{packet.ip().source, request.internal_port};
   if (is_fixed(*packet.tunnel, protocol, internal)) return refused(Result::not_authorized);
+  // What the endpoint sends comes by the lane that is its own, and would not find the mapping here.
+  if (packet.tunnel->lane != tunnel::lane_of(internal.address, request.protocol,
+                                             internal.port.host(), packet.tunnel->lanes)) {
+    return refused(Result::not_authorized);
+  }
   nat::Subscriber& subscriber = packet.tunnel->subscriber;
   if (is_map && request.lifetime_s == 0) {
     const bool is_gone = nat_.let_go(subscriber, protocol, internal, request.nonce, now_s_);

@@ -89,7 +89,7 @@ const nat::Mapping* PortlessMappings::outbound(const Owner& owner, uint8_t proto
     }
     remove(*holder);
   }
-  if (counts_[owner.slot] >= kPerTunnelMax) {
+  if (counts_[owner.slot] >= lane_share(kPerTunnelMax, owner.lanes)) {
     refusal = Refusal::tunnel_limit;
     return nullptr;
   }

@@ -41,6 +41,7 @@ class PortlessMappings {
     uint32_t slot = 0;
     uint32_t epoch = 0;
     uint16_t profile = 0;  // of its subscriber
+    uint8_t lanes = 1;     // how many tunnels have their part of its share
   };
   // The mapping of a packet from `internal` to `remote`, made if there is none; nullptr with the
   // reason if it may not be. Counts as used.

@@ -28,8 +28,8 @@ Fate Pipeline::map_portless_outbound(Packet& packet) {
   }
   auto refusal = PortlessMappings::Refusal::none;
   packet.portless =
-      portless_.outbound({tunnel.slot, tunnel.epoch, tunnel.subscriber.profile}, ip.protocol,
-                         ip.source, ip.destination, external, now_s_, refusal);
+      portless_.outbound({tunnel.slot, tunnel.epoch, tunnel.subscriber.profile, tunnel.lanes},
+                         ip.protocol, ip.source, ip.destination, external, now_s_, refusal);
   return packet.portless != nullptr ? Fate::next : refuse_portless(packet, fate_of(refusal));
 }
 
@@ -56,6 +56,7 @@ Fate Pipeline::hand_portless_out(const Packet& packet, unsigned worker) {
   handed.slot = tunnel.slot;
   handed.epoch = tunnel.epoch;
   handed.profile = tunnel.subscriber.profile;
+  handed.lanes = tunnel.lanes;
   handed.address = nat_.address_of(tunnel.subscriber);
   return hand_over(worker, handed);
 }
@@ -66,8 +67,8 @@ Fate Pipeline::map_others_portless(Packet& packet, const HandedPacket& handed) {
   const Ipv4Header& ip = packet.ip();
   auto refusal = PortlessMappings::Refusal::none;
   packet.portless =
-      portless_.outbound({handed.slot, handed.epoch, handed.profile}, ip.protocol, ip.source,
-                         ip.destination, handed.address, now_s_, refusal);
+      portless_.outbound({handed.slot, handed.epoch, handed.profile, handed.lanes}, ip.protocol,
+                         ip.source, ip.destination, handed.address, now_s_, refusal);
   if (packet.portless != nullptr) {
     if (const std::optional<uint32_t> slot = owner_of(ip.destination)) {
       packet.hairpin = true;

@@ -7,6 +7,17 @@ namespace {
 
 uint32_t seconds(uint64_t ns) { return static_cast<uint32_t>(ns / kSecond_ns); }
 
+// One lane's part of what a subscriber may hold. Ports come in blocks, of which it may have one.
+LimitsConfig limits_of_lane(const LimitsConfig& all, unsigned lanes, const NatConfig& nat) {
+  LimitsConfig limits{.mappings = lane_share(all.mappings, lanes),
+                      .new_mappings_per_second = lane_share(all.new_mappings_per_second, lanes),
+                      .new_mappings_burst = lane_share(all.new_mappings_burst, lanes),
+                      .blocks = all.blocks};
+  const uint32_t ports = nat.ports_in(all.blocks) / lanes;
+  while (limits.blocks > 1 && nat.ports_in(limits.blocks) > ports) --limits.blocks;
+  return limits;
+}
+
 nat::Profile profile_of(const NatPolicyConfig& policy, const LimitsConfig& limits) {
   nat::Profile profile;
   profile.limits = {limits.mappings, limits.new_mappings_per_second, limits.new_mappings_burst,
@@ -65,9 +76,15 @@ nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles
   }
   settings.profiles.clear();
   for (const SubscriberConfig& subscriber : config.subscribers) {
-    const nat::Profile profile = profile_of(config.pools[subscriber.pool].nat, subscriber.limits);
-    auto found = std::find(settings.profiles.begin(), settings.profiles.end(), profile);
-    if (found == settings.profiles.end()) found = settings.profiles.insert(found, profile);
+    std::vector<nat::Profile> by_lanes;
+    for (unsigned lanes = 1; lanes <= config.lanes_of(subscriber); ++lanes) {
+      by_lanes.push_back(profile_of(config.pools[subscriber.pool].nat,
+                                    limits_of_lane(subscriber.limits, lanes, config.nat)));
+    }
+    auto found = std::ranges::search(settings.profiles, by_lanes).begin();
+    if (found == settings.profiles.end()) {
+      found = settings.profiles.insert(found, by_lanes.begin(), by_lanes.end());
+    }
     profiles.push_back(static_cast<uint16_t>(found - settings.profiles.begin()));
   }
   if (settings.profiles.empty()) settings.profiles.push_back({});

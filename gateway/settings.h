@@ -14,7 +14,8 @@
 
 namespace adit::gateway {
 
-// `profiles` becomes, for each subscriber, the index of its profile.
+// `profiles` becomes, for each subscriber, the index of its profile with one lane; those with two
+// lanes and more, as far as it may have them, follow it.
 nat::Settings nat_settings(const Config& config, std::vector<uint16_t>& profiles);
 
 Filter::Settings filter_settings(const NatConfig& nat);

@@ -38,7 +38,8 @@ Json counters_json(const Counters& counters) {
   return {{"events", events}, {"drops", drops}, {"held", counters.held()}};
 }
 
-Json control_json(const ControlCounters& counters) {
+Json control_json(const Control& control) {
+  const ControlCounters& counters = control.counters();
   Json out;
 #define X(name) out[#name] = counters.name;
   ADIT_CONTROL_EVENTS(X)
@@ -50,6 +51,9 @@ Json control_json(const ControlCounters& counters) {
         counters.handshakes_rejected[i];
   }
   out["handshakes_rejected"] = rejected;
+  out["handshakes_under_way"] = control.handshakes().under_way();
+  // Initiations opened and answers made, by thread.
+  out["handshake_threads"] = control.handshakes().done();
   return out;
 }
 
@@ -120,6 +124,8 @@ Json tunnel_json(const Subscriber& subscriber, unsigned worker, const TunnelTabl
   return {{"index", subscriber.slot},
           {"worker", worker},
           {"subscriber", subscriber.config->name},
+          {"lane", subscriber.lane},
+          {"lanes", subscriber.lanes},
           {"public_key", tunnel::to_base64(subscriber.config->public_key)},
           {"remote", remote.is_zero() ? "" : remote.to_string()},
           {"address", subscriber.address.is_zero() ? "" : subscriber.address.to_string()},
@@ -155,8 +161,13 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   Json tunnels = Json::array();
   for (const Subscriber& subscriber : control.subscribers()) {
     if (subscriber.slot == 0) continue;
-    tunnels.push_back(
-        tunnel_json(subscriber, control.owner_of(subscriber.slot), *sources.tunnels, now_ns));
+    const auto add = [&](const Subscriber& its) {
+      tunnels.push_back(tunnel_json(its, control.owner_of(its.slot), *sources.tunnels, now_ns));
+    };
+    add(subscriber);
+    for (const auto& lane : subscriber.further) {
+      if (lane != nullptr && lane->slot != 0) add(*lane);
+    }
   }
   Json neighbours = Json::array();
   for (const auto& [key, entry] : control.arp().entries()) {
@@ -169,7 +180,7 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
           {"worker", counters_json(total(sources.workers))},
           {"workers", workers},
           {"nat", nat_json(nat_total(sources.workers))},
-          {"control", control_json(control.counters())},
+          {"control", control_json(control)},
           {"dhcp", dhcp_json(control.dhcp())},
           {"ports", ports},
           {"tunnels", tunnels},

@@ -6,6 +6,7 @@
 // in a slot and tells the worker by message; it reads only TunnelReport.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -27,6 +28,11 @@ inline constexpr std::array kToldLimits = {Fate::rate_limited, Fate::mapping_lim
                                            Fate::port_limit,   Fate::pool_exhausted,
                                            Fate::session_limit, Fate::portless_limit,
                                            Fate::low_ports_full};
+
+// What of a subscriber's limit is one lane's, where it has several: not none, unless it has none.
+constexpr uint32_t lane_share(uint32_t limit, unsigned lanes) {
+  return limit == 0 ? 0 : std::max(limit / lanes, 1u);
+}
 
 // What a worker tells the others about a tunnel, without a message: single relaxed stores. Writer:
 // the owning worker. Readers: the control thread, which believes it only while `epoch` is that of
@@ -97,6 +103,8 @@ struct alignas(64) Tunnel {
   uint8_t prefix_count = 0;
   uint8_t routed_count = 0;  // of the prefixes, the last ones: of the Internet, not translated
   uint16_t mtu_bytes = 0;  // of an inner packet
+  uint8_t lane = 0;        // which it is of its subscriber's lanes
+  uint8_t lanes = 1;       // how many those are, which share the subscriber's limits
   uint32_t filter_sessions = 0;  // how many it has in Filter
   uint32_t slot = 0;
   uint32_t epoch = 0;             // of this use of the slot: tells a late message from a new tunnel
@@ -108,6 +116,7 @@ struct alignas(64) Tunnel {
   uint32_t owner = kNoSubscriber;  // position in the configuration
   uint32_t opened_at_s = 0;
   uint32_t first_forward = 0;     // where its static forwards stand in Forwards
+  uint32_t proper_slot = 0;       // of its subscriber's lane 0, which others reach
   OpenTunnel* open = nullptr;     // its slot's place for that: never null in the table
   nat::Subscriber subscriber;
 

@@ -36,7 +36,7 @@ Fate Pipeline::choose_way(Packet& packet) {
     if (packet.way == Way::mapped && packet.parsed.is_fragment) return Fate::hairpin;
     packet.to = &tunnels_.at(*owner);
     // It would go round until its TTL ends.
-    if (packet.to == packet.tunnel && packet.way == Way::as_is) return Fate::tunnel_to_itself;
+    if (*owner == tunnel.proper_slot && packet.way == Way::as_is) return Fate::tunnel_to_itself;
     packet.hairpin = true;
     return Fate::next;
   }

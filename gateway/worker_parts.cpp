@@ -1,11 +1,10 @@
 #include "gateway/worker_parts.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
 #include <bit>
 #include <string>
 
+#include "gateway/random.h"
 #include "gateway/settings.h"
 
 namespace adit::gateway {
@@ -15,13 +14,6 @@ inline constexpr unsigned kNeighbours = 1024;
 inline constexpr unsigned kPortlessMappings = 16'384;  // of all workers
 inline constexpr unsigned kHeldSyns = 4096;            // a power of two; of all workers
 inline constexpr unsigned kFragmentedDatagrams = 4096;
-
-uint64_t random64() {
-  uint64_t value = 0;
-  while (getrandom(&value, sizeof value, 0) != sizeof value) {
-  }
-  return value;
-}
 
 // The name of one worker's table, unique in the process.
 struct Name {

@@ -50,6 +50,11 @@ bool is_to_dhcp_client(std::span<const uint8_t> inner) {
          inner[kPortAt + 1] == dhcp::kClientPort;
 }
 
+// And none of the gateway's own, which are always sealed.
+bool is_packet(std::span<const uint8_t> inner) {
+  return !inner.empty() && inner[0] >> 4 == 4 && !is_to_dhcp_client(inner);
+}
+
 uint64_t random64(const tunnel::RandomSource& random) {
   std::array<uint8_t, 8> bytes;
   random(bytes);
@@ -73,9 +78,17 @@ Client::Client(const ClientWorld& world, uint32_t number)
     : world_(world),
       number_(number),
       identity_(tunnel::make_identity(client_key(world.seed, number))),
-      peer_(identity_, remote_identity(identity_, world.gateway), peer_config(world, number),
-            world.random),
-      dhcp_(identity_.public_key.bytes, [&world] { return random64(world.random); }) {}
+      peer_(make_peer()),
+      dhcp_(make_dhcp()) {}
+
+tunnel::Peer Client::make_peer() const {
+  return {identity_, remote_identity(identity_, world_.gateway), peer_config(world_, number_),
+          world_.random};
+}
+
+dhcp::Client Client::make_dhcp() const {
+  return {identity_.public_key.bytes, [&world = world_] { return random64(world.random); }};
+}
 
 std::optional<Ipv4Address> Client::address() const {
   if (!dhcp_.lease()) return std::nullopt;
@@ -85,6 +98,23 @@ std::optional<Ipv4Address> Client::address() const {
 void Client::connect(uint64_t now_ns) {
   is_started_ = true;
   act(peer_.connect(now_ns, tai64n_now()), now_ns);
+}
+
+void Client::leave() {
+  former_sessions_ = sessions_;
+  sessions_.clear();
+  peer_ = make_peer();
+  dhcp_ = make_dhcp();
+  is_started_ = wants_lease_ = sent_plain_ = sent_sealed_ = false;
+  world_.changed(*this);
+}
+
+Client::Found Client::find_session(uint32_t local_index) const {
+  for (const auto* sessions : {&sessions_, &former_sessions_}) {
+    const SessionSet::Place place = sessions->find(local_index);
+    if (place != SessionSet::kNone) return {&sessions->at(place), sessions == &former_sessions_};
+  }
+  return {};
 }
 
 void Client::tick(uint64_t now_ns) {
@@ -191,18 +221,26 @@ Client::Received Client::receive_sealed(std::span<uint8_t> datagram, uint64_t no
   tunnel::EncryptedHeader header;
   std::memcpy(&header, datagram.data(), sizeof header);
   if ((header.reserved[0] | header.reserved[1] | header.reserved[2]) != 0) return {};
-  const SessionSet::Place place = sessions_.find(header.receiver_index.host());
+  const Found found = find_session(header.receiver_index.host());
+  if (found.session == nullptr) return {};
+  SessionSet& sessions = found.is_former ? former_sessions_ : sessions_;
+  tunnel::ReplayWindow& replay = sessions.replay(sessions.find(header.receiver_index.host()));
   const uint64_t counter = header.counter.host();
-  if (place == SessionSet::kNone || !sessions_.replay(place).would_accept(counter)) return {};
-  const auto text = world_.crypto->open(sessions_.at(place), datagram.data(),
-                                        static_cast<unsigned>(datagram.size()));
+  if (!replay.would_accept(counter)) return {};
+  const auto text =
+      world_.crypto->open(*found.session, datagram.data(), static_cast<unsigned>(datagram.size()));
   if (!text) return {};
-  sessions_.replay(place).accept(counter);
+  replay.accept(counter);
+  const std::span<uint8_t> inner = datagram.subspan(sizeof header, *text);
+  if (found.is_former) {
+    return {is_packet(inner) ? Received::packet : Received::control, inner, true};
+  }
   peer_.on_heard(now_ns, *text != 0);
-  return receive_inner(datagram.subspan(sizeof header, *text), now_ns);
+  return receive_inner(inner, now_ns);
 }
 
 Client::Received Client::receive_inner(std::span<uint8_t> inner, uint64_t now_ns) {
+  if (is_packet(inner)) return {Received::packet, inner};
   if (inner.empty()) return {Received::control, {}};
   if (inner[0] >> 4 != 4) {
     tunnel::ProbePacket probe;
@@ -211,7 +249,6 @@ Client::Received Client::receive_inner(std::span<uint8_t> inner, uint64_t now_ns
     send_sealed(inner, now_ns);
     return {Received::control, {}};
   }
-  if (!is_to_dhcp_client(inner)) return {Received::packet, inner};
   const auto datagram = dhcp::unwrap(inner);
   if (!datagram) return {};
   act(dhcp_.on_message(now_ns, datagram->message), now_ns);

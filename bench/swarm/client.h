@@ -48,9 +48,18 @@ class Client {
   std::optional<Ipv4Address> address() const;
   uint16_t mtu_bytes() const { return mtu_bytes_; }
   const tunnel::Session& session() const { return sessions_.at(tunnel::SessionSet::kCurrent); }
-  tunnel::SessionSet& sessions() { return sessions_; }
+  // By the index that the gateway sends to. `is_former`: of a life that has ended by leave().
+  struct Found {
+    const tunnel::Session* session = nullptr;
+    bool is_former = false;
+  };
+  Found find_session(uint32_t local_index) const;
 
   void connect(uint64_t now_ns);
+  // Ends without a word, as if its machine had been switched off; connect() begins anew.
+  void leave();
+  // A heartbeat now: where it is says its datagram.
+  void announce(uint64_t now_ns) { send_sealed({}, now_ns); }
   // Does what is due; some times a second.
   void tick(uint64_t now_ns);
 
@@ -58,6 +67,7 @@ class Client {
   struct Received {
     enum Kind : uint8_t { wrong, control, packet } kind = wrong;
     std::span<const uint8_t> inner;  // of a packet: with its padding
+    bool is_former = false;          // sent to the life before, so nothing follows from it
   };
   // Types 1 to 4; type 5 is the data path's own.
   Received receive(std::span<uint8_t> datagram, uint64_t now_ns);
@@ -73,6 +83,8 @@ class Client {
   uint64_t deaths() const { return deaths_; }
 
  private:
+  tunnel::Peer make_peer() const;
+  dhcp::Client make_dhcp() const;
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void act(const dhcp::Client::Step& step, uint64_t now_ns);
   void send_sealed(std::span<const uint8_t> inner, uint64_t now_ns);
@@ -84,6 +96,7 @@ class Client {
   tunnel::Identity identity_;
   tunnel::Peer peer_;
   tunnel::SessionSet sessions_;
+  tunnel::SessionSet former_sessions_;  // of the life before, to know what was in flight
   dhcp::Client dhcp_;
   uint16_t mtu_bytes_ = 1420;
   bool is_started_ = false;

@@ -26,7 +26,7 @@ Flood::Flood(const tunnel::PublicKey& gateway, const tunnel::RandomSource& rando
       random(bytes_of(message));
       message.type = static_cast<uint8_t>(tunnel::MessageType::initiation);
       message.offered = 0;
-      message.reserved[0] = message.reserved[1] = 0;
+      message.lanes = message.reserved = 0;
       std::array<uint8_t, tunnel::kMacBytes> made_up;
       std::memcpy(made_up.data(), message.mac2, made_up.size());
       if (kind == kBadMac) continue;

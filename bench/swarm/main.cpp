@@ -280,6 +280,11 @@ int main(int argc, char** argv) {
   app.add_option("--inner-bytes", inner_bytes, "Of the flows' packets, in turn")
       ->delimiter(',')
       ->capture_default_str();
+  double roams_per_s = 0;
+  double leaves_per_s = 0;
+  app.add_option("--roam", roams_per_s, "Clients a second that go on at another address and port");
+  app.add_option("--churn", leaves_per_s,
+                 "Clients a second that are gone without a word, and come back within a second");
   app.add_option("--write-pcap", options.write_pcap,
                  "Write a packet of each flow to outbound.pcap and inbound.pcap there, and stop");
   app.add_flag("--commands", options.commands, "Trials by standard input");
@@ -291,10 +296,8 @@ int main(int argc, char** argv) {
   app.add_option("--up-within", options.up_within_s, "Seconds for links, tunnels and mappings")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  options.trial = {{"direction", direction},
-                   {"rate_mpps", rate_mpps},
-                   {"seconds", seconds},
-                   {"inner_bytes", inner_bytes}};
+  options.trial = {{"direction", direction},     {"rate_mpps", rate_mpps}, {"seconds", seconds},
+                   {"inner_bytes", inner_bytes}, {"roam", roams_per_s},    {"churn", leaves_per_s}};
   std::signal(SIGPIPE, SIG_IGN);
   try {
     const auto endpoint = Endpoint::parse(tunnel);

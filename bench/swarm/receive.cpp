@@ -17,7 +17,6 @@ namespace adit::bench {
 
 using tunnel::MessageType;
 using tunnel::Protection;
-using tunnel::SessionSet;
 
 namespace {
 
@@ -90,7 +89,15 @@ bool Swarm::is_expected(const Arrival& arrival) const {
                     expected.frame_bytes - expected.header_bytes);
 }
 
-void Swarm::account(Direction direction, const Stamp& stamp, uint64_t tsc) {
+void Swarm::account(Direction direction, const Stamp& stamp, uint64_t tsc, Came came) {
+  // It may have its session already, but no address yet.
+  if (direction == kInbound && absent_ != 0 && whereabouts_[flows_[stamp.flow].client].has_left) {
+    came = Came::in_former_life;
+  }
+  if (came != Came::in_time && stamp.tsc >= trial_began_tsc_) {
+    ++(came == Came::to_former_place ? trial_.lost_to_roaming : trial_.lost_to_churn);
+    return;
+  }
   uint32_t& seen = seen_sequence_[direction][stamp.flow];
   TrialResult::Counts& counts = trial_.counts[direction];
   if (static_cast<int32_t>(stamp.sequence - seen) > 0) {
@@ -149,26 +156,28 @@ bool Swarm::take_arp(unsigned number, const uint8_t* frame, unsigned bytes) {
 
 // From the tunnel endpoint, as its address says.
 bool Swarm::take_from_tunnel(const Arrival& arrival, uint64_t tsc) {
-  const auto to = load<Ipv4Address>(arrival.frame + kIpAt + 16);
-  if (Flood::has(to)) {
-    const bool is_cookie = flood_.take_answer(
-        {to, load<Be16>(arrival.frame + kUdpAt + 2)},
-        {arrival.frame + kUdpPayloadAt, arrival.bytes - kUdpPayloadAt}, clock_.now_ns());
+  const Endpoint to{load<Ipv4Address>(arrival.frame + kIpAt + 16),
+                    load<Be16>(arrival.frame + kUdpAt + 2)};
+  const std::span datagram(arrival.frame + kUdpPayloadAt, arrival.bytes - kUdpPayloadAt);
+  if (Flood::has(to.address)) {
+    const bool is_cookie = flood_.take_answer(to, datagram, clock_.now_ns());
     trial_.flood_answered += is_cookie;
     return is_cookie;
   }
-  const uint32_t client = to.host() - outer_endpoint(0).address.host();
-  if (client >= clients_.size() || !is_from_gateway(arrival.frame, arrival.bytes, client)) {
+  const std::optional<uint32_t> client = client_at(to.address);
+  if (!client || *client >= clients_.size() || !is_from_gateway(arrival.frame, arrival.bytes, to)) {
     return false;
   }
-  if (arrival.is_data) {
-    return flows_[arrival.flow].client == client && take_in_other_session(arrival, tsc);
-  }
-  return take_sealed(client, {arrival.frame + kUdpPayloadAt, arrival.bytes - kUdpPayloadAt}, tsc);
+  const uint32_t moves = whereabouts_[*client].moves;
+  const bool is_there = to == place_of(*client, moves);
+  if (!is_there && to != place_of(*client, moves - 1)) return false;
+  const Came came = is_there ? Came::in_time : Came::to_former_place;
+  if (!arrival.is_data) return take_sealed(*client, datagram, came, tsc);
+  return flows_[arrival.flow].client == *client && take_plain(arrival, to, came, tsc);
 }
 
-// Ethernet, IPv4 and UDP of a tunnel packet to this client, field by field.
-bool Swarm::is_from_gateway(const uint8_t* frame, unsigned bytes, uint32_t client) const {
+// Ethernet, IPv4 and UDP of a tunnel packet to this endpoint, field by field.
+bool Swarm::is_from_gateway(const uint8_t* frame, unsigned bytes, const Endpoint& to) const {
   const Link link = sides_[kClientsSide].reversed();
   const auto ethernet = load<EthernetHeader>(frame);
   if (ethernet.destination != link.to || ethernet.source != link.from) return false;
@@ -177,7 +186,6 @@ bool Swarm::is_from_gateway(const uint8_t* frame, unsigned bytes, uint32_t clien
   if (parse_ipv4(packet, HeaderChecksum::verify, parsed) != ParseError::none) return false;
   const auto ip = load<Ipv4Header>(frame + kIpAt);
   const auto udp = load<UdpHeader>(frame + kUdpAt);
-  const Endpoint to = outer_endpoint(client);
   return ip.version_ihl == 0x45 && ip.tos == 0 && ip.ttl == 64 && ip.fragment.host() == 0 &&
          ip.protocol == kIpUdp && parsed.total_bytes == packet.size() &&
          ip.source == options_.tunnel.address && ip.destination == to.address &&
@@ -186,9 +194,15 @@ bool Swarm::is_from_gateway(const uint8_t* frame, unsigned bytes, uint32_t clien
 }
 
 // Whatever is not type 5. In a plain session, what is sealed is never a data packet.
-bool Swarm::take_sealed(uint32_t number, std::span<uint8_t> datagram, uint64_t tsc) {
+bool Swarm::take_sealed(uint32_t number, std::span<uint8_t> datagram, Came came, uint64_t tsc) {
+  // What a client does not get cannot go on with a handshake.
+  const bool is_sealed =
+      !datagram.empty() && datagram[0] == static_cast<uint8_t>(MessageType::encrypted);
+  if (came != Came::in_time && !is_sealed) return may_come(number, came, tsc);
   const Client::Received received = clients_[number].receive(datagram, clock_.now_ns());
-  if (received.kind != Client::Received::packet) return received.kind == Client::Received::control;
+  if (received.is_former) came = Came::in_former_life;
+  if (received.kind == Client::Received::control) return may_come(number, came, tsc);
+  if (received.kind != Client::Received::packet) return false;
   if (options_.protection == Protection::plain) return false;
   const std::span<const uint8_t> inner = received.inner;
   if (inner.size() < kInnerHeaderBytes + kStampBytes) return false;
@@ -206,28 +220,32 @@ bool Swarm::take_sealed(uint32_t number, std::span<uint8_t> datagram, uint64_t t
   for (const uint8_t padding : inner.subspan(inner_bytes)) {
     if (padding != 0) return false;
   }
-  account(kInbound, stamp, tsc);
+  if (!may_come(number, came, stamp.tsc)) return false;
+  account(kInbound, stamp, tsc, came);
   return true;
 }
 
-// A plain packet in a session that was or will be the current one: all else must be as ever.
-bool Swarm::take_in_other_session(const Arrival& arrival, uint64_t tsc) {
-  SessionSet& sessions = clients_[flows_[arrival.flow].client].sessions();
-  const auto header = load<tunnel::PlainHeader>(arrival.frame + kUdpPayloadAt);
-  const SessionSet::Place place = sessions.find(header.receiver_index.host());
-  if (place == SessionSet::kNone || place == SessionSet::kCurrent) return false;
-  const tunnel::Session& session = sessions.at(place);
+// A plain packet in a session that was or will be the current one, or to where its client was: all
+// else must be as ever.
+bool Swarm::take_plain(const Arrival& arrival, const Endpoint& to, Came came, uint64_t tsc) {
   const Flow& flow = flows_[arrival.flow];
-  const Frame expected = tunnel_frame(
-      sides_[kClientsSide].reversed(),
-      {options_.tunnel, outer_endpoint(flow.client), session.local_index, session.receive_tag, 0},
-      flow, flow.remote, flow.internal, 63);
+  const auto header = load<tunnel::PlainHeader>(arrival.frame + kUdpPayloadAt);
+  const auto [session, is_former] =
+      clients_[flow.client].find_session(header.receiver_index.host());
+  if (session == nullptr) return false;
+  if (is_former) came = Came::in_former_life;
+  const Frame expected =
+      tunnel_frame(sides_[kClientsSide].reversed(),
+                   {options_.tunnel, to, session->local_index, session->receive_tag, 0}, flow,
+                   flow.remote, flow.internal, 63);
   if (arrival.bytes != expected.frame_bytes || !has_headers(arrival.frame, expected) ||
       !is_payload(arrival.frame + expected.header_bytes,
                   expected.frame_bytes - expected.header_bytes)) {
     return false;
   }
-  account(kInbound, read_stamp(arrival.frame + expected.header_bytes), tsc);
+  const Stamp stamp = read_stamp(arrival.frame + expected.header_bytes);
+  if (!may_come(flow.client, came, stamp.tsc)) return false;
+  account(kInbound, stamp, tsc, came);
   return true;
 }
 

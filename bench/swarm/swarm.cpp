@@ -25,10 +25,8 @@ inline constexpr uint64_t kTickNs = 1'000'000;
 // Each client's timers are looked at once in so many ticks.
 inline constexpr uint32_t kTicksARound = 100;
 inline constexpr uint64_t kAskPeriodNs = 100'000'000;
-inline constexpr uint16_t kClientPort = 51820;
 inline constexpr uint16_t kServerPort = 6600;
 inline constexpr uint16_t kFirstInternalPort = 5000;
-inline constexpr uint32_t kFirstClientAddress = 0x14000001;  // 20.0.0.1
 inline constexpr uint32_t kFirstServerAddress = 0x28010001;  // 40.1.0.1
 inline constexpr uint32_t kServers = 250;
 inline constexpr uint32_t kMadeUpPool = 0x33000001;  // 51.0.0.1
@@ -58,6 +56,8 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
       one_port_(clients.id() == servers.id()),
       crypto_(std::bit_ceil(2 * options.clients)),
       connecting_since_tsc_(options.clients),
+      whereabouts_(options.clients),
+      unrest_random_(static_cast<uint32_t>(options.seed) + 1),
       flood_(options.gateway_key, fill_random, options.seed),
       clients_wanted_(options.clients - options.holding_back),
       spoil_random_(static_cast<uint32_t>(options.seed)) {
@@ -128,12 +128,15 @@ void Swarm::make_flows() {
   rebuild_all();
 }
 
-Endpoint Swarm::outer_endpoint(uint32_t client) const {
-  return {Ipv4Address::from_host(kFirstClientAddress + client), Be16::from_host(kClientPort)};
-}
-
 void Swarm::rebuild_all() {
   for (Flow& flow : flows_) rebuild(flow);
+}
+
+// Those who have held back have none.
+void Swarm::rebuild_flows_of(uint32_t client) {
+  const uint32_t first = client * options_.flows_per_client;
+  if (first >= flows_.size()) return;
+  for (uint32_t i = 0; i < options_.flows_per_client; ++i) rebuild(flows_[first + i]);
 }
 
 // All four frames of a flow, as far as they are known.
@@ -179,9 +182,7 @@ void Swarm::on_client_changed(const Client& client) {
     clients_up_ += is_up ? 1 : ~0u;
     if (is_up) note_arrival(client.number());
   }
-  if (!is_up || client.number() * options_.flows_per_client >= flows_.size()) return;
-  const uint32_t first = client.number() * options_.flows_per_client;
-  for (uint32_t i = 0; i < options_.flows_per_client; ++i) rebuild(flows_[first + i]);
+  if (is_up) rebuild_flows_of(client.number());
 }
 
 void Swarm::note_arrival(uint32_t client) {
@@ -189,6 +190,7 @@ void Swarm::note_arrival(uint32_t client) {
   uint64_t& since = connecting_since_tsc_[client];
   if (since != 0) trial_.connecting.record(came_up_tsc_ - since);
   since = 0;
+  if (whereabouts_[client].has_left) note_return(client);
 }
 
 uint64_t Swarm::deaths() const {
@@ -312,10 +314,11 @@ void Swarm::tick(uint64_t now_ns) {
     return;
   }
   while (clients_started_ < clients_wanted_ &&
-         clients_started_ - clients_up_ < options_.connecting_max) {
+         clients_started_ - clients_up_ - absent_ < options_.connecting_max) {
     connecting_since_tsc_[clients_started_] = rte_rdtsc();
     clients_[clients_started_++].connect(now_ns);
   }
+  come_back(now_ns);
   const uint32_t step = options_.clients / kTicksARound + 1;
   for (uint32_t i = 0; i < step; ++i) {
     clients_[hand_].tick(now_ns);

@@ -23,7 +23,9 @@
 #include "bench/swarm/client.h"
 #include "bench/swarm/flood.h"
 #include "bench/swarm/frames.h"
+#include "bench/swarm/pace.h"
 #include "bench/swarm/payload.h"
+#include "bench/swarm/places.h"
 #include "bench/swarm/trial.h"
 #include "gateway/clock.h"
 #include "gateway/port.h"
@@ -82,6 +84,20 @@ class Swarm {
     bool is_resolved = false;
     Link reversed() const { return {link.to, link.from}; }
   };
+  // Where a client is, and whether it is somebody else than before.
+  struct Whereabouts {
+    uint32_t moves = 0;
+    bool has_left = false;     // and has not come up again
+    uint64_t settled_tsc = 0;  // what is sent from then on finds it
+  };
+  // Of a client that comes back.
+  struct Absence {
+    uint32_t client;
+    uint64_t ends_ns;
+  };
+  // Whether a packet of the gateway finds its client. What the gateway sends before it knows that
+  // the client has changed is right, and lost all the same.
+  enum class Came : uint8_t { in_time, to_former_place, in_former_life };
   // A frame that may be a data packet of ours, while a burst is looked at.
   struct Arrival {
     uint8_t* frame;
@@ -93,6 +109,7 @@ class Swarm {
 
   // swarm.cpp
   void make_flows();
+  void rebuild_flows_of(uint32_t client);
   void rebuild(Flow& flow);
   void rebuild_all();
   void on_client_changed(const Client& client);
@@ -104,9 +121,23 @@ class Swarm {
   void open_mappings(double timeout_s);
   bool poll();  // whether anything came
   void tick(uint64_t now_ns);
-  Endpoint outer_endpoint(uint32_t client) const;
+  Endpoint outer_endpoint(uint32_t client) const {
+    return place_of(client, whereabouts_[client].moves);
+  }
+
+  // unrest.cpp
+  void roam();
+  void leave();
+  void come_back(uint64_t now_ns);
+  void note_return(uint32_t client);
+  void wait_for_absent();
+  std::optional<uint32_t> pick_settled();
+  bool may_come(uint32_t client, Came came, uint64_t sent_tsc) const;
+  std::span<const uint32_t> present(std::span<const uint32_t> flows,
+                                    std::array<uint32_t, kBurst>& room);
 
   // transmit.cpp
+  bool send_due(Direction direction, Pace& pace, double due);
   void send(Direction direction, std::span<const uint32_t> flows);
   void send_flood(unsigned count);
   void report_progress(double seconds) const;
@@ -116,13 +147,13 @@ class Swarm {
   Arrival look_at(unsigned side, rte_mbuf* mbuf) const;
   void take(const Arrival& arrival, unsigned side, uint64_t tsc);
   bool is_expected(const Arrival& arrival) const;
-  void account(Direction direction, const Stamp& stamp, uint64_t tsc);
+  void account(Direction direction, const Stamp& stamp, uint64_t tsc, Came came = Came::in_time);
   bool take_other(const Arrival& arrival, unsigned side, uint64_t tsc);
   bool take_arp(unsigned side, const uint8_t* frame, unsigned bytes);
   bool take_from_tunnel(const Arrival& arrival, uint64_t tsc);
-  bool is_from_gateway(const uint8_t* frame, unsigned bytes, uint32_t client) const;
-  bool take_sealed(uint32_t client, std::span<uint8_t> datagram, uint64_t tsc);
-  bool take_in_other_session(const Arrival& arrival, uint64_t tsc);
+  bool is_from_gateway(const uint8_t* frame, unsigned bytes, const Endpoint& to) const;
+  bool take_sealed(uint32_t client, std::span<uint8_t> datagram, Came came, uint64_t tsc);
+  bool take_plain(const Arrival& arrival, const Endpoint& to, Came came, uint64_t tsc);
   bool learn_mapping(const Arrival& arrival, uint64_t tsc);
   void spoil(std::span<rte_mbuf* const> packets);
   void remember_wrong(const Arrival& arrival, unsigned side);
@@ -138,6 +169,10 @@ class Swarm {
   std::deque<Client> clients_;
   std::vector<bool> is_up_;
   std::vector<uint64_t> connecting_since_tsc_;  // by client; 0: has come up since, or not begun
+  std::vector<Whereabouts> whereabouts_;        // by client
+  std::vector<Absence> absences_;               // of those who have left and not begun anew
+  uint32_t absent_ = 0;                         // who have left and are not up again
+  std::minstd_rand unrest_random_;
   Flood flood_;
   uint32_t clients_wanted_;
   uint32_t clients_started_ = 0;

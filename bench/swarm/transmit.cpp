@@ -17,34 +17,16 @@ using tunnel::Protection;
 namespace {
 
 inline constexpr unsigned kSendBurst = 32;
-// After a pause of ours, so many packets of a direction are sent as fast as it goes; those beyond
-// are left out, for a longer rush would be a test of the queues in between, and not of the rate.
-inline constexpr double kRushMax = 256;
 // How long after the last packet one may still arrive.
 inline constexpr double kDrainSeconds = 0.1;
-
-// How many packets are due, at a steady rate.
-class Pace {
- public:
-  explicit Pace(double packets_a_cycle) : packets_a_cycle_(packets_a_cycle) {}
-  double due(uint64_t cycles, uint64_t& skipped) {
-    const double due = static_cast<double>(cycles) * packets_a_cycle_ - offered_;
-    if (due <= kRushMax) return due;
-    skipped += static_cast<uint64_t>(due - kRushMax);
-    offered_ += due - kRushMax;
-    return kRushMax;
-  }
-  void offer(unsigned count) { offered_ += count; }
-
- private:
-  double packets_a_cycle_;
-  double offered_ = 0;
-};
 
 }  // namespace
 
 // Sends a packet of each of these flows, at most kBurst.
 void Swarm::send(Direction direction, std::span<const uint32_t> flows) {
+  std::array<uint32_t, kBurst> room;
+  if (direction == kOutbound && absent_ != 0) flows = present(flows, room);
+  if (flows.empty()) return;
   rte_mbuf* packets[kBurst];
   const auto count = static_cast<uint16_t>(flows.size());
   TrialResult::Counts& counts = trial_.counts[direction];
@@ -124,9 +106,33 @@ void Swarm::set_sizes(const std::vector<uint16_t>& inner_bytes) {
 
 void Swarm::report_progress(double seconds) const {
   using Counts = TrialResult::Counts;
-  log_(fmt::format("{:.0f} s: {} sent, {} received, {} refused, {} wrong", seconds,
-                   trial_.total(&Counts::sent), trial_.total(&Counts::received),
-                   trial_.total(&Counts::refused), trial_.wrong));
+  std::string line = fmt::format("{:.0f} s: {} sent, {} received, {} refused, {} wrong", seconds,
+                                 trial_.total(&Counts::sent), trial_.total(&Counts::received),
+                                 trial_.total(&Counts::refused), trial_.wrong);
+  if (trial_.roamed != 0) line += fmt::format(", {} clients roamed", trial_.roamed);
+  if (trial_.left != 0) {
+    line += fmt::format(", {} left and {} of them are back", trial_.left, trial_.returned);
+  }
+  log_(line);
+}
+
+// A burst of a direction, if packets are due; whether any were.
+bool Swarm::send_due(Direction direction, Pace& pace, double due) {
+  if (due < 1) return false;
+  uint32_t& at = turn_[direction];
+  const auto turn = order_.begin() + at;
+  const unsigned count = std::min(
+      {kSendBurst, static_cast<unsigned>(due), static_cast<unsigned>(order_.end() - turn)});
+  send(direction, {turn, count});
+  pace.offer(count);
+  at = (at + count) % flows();
+  // What the next burst will be copied from.
+  for (unsigned i = 0; i < std::min(kSendBurst, flows() - at); ++i) {
+    const uint8_t* line = send_frames_[direction][order_[at + i]].bytes.data();
+    rte_prefetch0(line);
+    rte_prefetch0(line + 64);
+  }
+  return true;
 }
 
 TrialResult Swarm::run(const TrialOptions& options) {
@@ -136,6 +142,8 @@ TrialResult Swarm::run(const TrialOptions& options) {
   const double packets_a_cycle = options.rate_pps / directions / hz;
   std::array<Pace, kDirections> paces{Pace(packets_a_cycle), Pace(packets_a_cycle)};
   Pace flood_pace(options.flood_pps / hz);
+  Pace roam_pace(options.roams_per_s / hz);
+  Pace leave_pace(options.leaves_per_s / hz);
   uint64_t idle_cycles = 0;
   trial_ = {};
   if (options.storm) clients_wanted_ = options_.clients;
@@ -153,24 +161,13 @@ TrialResult Swarm::run(const TrialOptions& options) {
       send_flood(count);
       flood_pace.offer(count);
     }
+    if (roam_pace.is_due(now - began)) roam();
+    if (leave_pace.is_due(now - began)) leave();
     for (unsigned d = 0; d < kDirections; ++d) {
       if (!options.directions[d]) continue;
       double due = kSendBurst;
       if (options.rate_pps > 0) due = paces[d].due(now - began, trial_.counts[d].skipped);
-      if (due < 1) continue;
-      is_busy = true;
-      const auto turn = order_.begin() + turn_[d];
-      const unsigned count = std::min(
-          {kSendBurst, static_cast<unsigned>(due), static_cast<unsigned>(order_.end() - turn)});
-      send(static_cast<Direction>(d), {turn, count});
-      paces[d].offer(count);
-      turn_[d] = (turn_[d] + count) % flows();
-      // What the next burst will be copied from.
-      for (unsigned i = 0; i < std::min(kSendBurst, flows() - turn_[d]); ++i) {
-        const uint8_t* line = send_frames_[d][order_[turn_[d] + i]].bytes.data();
-        rte_prefetch0(line);
-        rte_prefetch0(line + 64);
-      }
+      is_busy |= send_due(static_cast<Direction>(d), paces[d], due);
     }
     const uint64_t after = rte_rdtsc();
     if (!is_busy) idle_cycles += after - now;
@@ -181,6 +178,7 @@ TrialResult Swarm::run(const TrialOptions& options) {
     }
   }
   trial_.seconds = static_cast<double>(now - began) / hz;
+  wait_for_absent();
   trial_.connected = clients_up_ - up_before;
   if (trial_.connected > 0) {
     trial_.connecting_seconds = static_cast<double>(came_up_tsc_ - began) / hz;

@@ -18,6 +18,8 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.inner_bytes = words.value("inner_bytes", std::vector<uint16_t>{64});
   options.storm = words.value("storm", false);
   options.flood_pps = words.value("flood_mpps", 0.0) * 1e6;
+  options.roams_per_s = words.value("roam", 0.0);
+  options.leaves_per_s = words.value("churn", 0.0);
   if (options.inner_bytes.empty()) throw std::runtime_error("inner_bytes: none");
   for (const uint16_t bytes : options.inner_bytes) {
     if (bytes < kInnerBytesMin || bytes > kInnerBytesMax) {
@@ -25,10 +27,12 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
                                std::to_string(kInnerBytesMax));
     }
   }
-  if (!(options.rate_pps >= 0) || !(options.flood_pps >= 0) ||
-      !(options.seconds > 0 && options.seconds <= 3600)) {
-    throw std::runtime_error(
-        "rate_mpps, flood_mpps: 0 or more; seconds: above 0, 3600 at most");
+  for (const double rate :
+       {options.rate_pps, options.flood_pps, options.roams_per_s, options.leaves_per_s}) {
+    if (!(rate >= 0)) throw std::runtime_error("rate_mpps, flood_mpps, roam, churn: 0 or more");
+  }
+  if (!(options.seconds > 0 && options.seconds <= 3600)) {
+    throw std::runtime_error("seconds: above 0, 3600 at most");
   }
   return options;
 }
@@ -49,6 +53,9 @@ nlohmann::json TrialResult::to_json() const {
       {"connecting_s", {{"p50", connecting_s(0.5)}, {"max", connecting_s(1)}}},
       {"flood",
        {{"sent", flood_sent}, {"skipped", flood_skipped}, {"answered", flood_answered}}},
+      {"roaming", {{"roamed", roamed}, {"lost", lost_to_roaming}}},
+      {"churn",
+       {{"left", left}, {"returned", returned}, {"lost", lost_to_churn}, {"unsent", unsent}}},
       {"tsc_hz", rte_get_tsc_hz()},
       {"offered_mpps", offered / seconds / 1e6},
       {"received_mpps", static_cast<double>(total(&Counts::received)) / seconds / 1e6},

@@ -19,9 +19,11 @@ struct TrialOptions {
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
   bool storm = false;  // those who have held back come now
   double flood_pps = 0;  // of handshakes that nobody means, beside the packets
+  double roams_per_s = 0;   // clients that go on at another address and port
+  double leaves_per_s = 0;  // clients that are gone without a word, and soon come back anew
 
-  // {"direction": "both", "rate_mpps": 1.5, "seconds": 1, "inner_bytes": [64]}; throws
-  // std::runtime_error.
+  // {"direction": "both", "rate_mpps": 1.5, "seconds": 1, "inner_bytes": [64], "roam": 2,
+  // "churn": 1}; throws std::runtime_error.
   static TrialOptions from_json(const nlohmann::json& words);
 };
 
@@ -45,13 +47,21 @@ struct TrialResult {
   uint64_t flood_sent = 0;
   uint64_t flood_skipped = 0;   // due, but we were too slow, or the port was full
   uint64_t flood_answered = 0;  // by cookies
+  uint32_t roamed = 0;
+  uint32_t left = 0;
+  uint32_t returned = 0;    // with a session and an address
+  uint64_t lost_to_roaming = 0;  // right, but at the place where their client had been
+  uint64_t lost_to_churn = 0;    // right, but their client was gone, or had begun anew
+  uint64_t unsent = 0;           // due, but their client was gone
   double idle_share = 0;  // of our own rounds' time: nothing came and nothing was due
   Latency latency;
 
   uint64_t total(uint64_t Counts::*what) const { return counts[0].*what + counts[1].*what; }
-  // Not received, of what was sent or refused.
+  // Not received, of what was sent or refused; what it is known of that its client was not there
+  // any more is not among it.
   uint64_t lost() const {
-    return total(&Counts::sent) + total(&Counts::refused) - total(&Counts::received);
+    return total(&Counts::sent) + total(&Counts::refused) - total(&Counts::received) -
+           lost_to_roaming - lost_to_churn;
   }
   nlohmann::json to_json() const;
 };

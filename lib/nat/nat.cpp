@@ -70,7 +70,7 @@ Nat::Counts& Nat::Counts::operator+=(const Counts& other) {
 // ---- Subscribers ----
 
 void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,
-                 uint32_t now_s, uint32_t ordinal) {
+                 uint32_t now_s, uint32_t ordinal, Ipv4Address tied_to) {
   assert(!subscriber.attached && profile < settings_.profiles.size());
   subscriber = Subscriber{};
   subscriber.hash_key = random_();
@@ -80,6 +80,11 @@ void Nat::attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,
   subscriber.tokens_at_s = now_s;
   subscriber.attached = true;
   if (settings_.deterministic_ports > 0) assign_range(subscriber, ordinal);
+  if (!tied_to.is_zero()) {
+    assert(is_pool_address(tied_to));
+    subscriber.pool_index = static_cast<uint16_t>(table_.pool().index_of(tied_to));
+    subscriber.is_paired = subscriber.is_tied = true;
+  }
   subscriber.hash_key = (subscriber.hash_key & ~uint64_t{1}) | profile_of(subscriber).port_parity;
 }
 

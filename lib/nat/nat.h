@@ -175,6 +175,7 @@ struct alignas(64) Subscriber {
   uint8_t low_mappings = 0;     // of the low ports of its address, live or resting
   bool attached : 1 = false;
   bool is_paired : 1 = false;  // pool_index is set
+  bool is_tied : 1 = false;    // it has no other address, even while it has no block
 };
 static_assert(sizeof(Subscriber) == 64);
 
@@ -192,9 +193,10 @@ class Nat {
   void watch_blocks(std::function<void(const BlockEvent&)> watch) { watch_ = std::move(watch); }
 
   // The Subscriber stays where it is until detach(): blocks refer to it. `ordinal` is its place in
-  // the configuration, which decides its ports where allocation is deterministic.
+  // the configuration, which decides its ports where allocation is deterministic. `tied_to`: the
+  // one pool address that it has, since others of the same host have it too; zero: any.
   void attach(Subscriber& subscriber, uint32_t tunnel_slot, uint16_t profile,
-              uint32_t now_s, uint32_t ordinal = 0);
+              uint32_t now_s, uint32_t ordinal = 0, Ipv4Address tied_to = {});
   // The tunnel is gone: its live mappings begin their rest, its blocks return when all rested.
   // The Subscriber is blank afterwards and may be reused at once: nothing refers to it any more.
   // Looks at the lines of all its windows: at most 15 first blocks' worth, or a range's, and those

@@ -14,9 +14,9 @@ constexpr unsigned kRandomAddressTries = 4;  // 16 bits of one random number eac
 
 }  // namespace
 
-// Holds ports of an address already, so that it must stay there.
+// Holds ports of an address already, so that it must stay there, or was told to.
 bool Nat::is_bound(const Subscriber& subscriber) {
-  return subscriber.low_mappings > 0 ||
+  return subscriber.is_tied || subscriber.low_mappings > 0 ||
          std::ranges::any_of(subscriber.blocks,
                              [](const Subscriber::Block& block) { return block.ports != 0; });
 }

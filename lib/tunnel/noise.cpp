@@ -58,9 +58,12 @@ struct Transcript {
     mix_hash(out[1]);
     key = out[2];
   }
-  // Rule 1 of the tunnel protocol: zero is stock WireGuard and leaves no trace.
-  void mix_protection(uint8_t byte) {
-    if (byte != 0) mix_hash(ByteSpan(&byte, 1));
+  // Rules 1 and 13 of the tunnel protocol: zero is stock WireGuard and leaves no trace. Byte 2
+  // comes with its place, so that neither byte can be moved to where the other stands.
+  void mix_negotiated(uint8_t protection, uint8_t lanes) {
+    if (protection != 0) mix_hash(ByteSpan(&protection, 1));
+    const uint8_t placed[] = {2, lanes};
+    if (lanes != 0) mix_hash(placed);
   }
   // Every key of the handshake seals one text, so the nonce is always zero.
   void seal(ByteSpan text, std::span<uint8_t> sealed) {
@@ -108,8 +111,7 @@ Session make_session(const Bytes32& chaining_key, Protection protection, bool in
 
 template <typename Message>
 bool has_form(const Message& message, MessageType type) {
-  return message.type == static_cast<uint8_t>(type) && message.reserved[0] == 0 &&
-         message.reserved[1] == 0;
+  return message.type == static_cast<uint8_t>(type) && message.reserved == 0;
 }
 
 }  // namespace
@@ -143,16 +145,18 @@ std::optional<RemoteIdentity> make_remote_identity(const Identity& local,
 std::optional<InitiatorState> create_initiation(const Identity& local, const RemoteIdentity& remote,
                                                 uint32_t local_index, ProtectionSet offered,
                                                 const Tai64n& timestamp, const RandomSource& random,
-                                                InitiationMessage& out) {
+                                                InitiationMessage& out, LaneChoice wanted) {
   out = {};
   out.type = static_cast<uint8_t>(MessageType::initiation);
   out.offered = offered.bits;
+  out.lanes = lane_byte(wanted);
   out.sender_index = Le32::from_host(local_index);
 
   InitiatorState state;
   state.ephemeral = generate_private_key(random);
   state.local_index = local_index;
   state.offered = offered;
+  state.wanted = wanted;
   const auto ephemeral_static = x25519(state.ephemeral.bytes, remote.public_key.bytes);
   if (!ephemeral_static) return std::nullopt;
   copy_to(out.ephemeral, public_key_of(state.ephemeral).bytes);
@@ -161,7 +165,7 @@ std::optional<InitiatorState> create_initiation(const Identity& local, const Rem
   transcript.mix_chain(out.ephemeral);
   transcript.mix_hash(out.ephemeral);
   transcript.mix_key(*ephemeral_static);
-  transcript.mix_protection(out.offered);
+  transcript.mix_negotiated(out.offered, out.lanes);
   transcript.seal(local.public_key.bytes, out.sealed_static);
   transcript.mix_key(remote.static_static);
   transcript.seal(timestamp, out.sealed_timestamp);
@@ -179,7 +183,7 @@ std::optional<NamedInitiation> open_name(const Identity& local, const Initiation
   transcript.mix_chain(message.ephemeral);
   transcript.mix_hash(message.ephemeral);
   transcript.mix_key(*ephemeral_static);
-  transcript.mix_protection(message.offered);
+  transcript.mix_negotiated(message.offered, message.lanes);
   NamedInitiation named;
   if (!transcript.open(message.sealed_static, named.remote_public_key.bytes)) return std::nullopt;
   named.chaining_key = transcript.chaining_key;
@@ -191,6 +195,8 @@ std::optional<OpenedInitiation> open_initiation(const NamedInitiation& named,
                                                 const RemoteIdentity& remote,
                                                 const InitiationMessage& message) {
   assert(remote.public_key == named.remote_public_key);
+  const auto wanted = lane_choice_of(message.lanes);
+  if (!wanted) return std::nullopt;
   OpenedInitiation opened;
   Transcript transcript{named.chaining_key, named.hash};
   transcript.mix_key(remote.static_static);
@@ -201,6 +207,7 @@ std::optional<OpenedInitiation> open_initiation(const NamedInitiation& named,
   opened.remote_ephemeral.bytes = array_of(message.ephemeral);
   opened.remote_index = message.sender_index.host();
   opened.offered.bits = message.offered;
+  opened.wanted = *wanted;
   return opened;
 }
 
@@ -215,12 +222,15 @@ std::optional<OpenedInitiation> open_initiation(const Identity& local,
 
 std::optional<Session> create_response(const OpenedInitiation& opened, const RemoteIdentity& remote,
                                        uint32_t local_index, Protection chosen, uint64_t now_ns,
-                                       const RandomSource& random, ResponseMessage& out) {
+                                       const RandomSource& random, ResponseMessage& out,
+                                       unsigned lanes_granted) {
   const bool stock = opened.offered.bits == 0;
   assert(stock ? chosen == Protection::chacha20_poly1305 : opened.offered.contains(chosen));
+  assert(lanes_granted <= opened.wanted.lanes);
   out = {};
   out.type = static_cast<uint8_t>(MessageType::response);
   out.chosen = stock ? 0 : static_cast<uint8_t>(chosen);
+  out.lanes = lane_byte({static_cast<uint8_t>(lanes_granted), opened.wanted.lane});
   out.sender_index = Le32::from_host(local_index);
   out.receiver_index = Le32::from_host(opened.remote_index);
 
@@ -237,7 +247,7 @@ std::optional<Session> create_response(const OpenedInitiation& opened, const Rem
   transcript.mix_chain(*ephemeral_ephemeral);
   transcript.mix_chain(*ephemeral_static);
   transcript.mix_preshared_key(remote.preshared_key);
-  transcript.mix_protection(out.chosen);
+  transcript.mix_negotiated(out.chosen, out.lanes);
   transcript.seal({}, out.sealed_nothing);
   return make_session(transcript.chaining_key, chosen, false, local_index, opened.remote_index,
                       now_ns);
@@ -255,13 +265,21 @@ std::optional<Protection> accept_choice(uint8_t chosen, ProtectionSet offered) {
   return std::nullopt;
 }
 
+std::optional<unsigned> accept_lanes(uint8_t lanes, LaneChoice wanted) {
+  const auto granted = lane_choice_of(lanes);
+  if (!granted || granted->lane != wanted.lane || granted->lanes > wanted.lanes) {
+    return std::nullopt;
+  }
+  return granted->lanes;
+}
+
 std::optional<Session> open_response(const Identity& local, const RemoteIdentity& remote,
                                      const InitiatorState& state, const ResponseMessage& message,
                                      uint64_t now_ns) {
   if (!has_form(message, MessageType::response)) return std::nullopt;
   if (message.receiver_index.host() != state.local_index) return std::nullopt;
   const auto chosen = accept_choice(message.chosen, state.offered);
-  if (!chosen) return std::nullopt;
+  if (!chosen || !accept_lanes(message.lanes, state.wanted)) return std::nullopt;
 
   const Bytes32 remote_ephemeral = array_of(message.ephemeral);
   const auto ephemeral_ephemeral = x25519(state.ephemeral.bytes, remote_ephemeral);
@@ -274,7 +292,7 @@ std::optional<Session> open_response(const Identity& local, const RemoteIdentity
   transcript.mix_chain(*ephemeral_ephemeral);
   transcript.mix_chain(*static_ephemeral);
   transcript.mix_preshared_key(remote.preshared_key);
-  transcript.mix_protection(message.chosen);
+  transcript.mix_negotiated(message.chosen, message.lanes);
   if (!transcript.open(message.sealed_nothing, {})) return std::nullopt;
   return make_session(transcript.chaining_key, *chosen, true, state.local_index,
                       message.sender_index.host(), now_ns);

@@ -1,6 +1,7 @@
-// The handshake: WireGuard's Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, with the protection bytes of
-// messages 1 and 2 mixed into the transcript when they are not zero. Pure functions over messages;
-// lib/tunnel/peer.h decides when to call them, lib/tunnel/cookie.h owns mac1, mac2 and cookies.
+// The handshake: WireGuard's Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, with the bytes of messages 1
+// and 2 that negotiate mixed into the transcript when they are not zero. Pure functions over
+// messages; lib/tunnel/peer.h decides when to call them, lib/tunnel/cookie.h owns mac1, mac2 and
+// cookies.
 #pragma once
 
 #include <array>
@@ -43,6 +44,7 @@ struct InitiatorState {
   PrivateKey ephemeral;
   uint32_t local_index = 0;
   ProtectionSet offered;
+  LaneChoice wanted;
 };
 
 // What message 1 says of its sender, who has not proved it yet.
@@ -61,6 +63,7 @@ struct OpenedInitiation {
   Tai64n timestamp{};
   uint32_t remote_index = 0;
   ProtectionSet offered;  // empty = stock WireGuard
+  LaneChoice wanted;      // one lane where the client says nothing of lanes
 };
 
 // Writes message 1 with mac1 and mac2 zero (see cookie.h) and the state to open its answer.
@@ -68,7 +71,7 @@ struct OpenedInitiation {
 std::optional<InitiatorState> create_initiation(const Identity& local, const RemoteIdentity& remote,
                                                 uint32_t local_index, ProtectionSet offered,
                                                 const Tai64n& timestamp, const RandomSource& random,
-                                                InitiationMessage& out);
+                                                InitiationMessage& out, LaneChoice wanted = {});
 
 // Opens message 1 in two steps, so that who has a peer's RemoteIdentity at hand saves a
 // Diffie-Hellman: first who it says it is from, then whether that is so. nullopt if it does not
@@ -83,17 +86,22 @@ std::optional<OpenedInitiation> open_initiation(const Identity& local,
                                                 const InitiationMessage& message);
 
 // Writes message 2 and makes the responder's session. `chosen` must be in the offer (or
-// chacha20_poly1305 for an empty one): asserted. nullopt on a low-order ephemeral.
+// chacha20_poly1305 for an empty one), `lanes_granted` be no more than were wanted and have the
+// handshake's lane among them: asserted. nullopt on a low-order ephemeral.
 std::optional<Session> create_response(const OpenedInitiation& opened, const RemoteIdentity& remote,
                                        uint32_t local_index, Protection chosen, uint64_t now_ns,
-                                       const RandomSource& random, ResponseMessage& out);
+                                       const RandomSource& random, ResponseMessage& out,
+                                       unsigned lanes_granted = 1);
 
 // What byte 1 of a response says to the one who made this offer: the protection of the session,
 // or nullopt if it was not offered. Zero is a stock peer's, which can do chacha20_poly1305 only.
 std::optional<Protection> accept_choice(uint8_t chosen, ProtectionSet offered);
+// What byte 2 of a response says to the one who wanted this: how many lanes are granted. nullopt if
+// they are more than were wanted, or the response is for another lane or one that is not granted.
+std::optional<unsigned> accept_lanes(uint8_t lanes, LaneChoice wanted);
 
-// Opens message 2 and makes the initiator's session. nullopt if it does not authenticate or
-// chooses a protection that was not offered.
+// Opens message 2 and makes the initiator's session. nullopt if it does not authenticate, chooses a
+// protection that was not offered, or says of lanes what accept_lanes() refuses.
 std::optional<Session> open_response(const Identity& local, const RemoteIdentity& remote,
                                      const InitiatorState& state, const ResponseMessage& message,
                                      uint64_t now_ns);

@@ -54,6 +54,8 @@ const char* handshake_reject_name(HandshakeReject reason) {
       return "too_frequent";
     case HandshakeReject::no_protection:
       return "no_protection";
+    case HandshakeReject::no_lane:
+      return "no_lane";
     case HandshakeReject::unexpected:
       return "unexpected";
   }
@@ -78,10 +80,16 @@ std::optional<Protection> choose_protection(const PeerConfig& config, Protection
   return std::nullopt;
 }
 
+std::optional<unsigned> choose_lanes(const PeerConfig& config, LaneChoice wanted) {
+  if (wanted.lane != config.lanes.lane) return std::nullopt;
+  return std::min(wanted.lanes, config.lanes.lanes);
+}
+
 Peer::Peer(const Identity& local, const RemoteIdentity& remote, const PeerConfig& config,
            const RandomSource& random)
     : local_(&local), random_(&random), remote_(remote), jar_(remote.public_key), config_(config) {
   assert(config.slot_bits <= 28 && (uint64_t{config.slot} >> config.slot_bits) == 0);
+  assert(config.lanes.lane < config.lanes.lanes);
   due_ns_.fill(kNever);
 }
 
@@ -94,45 +102,61 @@ Actions Peer::connect(uint64_t now_ns, const Tai64n& tai64n) {
 
 Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
                             HandshakeReject& reject) {
-  Actions actions;
-  const auto chosen = choose_protection(config_, opened.offered);
-  if (config_.initiates) {
-    reject = HandshakeReject::unexpected;
-  } else if (opened.remote_public_key != remote_.public_key) {
-    reject = HandshakeReject::unknown_peer;
-  } else if (opened.timestamp <= received_stamp_) {
-    reject = HandshakeReject::replayed;
-  } else if (has_initiation_ns_ && now_ns < last_initiation_ns_ + kInitiationIntervalNs) {
-    reject = HandshakeReject::too_frequent;
-  } else if (!chosen) {
-    reject = HandshakeReject::no_protection;
-  } else {
-    reject = HandshakeReject::none;
-  }
-  if (reject != HandshakeReject::none) return actions;
-
+  const auto answer = begin_answer(now_ns, opened, reject);
+  if (!answer) return {};
   ResponseMessage response;
-  const uint32_t local_index = new_local_index();
-  const auto session =
-      create_response(opened, remote_, local_index, *chosen, now_ns, *random_, response);
-  if (!session) {
-    reject = HandshakeReject::not_authentic;
-    return actions;
+  const auto session = create_response(opened, remote_, answer->local_index, answer->chosen, now_ns,
+                                       *random_, response, answer->lanes);
+  if (session) return end_answer(now_ns, *session, response, reject);
+  answering_index_ = 0;
+  reject = HandshakeReject::not_authentic;
+  return {};
+}
+
+// Why an initiation gets no answer; or none.
+HandshakeReject Peer::judge(uint64_t now_ns, const OpenedInitiation& opened) const {
+  if (config_.initiates) return HandshakeReject::unexpected;
+  if (opened.remote_public_key != remote_.public_key) return HandshakeReject::unknown_peer;
+  if (opened.timestamp <= received_stamp_) return HandshakeReject::replayed;
+  const uint64_t interval_ns = answering_index_ != 0 ? kRekeyTimeoutNs : kInitiationIntervalNs;
+  if (has_initiation_ns_ && now_ns < last_initiation_ns_ + interval_ns) {
+    return HandshakeReject::too_frequent;
   }
+  if (!choose_protection(config_, opened.offered)) return HandshakeReject::no_protection;
+  return choose_lanes(config_, opened.wanted) ? HandshakeReject::none : HandshakeReject::no_lane;
+}
+
+// What guards against replays and floods is remembered now, not only when the answer is made.
+std::optional<Peer::Answer> Peer::begin_answer(uint64_t now_ns, const OpenedInitiation& opened,
+                                               HandshakeReject& reject) {
+  reject = judge(now_ns, opened);
+  if (reject != HandshakeReject::none) return std::nullopt;
   received_stamp_ = opened.timestamp;
+  lanes_granted_ = static_cast<uint8_t>(*choose_lanes(config_, opened.wanted));
   last_initiation_ns_ = now_ns;
   has_initiation_ns_ = true;
-  remember_index(local_index);
-  unconfirmed_made_ns_ = now_ns;
-  has_unconfirmed_ = true;
+  answering_index_ = new_local_index();
   if (config_.dead_after_ns != 0) {
     const bool ever_heard = running(kDead);
     const uint64_t grace_ns = ever_heard ? kRekeyTimeoutNs : config_.dead_after_ns;
     start(kDead, std::max(ever_heard ? due_ns_[kDead] : 0, now_ns + grace_ns));
   }
+  return Answer{answering_index_, *choose_protection(config_, opened.offered), lanes_granted_};
+}
+
+Actions Peer::end_answer(uint64_t now_ns, const Session& session, const ResponseMessage& response,
+                         HandshakeReject& reject) {
+  Actions actions;
+  const bool is_awaited = answering_index_ != 0 && session.local_index == answering_index_;
+  reject = is_awaited ? HandshakeReject::none : HandshakeReject::unexpected;
+  if (!is_awaited) return actions;
+  answering_index_ = 0;
+  remember_index(session.local_index);
+  unconfirmed_made_ns_ = session.established_ns;
+  has_unconfirmed_ = true;
 
   // The session first: its owner installs it before the answer that lets the other end use it.
-  actions.add(Action::install_session).session = *session;
+  actions.add(Action::install_session).session = session;
   Action& answer = actions.add(Action::send_message);
   answer.message_bytes = sizeof(response);
   std::memcpy(answer.message.data(), &response, sizeof(response));
@@ -153,6 +177,8 @@ Actions Peer::on_response(uint64_t now_ns, const ResponseMessage& message,
     reject = HandshakeReject::bad_mac;
   } else if (!accept_choice(message.chosen, pending_.offered)) {
     reject = HandshakeReject::no_protection;
+  } else if (!accept_lanes(message.lanes, pending_.wanted)) {
+    reject = HandshakeReject::no_lane;
   }
   if (reject != HandshakeReject::none) return actions;
 
@@ -162,6 +188,7 @@ Actions Peer::on_response(uint64_t now_ns, const ResponseMessage& message,
     reject = HandshakeReject::not_authentic;
     return actions;
   }
+  lanes_granted_ = static_cast<uint8_t>(*accept_lanes(message.lanes, pending_.wanted));
   end_handshake();
   remember_index(session->local_index);
   has_session_ = true;
@@ -294,7 +321,7 @@ void Peer::send_initiation(uint64_t now_ns, const Tai64n& tai64n, Actions& actio
 
   InitiationMessage initiation;
   const auto state = create_initiation(*local_, remote_, new_local_index(), config_.allowed,
-                                       sent_stamp_, *random_, initiation);
+                                       sent_stamp_, *random_, initiation, config_.lanes);
   // make_remote_identity() has refused keys of low order, and no other key can fail.
   assert(state);
   pending_ = *state;
@@ -319,6 +346,7 @@ void Peer::die(Actions& actions) {
   due_ns_.fill(kNever);
   has_session_ = false;
   has_unconfirmed_ = false;
+  answering_index_ = 0;
   actions.add(Action::drop_sessions);
   actions.add(Action::dead);
 }

@@ -31,6 +31,8 @@ struct PeerConfig {
   uint64_t dead_after_ns = 0;  // aged out when nothing authenticated was heard for so long
   uint32_t slot = 0;           // low bits of every local index
   uint8_t slot_bits = 0;       // at most 28, to leave enough generations
+  // Which lane it is, and how many are wanted (client) or may be granted (gateway).
+  LaneChoice lanes;
 
   // These are allowed, and preferred in this order; at most three, all different.
   void accept(std::span<const Protection> protections);
@@ -79,6 +81,7 @@ enum class HandshakeReject : uint8_t {
   replayed,       // TAI64N not above the last
   too_frequent,   // more than kInitiationsPerSecondMax
   no_protection,  // nothing offered that is allowed
+  no_lane,        // another lane, or one that is not granted; an answer: more than were wanted
   unexpected,     // a response or cookie nobody waits for
 };
 const char* handshake_reject_name(HandshakeReject reason);
@@ -87,6 +90,9 @@ const char* handshake_reject_name(HandshakeReject reason);
 // empty offer is a stock peer's and gets ChaCha20-Poly1305 if that is allowed. nullopt if nothing
 // fits.
 std::optional<Protection> choose_protection(const PeerConfig& config, ProtectionSet offered);
+// And how many lanes it grants: what is wanted, as far as it may. nullopt if the initiation is for
+// another lane than the peer's.
+std::optional<unsigned> choose_lanes(const PeerConfig& config, LaneChoice wanted);
 
 class Peer {
  public:
@@ -102,6 +108,20 @@ class Peer {
   // An accepted initiation keeps the tunnel from being aged out for another kRekeyTimeoutNs, so
   // that the new session gets its chance; it does not count as heard.
   Actions on_initiation(uint64_t now_ns, const OpenedInitiation& opened, HandshakeReject& reject);
+  // The same in two steps, between which another thread may call create_response(), the only part
+  // that takes long, with what the first step says. A peer makes one answer at a time: before it
+  // has ended, or kRekeyTimeoutNs have gone by, another initiation is too_frequent.
+  struct Answer {
+    uint32_t local_index = 0;
+    Protection chosen = Protection::chacha20_poly1305;
+    unsigned lanes = 1;  // granted
+  };
+  std::optional<Answer> begin_answer(uint64_t now_ns, const OpenedInitiation& opened,
+                                     HandshakeReject& reject);
+  // `session` and `response` as create_response() made them; unexpected, unless they are of the
+  // answer that was begun last and has not ended.
+  Actions end_answer(uint64_t now_ns, const Session& session, const ResponseMessage& response,
+                     HandshakeReject& reject);
   // Client: messages 2 and 3. After a cookie reply the next initiation, at its ordinary time,
   // carries mac2.
   Actions on_response(uint64_t now_ns, const ResponseMessage& message, HandshakeReject& reject);
@@ -136,6 +156,8 @@ class Peer {
   // When the newest usable session was made; 0 = never.
   uint64_t last_handshake_ns() const { return session_made_ns_; }
   uint64_t last_heard_ns() const { return last_heard_ns_; }  // 0 = never
+  // How many lanes the last handshake granted; 1 before the first.
+  unsigned lanes_granted() const { return lanes_granted_; }
 
  private:
   // One deadline each; kNever when it is not running. tick() says what happens at each.
@@ -166,6 +188,7 @@ class Peer {
   void die(Actions& actions);
   void heard(uint64_t now_ns);
   void restart_heartbeat(uint64_t now_ns);
+  HandshakeReject judge(uint64_t now_ns, const OpenedInitiation& opened) const;
   uint32_t new_local_index();
   void remember_index(uint32_t local_index);
 
@@ -183,6 +206,8 @@ class Peer {
   std::array<uint32_t, 4> recent_indices_{};
   Tai64n sent_stamp_{};
   Tai64n received_stamp_{};
+  uint32_t answering_index_ = 0;  // gateway: of the session whose answer is being made; 0 = none
+  uint8_t lanes_granted_ = 1;
   bool has_initiation_ns_ = false;
   bool has_session_ = false;
   bool has_unconfirmed_ = false;

@@ -39,7 +39,7 @@ bool SourceLimiter::may(const Endpoint& source, uint64_t now_ns) const {
   return true;
 }
 
-bool SourceLimiter::take(const Endpoint& source, uint64_t now_ns) {
+void SourceLimiter::charge(const Endpoint& source, uint64_t now_ns) {
   const uint64_t number = number_of(source);
   auto& buckets = lines_[line_of(number)].buckets;
   auto found = std::ranges::find(buckets, number, &Bucket::source);
@@ -48,16 +48,7 @@ bool SourceLimiter::take(const Endpoint& source, uint64_t now_ns) {
     found = std::ranges::min_element(buckets, {}, &Bucket::full_ns);
     *found = {number, now_ns};
   }
-  if (!has_token(*found, now_ns)) return false;
   found->full_ns = std::max(found->full_ns, now_ns) + token_ns_;
-  return true;
-}
-
-void SourceLimiter::give_back(const Endpoint& source) {
-  const uint64_t number = number_of(source);
-  for (Bucket& bucket : lines_[line_of(number)].buckets) {
-    if (bucket.source == number) bucket.full_ns -= std::min(bucket.full_ns, token_ns_);
-  }
 }
 
 }  // namespace adit::tunnel

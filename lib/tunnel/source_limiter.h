@@ -5,8 +5,8 @@
 //
 // A source is an IPv4 address and a sixteenth of its ports. Many clients may come from one address,
 // a carrier's translator; it gives each of them ports near each other, so that one who does harm
-// uses up the tokens of a sixteenth of his neighbours. Whose handshake is accepted gets its token
-// back, so clients alone never run out of them, however many come at once.
+// uses up the tokens of a sixteenth of his neighbours. Only those that fail are charged, so clients
+// alone never run out of tokens, however many come at once.
 #pragma once
 
 #include <array>
@@ -29,10 +29,9 @@ class SourceLimiter {
 
   // Whether the source has a token left.
   bool may(const Endpoint& source, uint64_t now_ns) const;
-  // Takes one; false: there is none.
-  bool take(const Endpoint& source, uint64_t now_ns);
-  // Gives back one that was taken.
-  void give_back(const Endpoint& source);
+  // Takes one. Where several of a source are under way at once, all may fail that were let in for
+  // the same token: then those that have yet to come back are taken too.
+  void charge(const Endpoint& source, uint64_t now_ns);
 
  private:
   // A bucket is the time at which it will be full again: then it says nothing any more, and its

@@ -1,9 +1,12 @@
 // The tunnel's messages as they stand on the wire, after the outer UDP header. The first byte is
-// the type. Types 1 to 4 are WireGuard's; byte 1 of types 1 and 2, which WireGuard leaves zero,
-// negotiates the protection of the session. Type 5 is the bare tunnel.
+// the type. Types 1 to 4 are WireGuard's; of types 1 and 2, two bytes that WireGuard leaves zero
+// negotiate: byte 1 the protection of the session, byte 2 the client's lanes. Type 5 is the bare
+// tunnel.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "lib/net/be.h"
@@ -55,13 +58,34 @@ constexpr const char* protection_name(Protection p) {
   return "unknown";
 }
 
+// A client may have several tunnels at once, from a source port each: its lanes. A handshake is for
+// one of them, and says how many there are: message 1 how many are wanted, message 2 how many are
+// granted. Lane 0 is the tunnel proper; a client with one lane is an ordinary one.
+inline constexpr unsigned kLanesMax = 16;
+struct LaneChoice {
+  uint8_t lanes = 1;  // 1-kLanesMax
+  uint8_t lane = 0;   // which of them, below `lanes`
+  friend constexpr bool operator==(LaneChoice, LaneChoice) = default;
+};
+// As byte 2 carries it: `lanes` - 1 above, the lane below. Zero is an ordinary client.
+constexpr uint8_t lane_byte(LaneChoice choice) {
+  assert(choice.lane < choice.lanes && choice.lanes <= kLanesMax);
+  return static_cast<uint8_t>((choice.lanes - 1) << 4 | choice.lane);
+}
+// nullopt if the byte names a lane beyond those that there are.
+constexpr std::optional<LaneChoice> lane_choice_of(uint8_t byte) {
+  const LaneChoice choice{static_cast<uint8_t>((byte >> 4) + 1), static_cast<uint8_t>(byte & 15)};
+  return choice.lane < choice.lanes ? std::optional(choice) : std::nullopt;
+}
+
 inline constexpr unsigned kTagBytes = 16;  // of both AEADs (RFC 8439, SP 800-38D)
 inline constexpr unsigned kMacBytes = 16;
 
 struct InitiationMessage {
   uint8_t type;
   uint8_t offered;  // ProtectionSet
-  uint8_t reserved[2];
+  uint8_t lanes;    // LaneChoice: how many are wanted
+  uint8_t reserved;
   Le32 sender_index;
   uint8_t ephemeral[32];
   uint8_t sealed_static[32 + kTagBytes];
@@ -74,7 +98,8 @@ static_assert(sizeof(InitiationMessage) == 148 && alignof(InitiationMessage) == 
 struct ResponseMessage {
   uint8_t type;
   uint8_t chosen;  // one Protection, or 0 towards a stock peer
-  uint8_t reserved[2];
+  uint8_t lanes;   // LaneChoice: how many are granted
+  uint8_t reserved;
   Le32 sender_index;
   Le32 receiver_index;
   uint8_t ephemeral[32];

@@ -4,6 +4,7 @@ gateway that answers DHCP with whatever it likes.
 
 import ipaddress
 import struct
+import time
 
 from lab.programs import BUILD
 
@@ -30,7 +31,7 @@ class SmallDisk:
 
     def fill(self):
         """To the last byte."""
-        with open(self.path / "filler", "wb", buffering=0) as filler:
+        with open(self.path / "filler", "ab", buffering=0) as filler:
             try:
                 while filler.write(bytes(4096)):
                     continue
@@ -42,19 +43,36 @@ class SmallDisk:
 
 
 class WallClock:
-    """The wall clock of the programs that are started with `runner`."""
+    """The wall clock of the programs that are started with `runner`, and whether they slept."""
 
     def __init__(self, lab):
         self._path = lab.directory / "wall-clock"
-        self.set_off(0)
+        self._path.write_bytes(bytes(16))
+        self._asleep_ns = 0
         self.runner = ["env", f"LD_PRELOAD={SUPPORT / 'libwall-clock.so'}",
                        f"ADIT_WALL_CLOCK={self._path}"]
 
     def set_off(self, seconds):
         """So far from the machine's, from now on."""
+        self._write(0, int(seconds))
+
+    def sleep(self, seconds):
+        """Their machine has slept for so long, and has this moment woken up: the kernel, too, tells
+        that as if the clock had been set."""
+        self._asleep_ns += int(seconds * 1e9)
+        self._write(8, self._asleep_ns)
+        self.set_for_all()
+
+    def _write(self, at, number):
         # In place: programs have it mapped.
-        with open(self._path, "r+b" if self._path.exists() else "wb") as file:
-            file.write(struct.pack("=q", int(seconds)))
+        with open(self._path, "r+b") as file:
+            file.seek(at)
+            file.write(struct.pack("=q", number))
+
+    @staticmethod
+    def set_for_all():
+        """Sets the machine's clock, to what it is: whoever has asked to hear of that does."""
+        time.clock_settime_ns(time.CLOCK_REALTIME, time.clock_gettime_ns(time.CLOCK_REALTIME))
 
 
 def option(code, *values):

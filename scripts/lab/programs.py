@@ -171,8 +171,9 @@ class Client:
     """An adit-client in a namespace; `name` says which of `keys` is its own."""
 
     def __init__(self, namespace, keys, name, protections, listen_port=topology.PC_TUNNEL_PORT,
-                 path_first=None):
+                 path_first=None, program=CLIENT_PROGRAM):
         self.namespace = namespace
+        self.program = program
         self._path_first = path_first  # a directory of programs to be found before the machine's
         self.lab = namespace.lab
         self.name = name
@@ -200,7 +201,7 @@ class Client:
         search = []
         if self._path_first:
             search = ["env", f"PATH={self._path_first}:{os.environ['PATH']}"]
-        self.process = self.namespace.start(*runner, *search, CLIENT_PROGRAM, "--config", path,
+        self.process = self.namespace.start(*runner, *search, self.program, "--config", path,
                                             name=f"adit-client-{self.name}")
 
     def wait_until_up(self, timeout_s=15):

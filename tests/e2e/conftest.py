@@ -71,6 +71,14 @@ def stand_still(client, seconds):
     client.process.send(signal.SIGCONT)
 
 
+def within(bound_s, what, condition, since_s):
+    """Waits for `condition`, prints how long it took beside its bound, and holds it to that."""
+    wait_until(condition, bound_s + 20, what)
+    took_s = time.monotonic() - since_s
+    print(f"recovery: {what}: {took_s:.2f} s (bound {bound_s} s)")
+    assert took_s <= bound_s, f"{what}: {took_s:.2f} s, more than {bound_s} s"
+
+
 def quick_ageing(config):
     config["tunnel"].update(heartbeat="1s", dead_after="3s")
 

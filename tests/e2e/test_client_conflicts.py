@@ -1,7 +1,9 @@
 """adit-client where something on its machine is in the way: it says so, and breaks nothing."""
 
+import time
+
 import pytest
-from conftest import start_client, start_gateway
+from conftest import start_client, start_gateway, within
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import Client
@@ -82,3 +84,48 @@ def test_a_route_of_the_host_is_not_replaced(world):
     assert "another route to it is there already" in client.status()["last_error"]
     assert client.stop() == 0
     assert [route for route in routes(world.pc) if topology.SERVER in route] == before
+
+
+def way_to(world, address):
+    return world.pc.run("ip", "route", "get", address).stdout
+
+
+def test_routes_of_the_gateways_take_no_network_of_the_host(world):
+    """Nor its router, nor a host in it; what is around it they may have."""
+    offered = ["10.1.1.0/24", "10.1.1.0/25", "10.1.1.1/32", "10.0.0.0/8"]
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(routes=offered))
+    client = start_client(gateway, world.pc)
+    for address in ("10.1.1.77", "10.1.1.177", "10.1.1.1"):
+        assert "dev eth0" in way_to(world, address)
+    assert "dev adit0" in way_to(world, "10.2.2.2")
+    assert world.pc.succeeds("ping", "-c1", "-W2", "10.1.1.1"), "its own network is not concerned"
+    for route in offered[:3]:
+        assert client.process.log().count(
+            f"warning: the gateway's route {route} is left out: it is in a network of eth0, "
+            "10.1.1.10/24") == 1
+    assert "is left out" in client.status()["last_error"]
+    assert client.status()["routes"] == [f"{topology.SERVER}/32", "10.0.0.0/8"]
+
+
+def test_a_configured_route_into_the_hosts_network_is_taken_at_its_word(world):
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=lambda config: config.update(
+        routes=["10.1.1.77/32"]))
+    assert "dev adit0" in way_to(world, "10.1.1.77")
+    assert not client.status().get("last_error")
+
+
+def test_a_network_that_the_host_comes_into_later_is_given_back_at_once(world):
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(
+        routes=["10.3.1.0/25"]))
+    client = start_client(gateway, world.pc)
+    assert "dev adit0" in way_to(world, "10.3.1.77")
+    world.lab.link(world.pc, "eth1", world.natfw, "inside2")
+    world.pc.address("eth1", "10.3.1.10/24")
+    within(1, "the host came into a network that the gateway's route names",
+           lambda: "dev eth1" in way_to(world, "10.3.1.77"), time.monotonic())
+    assert "the gateway's route 10.3.1.0/25 is left out" in client.status()["last_error"]
+    world.pc.ip("address", "delete", "10.3.1.10/24", "dev", "eth1")
+    within(1, "the host left that network", lambda: "dev adit0" in way_to(world, "10.3.1.77"),
+           time.monotonic())
+    wait_until(lambda: not client.status().get("last_error"), 6, "the problem to be forgotten")

@@ -7,7 +7,7 @@ import signal
 from conftest import start_client, start_gateway
 from lab import topology
 from lab.netns import wait_until
-from lab.programs import CLIENT_PROGRAM, Client
+from lab.programs import CLIENT_PROGRAM, Client, make_keys
 from test_client_system import devices, routes
 
 OUTSIDE = "9.9.9.9"
@@ -90,3 +90,78 @@ def test_down_lifts_what_a_killed_client_left(world):
     assert routes(world.pc) == before
     assert world.pc.run(CLIENT_PROGRAM, "down", "--socket", client.socket,
                         check=False).returncode == 1
+
+
+class RefusalWatch:
+    """Whether a refusal of the kill switch's was ever taken away, however soon it came back."""
+
+    def __init__(self, world):
+        self._monitor = world.pc.start("stdbuf", "-oL", "ip", "-4", "monitor", "route",
+                                       name="monitor")
+
+        def hears():
+            world.pc.ip("route", "add", "prohibit", OUTSIDE)
+            world.pc.ip("route", "delete", "prohibit", OUTSIDE)
+            return f"Deleted prohibit {OUTSIDE}" in self._monitor.log()
+
+        wait_until(hears, 5, "the monitor to see what it is for")
+
+    def lifted(self):
+        return [line for line in self._monitor.log().splitlines()
+                if line.startswith("Deleted prohibit") and OUTSIDE not in line]
+
+
+def starts_in_vain(gateway, world, reason, **settings):
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    with_kill_switch(client.config)
+    client.config.update(settings)
+    client.start()
+    assert client.process.wait(5) == 1
+    assert reason in client.process.log()
+
+
+def test_a_start_that_fails_leaves_what_the_last_run_refused(world):
+    """The device was taken away and its name has gone to another: every start fails for a while."""
+    before = routes(world.pc), devices(world.pc)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=with_kill_switch)
+    watch = RefusalWatch(world)
+    world.pc.ip("link", "delete", "adit0")
+    assert client.process.wait(5) == 1
+    world.pc.ip("link", "add", "adit0", "type", "veth", "peer", "name", "adit0-peer")
+    for _ in range(2):
+        starts_in_vain(gateway, world, "device adit0: there is a device of that name")
+        assert "denied" in way_out(world)
+    world.pc.ip("link", "delete", "adit0")
+    again = start_client(gateway, world.pc, change=with_kill_switch)
+    assert watch.lifted() == []
+    assert again.stop() == 0
+    assert (routes(world.pc), devices(world.pc)) == before
+
+
+def test_a_first_start_that_fails_refuses_nothing_afterwards(world):
+    before = routes(world.pc)
+    gateway = start_gateway(world)
+    starts_in_vain(gateway, world, "device eth0: there is a device of that name", device="eth0")
+    assert routes(world.pc) == before
+
+
+def test_a_second_client_does_not_lift_the_firsts(world):
+    gateway = start_gateway(world)
+    start_client(gateway, world.pc, change=with_kill_switch)
+    watch = RefusalWatch(world)
+    starts_in_vain(gateway, world, "another adit-client runs on this device")
+    assert watch.lifted() == []
+
+
+def test_a_client_that_never_came_up_leaves_nothing_behind(world):
+    """With the kill switch on, the gateway's own route is there before the tunnel is."""
+    before = routes(world.pc)
+    keys = make_keys(world.lab, ["gateway", "pc"])
+    client = Client(world.pc, keys, "pc", ["aes-256-gcm"])
+    with_kill_switch(client.config)
+    client.start()
+    wait_until(lambda: any(topology.GATEWAY in route for route in routes(world.pc)), 5,
+               "the gateway's own route")
+    assert client.stop() == 0
+    assert routes(world.pc) == before

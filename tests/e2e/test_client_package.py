@@ -78,3 +78,14 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit):
     assert (done.returncode, done.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("RestartSec=2", "RestartSex=2"))
     assert "RestartSex" in run("systemd-analyze", "verify", unit).stderr, "it would notice"
+
+
+def test_the_unit_restarts_what_failed_but_not_a_mistake_and_keeps_what_undoes():
+    settings = re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE)
+    wanted = {"Restart": "on-failure", "RestartPreventExitStatus": "2", "RuntimeDirectory": "adit",
+              "RuntimeDirectoryPreserve": "yes", "StateDirectory": "adit",
+              "CapabilityBoundingSet": "CAP_NET_ADMIN", "DeviceAllow": "/dev/net/tun rw"}
+    assert {name: value for name, value in settings if name in wanted} == wanted
+    # A mistake is the status that the client has for one.
+    mistaken = run(CLIENT_PROGRAM, "--check", "--config", "/nowhere/at/all.yaml")
+    assert str(mistaken.returncode) == wanted["RestartPreventExitStatus"]

@@ -1,6 +1,7 @@
 """adit-client with few rights: what it gives up, and what it can do without root."""
 
 import os
+import signal
 
 import pytest
 from conftest import start_client, start_gateway
@@ -54,6 +55,21 @@ def test_with_nothing_left_to_change_it_has_no_right_at_all(world, routes_to, ke
     assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
     assert client.stop() == 0
     assert (routes(world.pc), devices(world.pc)) == before
+
+
+def test_without_any_right_a_new_tunnel_finds_everything_in_place(world):
+    gateway = start_gateway(world, change=lambda config: config["subscribers"][0].update(
+        address=ADDRESS))
+    client = start_client(gateway, world.pc, change=lambda config: config.update(
+        address=f"{ADDRESS}/24", mtu=1400, heartbeat="1s"))
+    assert rights(client.process.pid)[0]["CapEff"] == 0
+    gateway.process.stop(signal.SIGKILL)
+    wait_until(lambda: client.status()["state"] != "up", 15, "the tunnel to be lost")
+    gateway.start()
+    client.wait_until_up(30)
+    assert not client.status().get("last_error")
+    assert "warning: device" not in client.process.log()
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
 
 
 def test_nobody_with_one_capability_is_enough(world):

@@ -16,6 +16,8 @@ def test_metrics_are_served(world):
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     received = [float(value) for name, value in samples.items() if "received" in name]
     assert received and max(received) > 0, text
+    # Opened and answered, by the only thread there is.
+    assert float(samples['adit_handshake_steps_total{thread="0"}']) >= 2, text
 
 
 def test_a_second_gateway_on_the_same_control_socket_is_refused(world):

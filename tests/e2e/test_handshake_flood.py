@@ -1,6 +1,7 @@
 """A flood of forged handshakes while clients connect: they get in all the same, by cookies, and
 whoever forges with a cookie of his own is limited. bench/swarm is both: the clients, and the flood."""
 
+import pytest
 from memif import make_gateway, start_swarm
 
 THERE = 2    # clients whose packets go to and fro
@@ -14,9 +15,11 @@ IN_WITHIN_S = 17
 UNNOTICED_MAX = 1000
 
 
-def test_clients_come_in_through_a_flood_of_forged_handshakes(world):
+@pytest.mark.parametrize("control_threads", [1, 3])
+def test_clients_come_in_through_a_flood_of_forged_handshakes(world, control_threads):
     gateway = make_gateway(world, "aes-256-gcm", THERE + COMING)
     gateway.config["tunnel"] |= {"handshakes_per_second": PER_SECOND, "handshakes_burst": BURST}
+    gateway.config["control"]["threads"] = control_threads
     gateway.start()
     swarm = start_swarm(gateway, THERE + COMING, "--holding-back", COMING)
     try:

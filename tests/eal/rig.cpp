@@ -16,6 +16,21 @@ namespace {
 
 inline constexpr unsigned kMtu = 1440;
 
+adit::test::NicModel one_port_nic(const SteeringPlan& plan, const RigOptions& options) {
+  using adit::test::NicModel;
+  switch (options.card_rules) {
+    case CardRules::hash:
+      return NicModel::by_rules(plan, plan.slices,
+                                hash_rules(kTunnelEndpoint, options.vlan, plan.workers, 40));
+    case CardRules::source_port:
+      return NicModel::by_rules(plan, plan.slices,
+                                source_port_rules(kTunnelEndpoint, options.vlan, plan.workers));
+    case CardRules::none:
+      break;
+  }
+  return NicModel::by_flow(plan, plan.slices);
+}
+
 }  // namespace
 
 Bytes copy_of(const rte_mbuf* mbuf) {
@@ -108,8 +123,8 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.shares = plan.shares;
   if (workers > 1) {
     hand_off_.emplace("test-handed", workers);
-    // One port for both sides is spread by flow.
-    nics_.push_back(adit::test::NicModel::by_flow(plan, plan.slices));
+    nics_.push_back(two_ports ? adit::test::NicModel::by_flow(plan, plan.slices)
+                              : one_port_nic(plan, options));
     if (two_ports) nics_.push_back(adit::test::NicModel::by_port(plan, plan.slices));
   }
   memory_bytes_ = nat::Nat::memory_bytes(nat_settings_);

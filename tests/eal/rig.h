@@ -75,6 +75,10 @@ class FarEnd {
   tunnel::Aead receive_;
 };
 
+// What one port for both sides takes where there are several workers: no flow rules, so that it is
+// spread as an uplink; a rule with a hash; or rules by source port.
+enum class CardRules : uint8_t { none, hash, source_port };
+
 struct RigOptions {
   bool two_ports = false;
   uint16_t vlan = 0;
@@ -91,6 +95,7 @@ struct RigOptions {
   IcmpErrorSettings icmp_errors = {.per_second = 20};
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
   unsigned workers = 0;    // 0: ADIT_WORKERS of the environment, or one
+  CardRules card_rules = CardRules::none;
 };
 
 class Rig : public testing::Test {
@@ -111,6 +116,10 @@ class Rig : public testing::Test {
   // others hear of it as far as it matters to them, as the control thread does it.
   void give(ToWorker message, const Bytes& packet);
   void tell(const ToWorker& message);
+  // Gives one worker a message, where a test has a control thread of its own.
+  void deliver(unsigned worker, const ToWorker& message);
+  // Takes what one of several workers hands to the control thread.
+  virtual void take_told(unsigned, const ToControl& item) { told_.push_back(item); }
   void sweep();
   // A worker takes nothing over until the others go on with it.
   void stand_still(unsigned worker) { still_ = worker; }

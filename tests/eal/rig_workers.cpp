@@ -10,6 +10,11 @@ void Rig::sweep() {
   hand_round();
 }
 
+void Rig::deliver(unsigned worker, const ToWorker& message) {
+  parts_[worker].pipeline->take(message, now_ns_);
+  hand_round();
+}
+
 // Workers take over what others have handed them, until nobody has anything.
 void Rig::hand_round() {
   if (parts_.size() == 1) return;
@@ -88,8 +93,8 @@ void Rig::collect(unsigned worker) {
   }
   Pipeline::ControlOutbox& outbox = pipeline.control_outbox();
   for (unsigned i = 0; i < outbox.count; ++i) {
-    told_.push_back(outbox.items[i]);
     if (outbox.items[i].packet != nullptr) ++counters_.handed_out;
+    take_told(worker, outbox.items[i]);
   }
   outbox.count = 0;
 }

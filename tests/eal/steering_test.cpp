@@ -11,6 +11,7 @@
 #include <set>
 
 #include "gateway/port.h"
+#include "tests/support/flow_card.h"
 #include "tests/support/nic_model.h"
 #include "tests/support/packets.h"
 
@@ -81,9 +82,21 @@ TEST(Steering, LowPortsAreSplitIntoPowersOfTwo) {
   EXPECT_EQ(ports[kWorkersMax], 128u);  // nobody's
 }
 
-// A device that keeps what it is told: net_null.
+// A device that keeps what it is told: net_null. It takes no flow rules, unless a FlowCard answers
+// for it.
 class NullDevice : public testing::Test {
  protected:
+  // Whether the device has been told to spread what no rule is for by destination port.
+  bool has_port_key(const Port& port) const {
+    std::vector<uint8_t> key(40);
+    rte_eth_rss_conf rss{key.data(), static_cast<uint8_t>(key.size()), 0};
+    EXPECT_EQ(rte_eth_dev_rss_hash_conf_get(port.id(), &rss), 0);
+    EXPECT_TRUE(key == port_steering_key(40) || key == flow_steering_key(40));
+    return key == port_steering_key(40);
+  }
+  static bool says(const Port& port, const char* text) {
+    return port.describe().find(text) != std::string::npos;
+  }
   void SetUp() override {
     ASSERT_EQ(rte_eal_hotplug_add("vdev", "net_null7", ""), 0);
     pool_ = rte_pktmbuf_pool_create("null-packets", 8191, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, -1);
@@ -100,6 +113,7 @@ class NullDevice : public testing::Test {
   }
   rte_mempool* pool_ = nullptr;
   PortConfig config_;
+  const Endpoint tunnel_{Ipv4Address::from_octets(30, 2, 1, 10), Be16::from_host(8000)};
 };
 
 TEST_F(NullDevice, HasTheKeyAndTheTableOfThePublicPort) {
@@ -124,6 +138,69 @@ TEST_F(NullDevice, HasTheKeyAndTheTableOfThePublicPort) {
   for (unsigned i = 0; i < entries; ++i) {
     EXPECT_EQ(table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE], wanted[i]);
   }
+}
+
+TEST_F(NullDevice, OnePortForBothSidesGetsARuleWithAHash) {
+  adit::test::FlowCard card;
+  config_.vlan = 100;
+  const auto plan = plan_steering(3, 512, Port::redirection_entries(config_), std::nullopt);
+  {
+    const Port port(config_, pool_, Port::Steering::by_rules, *plan, tunnel_);
+    EXPECT_EQ(port.steering(), Port::Steering::by_rules);
+    EXPECT_TRUE(has_port_key(port));
+    EXPECT_EQ(card.rules(), hash_rules(tunnel_, 100, 3, 40));
+    EXPECT_TRUE(says(port,
+                     "; replies to their worker by destination port; a tunnel's packets to "
+                     "one worker by a flow rule and the device's hash"));
+  }
+  EXPECT_TRUE(card.rules().empty()) << "rules outlive their port";
+}
+
+TEST_F(NullDevice, OneHashForAllMakesRulesBySourcePort) {
+  adit::test::FlowCard card;
+  card.takes_hash = false;
+  const auto plan = plan_steering(3, 512, Port::redirection_entries(config_), std::nullopt);
+  {
+    const Port port(config_, pool_, Port::Steering::by_rules, *plan, tunnel_);
+    EXPECT_EQ(port.steering(), Port::Steering::by_rules);
+    EXPECT_TRUE(has_port_key(port));
+    EXPECT_EQ(card.rules(), source_port_rules(tunnel_, 0, 3));
+    EXPECT_TRUE(
+        says(port, "by 16 flow rules for their source port (no rule with a hash: one hash)"));
+  }
+  EXPECT_TRUE(card.rules().empty()) << "rules outlive their port";
+}
+
+TEST_F(NullDevice, RulesThatFindNoRoomAreTakenBack) {
+  adit::test::FlowCard card;
+  card.takes_hash = false;
+  card.room = 15;
+  const auto plan = plan_steering(3, 512, Port::redirection_entries(config_), std::nullopt);
+  const Port port(config_, pool_, Port::Steering::by_rules, *plan, tunnel_);
+  EXPECT_TRUE(card.rules().empty());
+  EXPECT_EQ(port.steering(), Port::Steering::by_flow);
+  EXPECT_FALSE(has_port_key(port));
+  EXPECT_TRUE(says(port,
+                   "; a tunnel's packets to one worker by the device's hash; replies are "
+                   "handed over (no flow rules: no room)"));
+}
+
+// The device's own answer, and no card's.
+TEST_F(NullDevice, OnePortWithoutRulesIsSpreadAsAnUplink) {
+  const auto plan = plan_steering(4, 512, Port::redirection_entries(config_), std::nullopt);
+  const Port port(config_, pool_, Port::Steering::by_rules, *plan, tunnel_);
+  EXPECT_EQ(port.steering(), Port::Steering::by_flow);
+  EXPECT_FALSE(has_port_key(port));
+  EXPECT_TRUE(says(port, "replies are handed over (no flow rules: Function not implemented)"));
+}
+
+TEST_F(NullDevice, UplinkBesideAPublicPortAsksForNoRules) {
+  adit::test::FlowCard card;
+  const auto plan = plan_steering(4, 512, Port::redirection_entries(config_), std::nullopt);
+  const Port port(config_, pool_, Port::Steering::by_flow, *plan, tunnel_);
+  EXPECT_EQ(port.steering(), Port::Steering::by_flow);
+  EXPECT_FALSE(has_port_key(port));
+  EXPECT_EQ(card.asked, 0u);
 }
 
 TEST_F(NullDevice, WithFewerQueuesThanWorkersTheLogSaysWhoReceives) {

@@ -61,6 +61,18 @@ TEST_F(Workers, NothingIsHandedOverWhereTheCardSteers) {
   }
 }
 
+// Its sender's index stands where a tunnel's packet has ours.
+TEST_F(Workers, HandshakeStaysWithTheWorkerThatReceivedIt) {
+  Bytes initiation(sizeof(tunnel::InitiationMessage));
+  initiation[0] = static_cast<uint8_t>(tunnel::MessageType::initiation);
+  for (uint8_t index = 0; index < 2 * kWorkers; ++index) {
+    initiation[4] = index;
+    receive_from(kClientOuter, initiation);
+  }
+  EXPECT_EQ(counters_.handed_over, 0u);
+  EXPECT_EQ(handed_out().size(), 2 * kWorkers);
+}
+
 TEST_F(Workers, RoamedTunnelIsServedByItsOwnWorker) {
   for (const Protection protection : {Protection::plain, Protection::aes_256_gcm}) {
     const uint32_t slot = protection == Protection::plain ? 1 : 2;

@@ -1,9 +1,11 @@
-// wall-clock: preloaded into a program, it moves the wall clock for that one alone.
+// wall-clock: preloaded into a program, it moves clocks for that one alone.
 //
 //   LD_PRELOAD=libwall-clock.so ADIT_WALL_CLOCK=FILE program
 //
-// FILE holds a number of seconds to add, 8 bytes as the machine has them; what is written there
-// counts from that moment on. The other clocks go on as they are, as when somebody sets the clock.
+// FILE holds two numbers, 8 bytes each as the machine has them; what is written there counts from
+// that moment on. The first is seconds to add to the wall clock, as when somebody sets it; the
+// second nanoseconds to add to the clock that goes on in sleep, as when the machine has slept. The
+// others go on as they are.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,24 +17,37 @@
 
 namespace {
 
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+struct Offsets {
+  int64_t wall_s;
+  int64_t asleep_ns;
+};
+
 // Mapped once, before the program gives up its rights.
-const volatile int64_t* map_offset() {
-  static const int64_t kNone = 0;
+const volatile Offsets* map_offsets() {
+  static const Offsets kNone{};
   const char* path = getenv("ADIT_WALL_CLOCK");
   const int file = path == nullptr ? -1 : open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return &kNone;
-  void* mapped = mmap(nullptr, sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
+  void* mapped = mmap(nullptr, sizeof(Offsets), PROT_READ, MAP_SHARED, file, 0);
   close(file);
-  return mapped == MAP_FAILED ? &kNone : static_cast<const int64_t*>(mapped);
+  return mapped == MAP_FAILED ? &kNone : static_cast<const Offsets*>(mapped);
 }
 
-const volatile int64_t* const offset_s = map_offset();
+const volatile Offsets* const offsets = map_offsets();
 
 }  // namespace
 
 extern "C" int clock_gettime(clockid_t clock, timespec* now) noexcept {
   const long failed = syscall(SYS_clock_gettime, clock, now);
-  if (failed == 0 && clock == CLOCK_REALTIME && offset_s != nullptr) now->tv_sec += *offset_s;
+  if (failed != 0 || offsets == nullptr) return static_cast<int>(failed);
+  if (clock == CLOCK_REALTIME) now->tv_sec += offsets->wall_s;
+  if (clock == CLOCK_BOOTTIME) {
+    const int64_t ns = now->tv_nsec + offsets->asleep_ns;
+    now->tv_sec += ns / kSecondNs;
+    now->tv_nsec = ns % kSecondNs;
+  }
   return static_cast<int>(failed);
 }
 

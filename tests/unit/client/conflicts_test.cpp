@@ -43,6 +43,21 @@ TEST(Conflict, IsANetworkThatHoldsTheGateway) {
   EXPECT_EQ(conflict("30.1.2.77/24"), "");
 }
 
+TEST(NetworkTaken, IsOneThatHoldsTheRouteOrIsTheSame) {
+  const std::vector<HostAddress> host = {on("lo", "127.0.0.1/8"), on("eth0", "10.1.1.10/24")};
+  const auto device = [&host](const char* destination) {
+    const HostAddress* taken = network_taken_by(*Ipv4Prefix::parse(destination), host);
+    return taken == nullptr ? "" : taken->device;
+  };
+  for (const char* route : {"10.1.1.0/24", "10.1.1.0/25", "10.1.1.128/25", "10.1.1.1/32"}) {
+    EXPECT_EQ(device(route), "eth0") << route;
+  }
+  // The host's own route is longer than a wider one, and stays in force.
+  for (const char* route : {"10.1.0.0/23", "10.0.0.0/8", "0.0.0.0/0", "10.1.2.0/24"}) {
+    EXPECT_EQ(device(route), "") << route;
+  }
+}
+
 TEST(HostAddresses, HaveTheLoopbackDevicesUnlessItIsLeftOut) {
   const auto is_on_lo = [](const HostAddress& address) { return address.device == "lo"; };
   const std::vector<HostAddress> all = host_addresses("");

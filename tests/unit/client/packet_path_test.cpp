@@ -325,5 +325,30 @@ TEST(PacketPath, SurvivesEveryTruncationAndEveryFlippedByte) {
   }
 }
 
+// As when the client moves to another gateway: what each has counted and seen goes along.
+TEST(PacketPath, SwappedWithAnotherEachGoesOnInTheOthersPlace) {
+  World world;
+  const SessionPair pair = shake_hands(Protection::aes_256_gcm, 78, kNow);
+  FakeGateway other(pair.gateway);
+  PacketPath second{world.counters};
+  second.set_gateway(at(Ipv4Address::from_octets(30, 2, 1, 10), 8000));
+  second.set_address(Ipv4Address::from_octets(192, 168, 1, 99));
+  second.install(pair.client);
+  const Bytes first = world.gateway.sealed(inbound());
+  ASSERT_EQ(world.receive(first).kind, Received::packet);
+  world.wrap(outbound());
+
+  world.path.swap(second);
+  EXPECT_EQ(other.open(world.wrap(outbound())), outbound());
+  EXPECT_EQ(second.send_counter(), 1u);
+  Bytes again = first;
+  EXPECT_EQ(second.receive(again, kGateway, kNow).kind, Received::dropped);
+  EXPECT_EQ(world.counters.rx_replayed, 1u);
+  Bytes more = world.gateway.sealed(inbound());
+  EXPECT_EQ(second.receive(more, kGateway, kNow).kind, Received::packet);
+  EXPECT_EQ(world.receive(world.gateway.sealed(inbound())).kind, Received::dropped);
+  EXPECT_EQ(world.counters.rx_wrong_source, 1u);
+}
+
 }  // namespace
 }  // namespace adit::client

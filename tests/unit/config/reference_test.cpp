@@ -123,6 +123,7 @@ TEST(GatewayReference, ShowsTheDefaultsThatItSaysItShows) {
   EXPECT_EQ(shown->nat.limits.new_mappings_per_second, fresh.nat.limits.new_mappings_per_second);
   EXPECT_EQ(shown->nat.limits.new_mappings_burst, fresh.nat.limits.new_mappings_burst);
   EXPECT_EQ(shown->control_socket, fresh.control_socket);
+  EXPECT_EQ(shown->control_threads, fresh.control_threads);
   EXPECT_EQ(shown->log_level, fresh.log_level);
 }
 

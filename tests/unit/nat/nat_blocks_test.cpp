@@ -157,6 +157,25 @@ TEST(NatBlocks, SpreadsSubscribersOverThePoolAndUsesAllOfIt) {
             Refusal::pool_exhausted);
 }
 
+// Tunnels of one host, which are to have one external address (RFC 4787 REQ-2).
+TEST(NatBlocks, StayOnTheAddressThatTheyAreTiedToWhateverRoomThereIs) {
+  Settings settings = settings_with_pool(8);
+  settings.last_port = 1024 + 64 * 16 - 1;  // 16 first blocks an address
+  settings.profiles[0].limits.blocks = 1;
+  TestNat nat(settings);
+  std::vector<Subscriber> tied(17);
+  for (uint32_t i = 0; i < 16; ++i) {
+    nat->attach(tied[i], i, 0, nat.now_s, i, pool_address(5));
+    EXPECT_EQ(nat->address_of(tied[i]), pool_address(5)) << "before it has a block";
+    EXPECT_EQ(nat.create(tied[i], Protocol::udp, internal_endpoint(i))->external.address,
+              pool_address(5));
+  }
+  nat->attach(tied[16], 16, 0, nat.now_s, 16, pool_address(5));
+  EXPECT_EQ(nat.refusal_of(tied[16], Protocol::udp, internal_endpoint(16)), Refusal::port_limit);
+  nat->detach(tied[16], nat.now_s);
+  EXPECT_FALSE(tied[16].is_tied) << "the slot's next tunnel is free again";
+}
+
 TEST(NatBlocks, RefusesAFurtherBlockOnAnotherAddress) {
   Settings settings = settings_with_pool(2);
   settings.last_port = 1024 + 64 - 1;

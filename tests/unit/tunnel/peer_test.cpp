@@ -500,7 +500,7 @@ TEST(RejectName, TellsEveryReasonApart) {
   for (uint8_t i = 0; i <= static_cast<uint8_t>(HandshakeReject::unexpected); ++i) {
     names.insert(handshake_reject_name(static_cast<HandshakeReject>(i)));
   }
-  EXPECT_EQ(names.size(), 9u);
+  EXPECT_EQ(names.size(), 10u);
   EXPECT_FALSE(names.contains("unknown"));
 }
 

@@ -20,10 +20,9 @@ class Limiter : public testing::Test {
   unsigned taken_by(const Endpoint& from, uint64_t now_ns) {
     unsigned count = 0;
     while (limiter.may(from, now_ns)) {
-      EXPECT_TRUE(limiter.take(from, now_ns));
+      limiter.charge(from, now_ns);
       ++count;
     }
-    EXPECT_FALSE(limiter.take(from, now_ns));
     return count;
   }
 
@@ -44,7 +43,7 @@ TEST_F(Limiter, GivesABurstAndThenItsRate) {
   EXPECT_NEAR(in_ten_seconds, 200 + 5, 1);
 }
 
-TEST_F(Limiter, IsAskedWithoutTaking) {
+TEST_F(Limiter, IsAskedWithoutACharge) {
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(limiter.may(source(1), now));
   EXPECT_EQ(taken_by(source(1), now), 5u);
 }
@@ -57,14 +56,12 @@ TEST_F(Limiter, ASourceIsAnAddressAndASixteenthOfItsPorts) {
   EXPECT_EQ(taken_by(source(2, 0x4000), now), 5u);
 }
 
-TEST_F(Limiter, TakesBackWhatWasTaken) {
-  for (int i = 0; i < 1000; ++i) {
-    ASSERT_TRUE(limiter.take(source(1), now));
-    limiter.give_back(source(1));
-  }
-  EXPECT_EQ(taken_by(source(1), now), 5u) << "and is no richer for it";
-  limiter.give_back(source(2));
-  EXPECT_EQ(taken_by(source(2), now), 5u);
+// Eight were let in before the first of them failed: three more than there are tokens.
+TEST_F(Limiter, ChargesWhatHasYetToComeBack) {
+  for (int i = 0; i < 8; ++i) limiter.charge(source(1), now);
+  EXPECT_EQ(taken_by(source(1), now + 4 * kTokenNs - 1), 0u);
+  EXPECT_EQ(taken_by(source(1), now + 4 * kTokenNs), 1u);
+  EXPECT_EQ(taken_by(source(1), now + 9 * kTokenNs), 5u) << "and no more than that";
 }
 
 TEST_F(Limiter, RemembersAsManyAsItHasRoomFor) {
@@ -80,7 +77,9 @@ TEST(SourceLimiter, ForgetsTheOneNearestToFull) {
   SourceLimiter limiter({.per_second = 20, .burst = 5}, 8, 1);  // with this seed all share a line
   const auto take = [&](uint32_t host, unsigned tokens) {
     unsigned taken = 0;
-    while (taken < tokens && limiter.take(source(host), kNow)) ++taken;
+    for (; taken < tokens && limiter.may(source(host), kNow); ++taken) {
+      limiter.charge(source(host), kNow);
+    }
     return taken;
   };
   EXPECT_EQ(take(1, 4), 4u);
@@ -106,9 +105,10 @@ TEST_F(Limiter, HasRoomForWhoeverComes) {
 
 TEST(SourceLimiter, MayHaveABurstOfOne) {
   SourceLimiter limiter({.per_second = 1, .burst = 1}, kSources, 1);
-  EXPECT_TRUE(limiter.take(source(1), 0));
-  EXPECT_FALSE(limiter.take(source(1), kSecondNs - 1));
-  EXPECT_TRUE(limiter.take(source(1), kSecondNs));
+  EXPECT_TRUE(limiter.may(source(1), 0));
+  limiter.charge(source(1), 0);
+  EXPECT_FALSE(limiter.may(source(1), kSecondNs - 1));
+  EXPECT_TRUE(limiter.may(source(1), kSecondNs));
 }
 
 }  // namespace

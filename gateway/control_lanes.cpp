@@ -1,0 +1,68 @@
+// The control thread's part in a subscriber's lanes (docs/protocol.md): which of them a handshake
+// is for, and what they have in common.
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "gateway/control.h"
+
+namespace adit::gateway {
+
+// Which of its subscriber's lanes an initiation is for; nullptr: there is no such lane now. It is
+// authentic, but may be a replay.
+Subscriber* Control::lane_of(const HandshakeJob& job) {
+  Subscriber& subscriber = subscribers_[job.subscriber];
+  const tunnel::LaneChoice wanted = job.opened.wanted;
+  if (wanted.lane == 0) {
+    const unsigned lanes = std::min<unsigned>(wanted.lanes, config_.lanes_of(*subscriber.config));
+    const bool is_open = subscriber.epoch != 0;
+    // Its limits and its external address are those of a number of lanes.
+    if (is_open && lanes != subscriber.lanes && job.opened.timestamp > subscriber.last_stamp) {
+      close_tunnel(subscriber, "begins anew with another number of lanes");
+    }
+    if (subscriber.epoch == 0) subscriber.lanes = static_cast<uint8_t>(lanes);
+    return &subscriber;
+  }
+  if (subscriber.epoch == 0 || wanted.lane >= subscriber.lanes) return nullptr;
+  if (subscriber.further.size() < wanted.lane) subscriber.further.resize(wanted.lane);
+  std::unique_ptr<Subscriber>& lane = subscriber.further[wanted.lane - 1u];
+  if (lane == nullptr) {
+    lane = std::make_unique<Subscriber>();
+    lane->config = subscriber.config;
+    lane->profile = subscriber.profile;
+    lane->lane = wanted.lane;
+  }
+  if (lane->epoch == 0) {
+    lane->lanes = subscriber.lanes;
+    lane->address = subscriber.address;
+    lane->paired_address = subscriber.paired_address;
+  }
+  return lane.get();
+}
+
+// Whose handshake it was when it was begun; nullptr: that has no tunnel any more.
+Subscriber* Control::open_lane_of(const HandshakeJob& job) {
+  Subscriber& subscriber = subscribers_[job.subscriber];
+  const unsigned lane = job.opened.wanted.lane;
+  Subscriber& of = lane == 0 ? subscriber : *subscriber.further[lane - 1];
+  return of.peer ? &of : nullptr;
+}
+
+// Lane 0 opens: where others are to follow, the external address of all is chosen now, at random as
+// a worker would choose it, since no worker may choose for the others' (RFC 4787 REQ-2).
+void Control::begin_lanes(Subscriber& subscriber) {
+  subscriber.paired_address = {};
+  if (subscriber.lanes == 1) return;
+  std::array<uint8_t, 8> bytes;
+  random_(bytes);
+  subscriber.paired_address = config_.nat.external_address(
+      std::bit_cast<uint64_t>(bytes) % config_.nat.external_address_count());
+}
+
+void Control::close_further_lanes(Subscriber& subscriber) {
+  for (const auto& lane : subscriber.further) {
+    if (lane != nullptr && lane->epoch != 0) close_tunnel(*lane, "ended with lane 0");
+  }
+}
+
+}  // namespace adit::gateway
