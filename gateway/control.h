@@ -90,7 +90,8 @@ class Control final : private Arp::Sink {
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
   // the tunnel. `all_transmit`: each worker has a transmit queue of its own on every port, so that
-  // a tunnel may be moved. `handshake_cores`: where the further control threads run, if there are any.
+  // a tunnel may be moved. `handshake_cores`: where the further control threads run, if there are
+  // any.
   Control(const Config& config, const std::vector<PortView>& ports,
           const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
           std::vector<Link> links, const SteeringPlan& steering, bool spreads,
