@@ -66,13 +66,14 @@ void print_status(const Json& status) {
              status["uptime_s"].get<double>());
   for (const Json& tunnel : status["tunnels"]) {
     const unsigned lanes = tunnel.value("lanes", 1u);
-    fmt::print("tunnel {} {}{}: {} -> {}, {}, heard {:.1f} s ago, in {} B, out {} B\n",
+    fmt::print("tunnel {} {}{}: {} -> {}, {}, worker {}, heard {:.1f} s ago, in {} B, out {} B\n",
                tunnel["index"].get<unsigned>(), tunnel["subscriber"].get<std::string>(),
                lanes == 1 ? ""
                           : fmt::format(" lane {} of {}, worker {}", tunnel["lane"].get<unsigned>(),
                                         lanes, tunnel["worker"].get<unsigned>()),
                tunnel["address"].get<std::string>(), tunnel["remote"].get<std::string>(),
-               tunnel["protection"].get<std::string>(), tunnel["heard_ago_s"].get<double>(),
+               tunnel["protection"].get<std::string>(), tunnel["worker"].get<unsigned>(),
+               tunnel["heard_ago_s"].get<double>(),
                tunnel["rx_bytes"].get<uint64_t>(), tunnel["tx_bytes"].get<uint64_t>());
   }
   print_workers(status["workers"]);
@@ -107,11 +108,17 @@ int main(int argc, char** argv) {
   CLI::App* mappings =
       app.add_subcommand("mappings", "Forwards and live mappings of a tunnel, the first 64");
   mappings->add_option("tunnel", tunnel, "Tunnel index")->required();
+  unsigned worker = 0;
+  CLI::App* move = app.add_subcommand("move", "Move a tunnel to another worker");
+  move->add_option("tunnel", tunnel, "Tunnel index")->required();
+  move->add_option("worker", worker, "Worker, from 0 on")->required();
   app.require_subcommand(1);
   app.fallthrough();
   CLI11_PARSE(app, argc, argv);
 
-  const std::string request = mappings->parsed() ? fmt::format("mappings {}", tunnel) : "status";
+  const std::string request = mappings->parsed() ? fmt::format("mappings {}", tunnel)
+                              : move->parsed()   ? fmt::format("move {} {}", tunnel, worker)
+                                                 : "status";
   const std::string answer = ask(socket_path, request);
   if (answer.empty()) return 1;
   const Json document = Json::parse(answer, nullptr, false);
@@ -127,7 +134,7 @@ int main(int argc, char** argv) {
     std::fputs(answer.c_str(), stdout);
   } else if (status->parsed()) {
     print_status(document);
-  } else {
+  } else if (mappings->parsed()) {
     print_mappings(document);
   }
   return 0;

@@ -52,6 +52,7 @@ class Channel {
     return true;
   }
   unsigned capacity() const { return rte_ring_get_capacity(ring_); }
+  bool full() const { return rte_ring_full(ring_) != 0; }
   unsigned size() const { return rte_ring_count(ring_); }
 
  private:

@@ -94,6 +94,7 @@ void read_eal(Section section, EalConfig& eal) {
     section.fail_item("worker_cores", kWorkersMax,
                       "there are at most " + std::to_string(kWorkersMax) + " workers");
   }
+  section.read("balance", eal.balance, config::boolean());
   section.read_list("extra_args", eal.extra_args, config::text());
   section.reject_unknown_keys();
 }

@@ -52,6 +52,7 @@ struct EalConfig {
   uint32_t memory_mb = 512;                // EAL's -m
   std::optional<uint32_t> main_core;       // the control thread's; we choose when absent
   std::vector<uint32_t> worker_cores;      // a worker each; we choose one when empty
+  bool balance = true;                     // may tunnels be moved between workers?
   std::vector<std::string> extra_args;  // appended to EAL's command line as they are
 };
 

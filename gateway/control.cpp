@@ -97,13 +97,15 @@ bool knows_routes(const Config& config) {
 Control::Control(const Config& config, const std::vector<PortView>& ports,
                  const std::vector<uint16_t>& profiles, TunnelTable& tunnels,
                  rte_mempool* pool, std::vector<Link> links, const SteeringPlan& steering,
-                 bool spreads, const std::vector<uint32_t>& handshake_cores)
+                 bool spreads, bool all_transmit, const std::vector<uint32_t>& handshake_cores)
     : config_(config),
       tunnels_(tunnels),
+      owners_(tunnels, static_cast<unsigned>(links.size())),
       pool_(pool),
       links_(std::move(links)),
       steering_(steering),
       spreads_(spreads),
+      all_transmit_(all_transmit),
       routes_matter_(links_.size() > 1 && knows_routes(config)),
       random_(fill_random),
       identity_(tunnel::make_identity(tunnel::PrivateKey{config.tunnel.private_key})),
@@ -118,6 +120,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       free_slots_(links_.size()),
       hand_(tunnels.slots()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)),
+      balance_(static_cast<unsigned>(links_.size())),
       handshakes_(identity_, remotes_, config.control_threads - 1, handshake_cores) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
@@ -127,7 +130,7 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
     subscribers_[i].profile = profiles[i];
   }
   for (uint32_t slot = config.tunnel.max_tunnels; slot >= 1; --slot) {
-    free_slots_[tunnels.owner(slot)].push_back(slot);
+    free_slots_[owners_.of(slot)].push_back(slot);
   }
 }
 
@@ -140,6 +143,8 @@ Control::~Control() {
     }
   }
   for (const WaitingHandshake& handshake : waiting_) rte_pktmbuf_free(handshake.packet);
+  if (!move_) return;
+  for (const Move::Untold& untold : move_->untold) rte_pktmbuf_free(untold.message.packet);
 }
 
 // Announced twice, two seconds apart (RFC 5227 §2.3): a link may take its time to come up.
@@ -163,6 +168,8 @@ bool Control::tick(uint64_t now_ns) {
   }
   arp_.tick(now_ns);
   expire_leases(now_ns);
+  follow_move(now_ns);
+  if (all_transmit_ && links_.size() > 1 && config_.eal.balance) balance(now_ns);
   hand_.move(now_ns, tunnels_,
              [&](uint32_t slot) { follow(*by_slot_[slot], now_ns); });
   return has_more;
@@ -348,6 +355,14 @@ void Control::tell(unsigned worker, const ToWorker& message) {
   if (message.packet != nullptr) rte_pktmbuf_free(message.packet);
 }
 
+void Control::tell_owner(const ToWorker& message) {
+  if (is_moving(message.slot)) {
+    move_->untold.push_back({message, std::nullopt});
+  } else {
+    tell(owners_.of(message.slot), message);
+  }
+}
+
 void Control::tell_all(const ToWorker& message) {
   for (unsigned worker = 0; worker < links_.size(); ++worker) tell(worker, message);
 }
@@ -356,9 +371,10 @@ void Control::tell_all(const ToWorker& message) {
 // subscriber lead to its lane 0.
 void Control::tell_others(ToWorker message, ToWorker::Kind kind) {
   if (!routes_matter_ || message.lane != 0) return;
+  if (is_moving(message.slot)) return move_->untold.push_back({message, kind});
   message.kind = kind;
   for (unsigned worker = 0; worker < links_.size(); ++worker) {
-    if (worker != tunnels_.owner(message.slot)) tell(worker, message);
+    if (worker != owners_.of(message.slot)) tell(worker, message);
   }
 }
 

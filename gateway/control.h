@@ -14,11 +14,13 @@
 #include <vector>
 
 #include "gateway/arp.h"
+#include "gateway/balance.h"
 #include "gateway/channel.h"
 #include "gateway/config.h"
 #include "gateway/handshake_threads.h"
 #include "gateway/messages.h"
 #include "gateway/nat_log.h"
+#include "gateway/ownership.h"
 #include "gateway/pipeline.h"
 #include "gateway/steering.h"
 #include "gateway/tunnel_hand.h"
@@ -38,7 +40,7 @@ namespace adit::gateway {
   X(handshakes_accepted) X(handshakes_limited) X(handshakes_crowded_out)              \
   X(cookies_sent) X(tunnels_opened) X(tunnels_aged_out)                               \
   X(tunnel_table_full) X(dhcp_exhausted) X(worker_ring_full) X(no_buffer)             \
-  X(packets_taken) X(packets_given)
+  X(packets_taken) X(packets_given) X(tunnels_moved) X(moves_refused)
 
 struct ControlCounters {
 #define X(name) uint64_t name = 0;
@@ -80,14 +82,20 @@ class Control final : private Arp::Sink {
     Channel<ToWorker>* to_worker;
     Channel<ToControl>* from_worker;
     Channel<ToControl>* handshakes;  // apart, so that a flood of them fills nothing else
+    const Counters* counters = nullptr;
+    const PacketSamples* samples = nullptr;
+    uint32_t samples_seen = 0;
+    uint64_t busy_cycles = 0;  // when they were last looked at
   };
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
-  // the tunnel. `handshake_cores`: where the further control threads run, if there are any.
+  // the tunnel. `all_transmit`: each worker has a transmit queue of its own on every port, so that
+  // a tunnel may be moved. `handshake_cores`: where the further control threads run, if there are
+  // any.
   Control(const Config& config, const std::vector<PortView>& ports,
           const std::vector<uint16_t>& profiles, TunnelTable& tunnels, rte_mempool* pool,
           std::vector<Link> links, const SteeringPlan& steering, bool spreads,
-          const std::vector<uint32_t>& handshake_cores);
+          bool all_transmit, const std::vector<uint32_t>& handshake_cores);
   ~Control() override;
 
   // Announces our addresses. Call when the worker runs.
@@ -107,6 +115,10 @@ class Control final : private Arp::Sink {
   void list_mappings(uint32_t slot);
   bool mappings_listed() const { return mappings_listed_; }
   const std::vector<ToControl>& listed_mappings() const { return listed_mappings_; }
+  unsigned owner_of(uint32_t slot) const { return owners_.of(slot); }  // the worker
+  // Begins to move a tunnel to a worker; what becomes of it the log says, and owner_of(). Else why
+  // that is not possible, a sentence.
+  const char* move_tunnel(uint32_t slot, unsigned worker);
 
  private:
   struct WaitingHandshake {
@@ -155,19 +167,26 @@ class Control final : private Arp::Sink {
   void neighbour_found(unsigned port, Ipv4Address address, const MacAddress& mac) override;
   void neighbour_lost(unsigned port, Ipv4Address address) override;
 
+  // control_moves.cpp
+  void follow_move(uint64_t now_ns);
+  void balance(uint64_t now_ns);
+  bool is_moving(uint32_t slot) const { return move_ && move_->slot == slot; }
+
   rte_mbuf* packet_of(std::span<const uint8_t> bytes);
   void tell(unsigned worker, const ToWorker& message);
-  void tell_owner(const ToWorker& message) { tell(tunnels_.owner(message.slot), message); }
+  void tell_owner(const ToWorker& message);
   void tell_others(ToWorker message, ToWorker::Kind kind);
   void tell_all(const ToWorker& message);
   ToWorker message_about(const Subscriber& subscriber) const;
 
   const Config& config_;
   TunnelTable& tunnels_;
+  TunnelOwners owners_;
   rte_mempool* pool_;
-  const std::vector<Link> links_;  // by worker
+  std::vector<Link> links_;  // by worker
   const SteeringPlan& steering_;
   const bool spreads_;
+  const bool all_transmit_;
   const bool routes_matter_;  // does every worker have to know whose an address is?
   tunnel::RandomSource random_;
   tunnel::Identity identity_;
@@ -187,6 +206,25 @@ class Control final : private Arp::Sink {
   uint32_t next_epoch_ = 1;
   uint64_t announce_again_ns_ = 0;
   NatLog nat_log_;
+  // The tunnel that is being moved; one at a time. What there is to say of it meanwhile is said
+  // when it is known to whom.
+  struct Move {
+    uint32_t slot = 0;
+    uint32_t number = 0;
+    unsigned to = 0;
+    std::optional<Balance::Wish> wish;  // nullopt: somebody has asked for it
+    struct Untold {
+      ToWorker message;
+      std::optional<ToWorker::Kind> to_others;  // nullopt: to the owner
+    };
+    std::vector<Untold> untold;
+  };
+  std::optional<Move> move_;
+  uint32_t moves_ = 0;
+  Balance balance_;
+  uint64_t balance_at_ns_ = 0;
+  unsigned balance_looks_ = 0;
+  uint64_t balanced_cycles_ = 0;  // of the clock that busy cycles are counted by
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;

@@ -162,7 +162,7 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
   if (!answer) {
     // A refused first handshake leaves nothing behind.
     if (lane->epoch == 0) {
-      free_slots_[tunnels_.owner(lane->slot)].push_back(lane->slot);
+      free_slots_[owners_.of(lane->slot)].push_back(lane->slot);
       lane->slot = 0;
       lane->peer.reset();
     }

@@ -38,7 +38,7 @@ namespace adit::gateway {
   X(no_tunnel) X(no_session) X(send_counter_exhausted)                                    \
   /* the way out, and limits of our own */                                                \
   X(neighbour_unresolved) X(neighbour_table_full) X(control_ring_full) X(tx_full)         \
-  X(handshake_ring_full) X(hand_off_full)                                                                        \
+  X(handshake_ring_full) X(hand_off_full) X(move_hold_full)                               \
   X(no_buffer) X(stale_tunnel)
 
 // What became of a packet at a stage. Anything from `frame_truncated` on is a drop.
@@ -67,6 +67,7 @@ const char* fate_name(Fate fate);
   X(icmp_errors_sent) X(icmp_errors_suppressed) X(icmp_errors_translated) X(mss_clamped)     \
   X(packets_fragmented) X(hairpinned)                                                        \
   X(block_events) X(limit_events) X(events_lost)                                             \
+  X(tunnels_adopted)                                                                         \
   X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
   X(loops) X(busy_loops) X(busy_cycles) X(sleeps)
 

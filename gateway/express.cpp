@@ -114,6 +114,7 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
     look_into_opened(group);
   }
   ask_for_wanted(group);
+  if (wants_sample_) [[unlikely]] take_sample(group);
   seek(group);
   if (filter_ != nullptr) ask_for_sessions(group);
   clock.ends(1);
@@ -175,12 +176,16 @@ Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& p
     return Way::stages;
   }
   const uint32_t slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
-  if (has_others_ && tunnels_.owner(slot) != worker_) {
-    // What stands there in a handshake's message is its sender's index, and says nothing of ours:
-    // the worker that has received it is the one that should own the tunnel.
-    if (ip[kPayload] < static_cast<uint8_t>(tunnel::MessageType::encrypted)) return Way::stages;
-    packet.owner = tunnels_.owner(slot);
-    return Way::handed;
+  if (has_others_) {
+    const unsigned owner = owners_.of(slot);
+    packet.owner = owner;
+    if (owner != worker_) {
+      // What stands there in a handshake's message is its sender's index, and says nothing of ours:
+      // the worker that has received it is the one that should own the tunnel.
+      const bool is_handshake =
+          ip[kPayload] < static_cast<uint8_t>(tunnel::MessageType::encrypted);
+      return is_handshake ? Way::stages : Way::handed;
+    }
   }
   packet.owner = slot;
   packet.line = &tunnels_.line(slot);
@@ -200,7 +205,8 @@ Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& pa
       nat_.entry(to, protocol, Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
   if (mapping == nullptr) [[unlikely]] return Way::stages;
   if (has_others_) {
-    const uint8_t owner = settings_.shares[load_host16(ip + kDestinationPort) / nat::kWindowPorts];
+    const unsigned owner =
+        window_owner({to, Be16::from_raw(load<uint16_t>(ip + kDestinationPort))});
     packet.owner = owner;
     if (owner != worker_) return owner < settings_.workers ? Way::handed : Way::stages;
   }
@@ -297,6 +303,17 @@ Way Pipeline::open_inbound(ExpressPacket& packet) {
   rte_prefetch0(packet.ip - 64);            // where the outer headers will stand
   rte_prefetch0(&packet.mbuf->tx_offload);  // the buffer's second line
   return Way::inbound;
+}
+
+// Of the first that is a tunnel's here.
+void Pipeline::take_sample(std::span<const ExpressPacket> group) {
+  for (const ExpressPacket& packet : group) {
+    const bool is_outbound = packet.way == Way::outbound;
+    if (!is_outbound && packet.way != Way::inbound) continue;
+    samples_.add({.slot = packet.slot(), .received_by = received_by_, .is_outbound = is_outbound});
+    wants_sample_ = false;
+    return;
+  }
 }
 
 // ---- Seek ----

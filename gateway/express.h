@@ -1,6 +1,8 @@
-// What the express way remembers of a packet between its passes over a burst (express.cpp).
+// What the express way (express.cpp) knows of the ports, and remembers of a packet between its
+// passes over a burst.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,9 +15,32 @@ namespace adit::gateway {
 
 struct Tunnel;
 struct TunnelLine;
+struct TxQueue;
 
 // In front of an IPv4 header: what is written there for its link header, which ends it.
 inline constexpr unsigned kExpressLinkBytes = 32;
+
+// What packets of a port are compared with, as it lies in memory.
+struct ExpressLink {
+  uint64_t mac = 0;
+  uint64_t front = 0;  // the six bytes before the IPv4 header and its first two: VLAN, EtherType,
+  uint64_t front_mask = 0;  // version and length; of what counts
+  uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
+  bool is_uplink = false;
+  bool is_public = false;
+};
+
+// How they leave by a port.
+struct ExpressExit {
+  uint32_t subnet = 0;
+  uint32_t mask = 0;
+  uint32_t next_hop = 0;
+  uint32_t hop = 0;  // who the header below is for: the last packet's; 0: nobody
+  uint16_t header_bytes = 0;
+  uint8_t port = 0;
+  TxQueue* queue = nullptr;
+  std::array<uint8_t, kExpressLinkBytes> header{};  // stands at the end of it
+};
 
 struct ExpressPacket {
   // What the next pass does with it. `stages`: not ordinary, through the stages in its turn.

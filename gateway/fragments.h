@@ -95,6 +95,11 @@ class Fragments {
   // Frees everything; returns how many packets.
   unsigned clear();
 
+  // Whether anything is here of the tunnel in this slot.
+  bool has_any_of(uint32_t slot) const {
+    return shares_[slot].datagrams != 0 || shares_[slot].held != 0;
+  }
+
   unsigned datagrams() const { return datagrams_; }
   unsigned held() const { return held_; }
 

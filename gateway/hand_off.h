@@ -32,6 +32,12 @@ struct HandedPacket {
     portless_in,       // to tunnel `slot`, inner `address`
     portless_refused,  // back, to be dropped for `reason`
     to_send,   // a frame for `port`, whose transmit queue is the receiver's
+    // Without a packet, about a tunnel that is moved (move.cpp): `epoch` is the number of the move.
+    leaving,     // `slot` is going to leave `worker`, who sends this
+    mark,        // all that `worker` has handed of `slot` is in front of this
+    moved,       // `slot` is `worker`'s
+    adopted,     // so it is, says that one
+    block_home,  // a block of the receiver's is its own again: unit `slot`, `epoch` units
   };
   rte_mbuf* mbuf = nullptr;
   uint32_t slot = 0;
@@ -43,7 +49,7 @@ struct HandedPacket {
   uint8_t reason = 0;  // Fate
   bool hairpin = false;  // portless_in: has turned round
   uint8_t lanes = 1;     // portless_out: of the tunnel's subscriber
-  uint8_t unused = 0;
+  uint8_t worker = 0;
 };
 static_assert(sizeof(HandedPacket) == 32);
 
@@ -61,6 +67,8 @@ class HandOff {
   unsigned push(unsigned from, unsigned to, std::span<const HandedPacket> packets) {
     return ring(from, to).push_burst(packets);
   }
+  // Asked by the writer, before a push() that must not fail.
+  bool has_room(unsigned from, unsigned to) { return !ring(from, to).full(); }
   unsigned pop(unsigned from, unsigned to, std::span<HandedPacket> packets) {
     return ring(from, to).pop(packets);
   }

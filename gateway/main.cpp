@@ -88,7 +88,8 @@ PacketPool make_packet_pool(const Config& config) {
   const unsigned workers = config.workers();
   unsigned count = 2 * kChannelItems + kWaitingHandshakesMax +
                    workers * (kHandshakeItems + kHeldFragments + 8 * kOuterReassemblies) +
-                   (workers - 1) * (HandOff::kRingPackets + kPoolCache);
+                   (workers - 1) * (HandOff::kRingPackets + kPoolCache) +
+                   (workers > 1 ? workers * kHeldForMoveMax : 0);
   uint16_t mtu = 1500;
   for (const PortConfig& port : config.ports) {
     count += workers * (port.rx_descriptors + port.tx_descriptors);
@@ -220,12 +221,15 @@ void run(const Config& config) {
     }
     parts.push_back(std::make_unique<WorkerParts>(shared, worker, queues, adaptive));
     links.push_back({&parts.back()->from_control(), &parts.back()->to_control(),
-                     &parts.back()->handshakes()});
+                     &parts.back()->handshakes(), &parts.back()->counters(),
+                     &parts.back()->samples()});
     sources.workers.push_back({&parts.back()->counters(), &parts.back()->nat()});
   }
   const bool spreads = ports[config.uplink]->queues() == workers;
+  const bool all_transmit = std::ranges::all_of(
+      ports, [&](const auto& port) { return port->queues() == workers; });
   Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads,
-                  cores_for_handshakes);
+                  all_transmit, cores_for_handshakes);
 
   sources.control = &control;
   for (const auto& port : ports) sources.ports.push_back(port.get());

@@ -70,6 +70,8 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
                     message.packet);
     case ToWorker::send_udp:
       return finish(send_outer_udp(message.packet, message.remote), message.packet);
+    case ToWorker::move_tunnel:
+      return begin_move(message);
     case ToWorker::list_mappings:
       return list_mappings(tunnel);
     case ToWorker::send_inner: {
@@ -257,6 +259,9 @@ void Pipeline::drain() {
   });
   counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.clear();
   reassembly_.clear(counters_);
+  for (; holding_.gone < holding_.packets.size(); ++holding_.gone) {
+    finish(Fate::move_hold_full, holding_.packets[holding_.gone].mbuf);
+  }
   for (TxQueue& queue : tx_) {
     for (unsigned i = 0; i < queue.count; ++i) finish(Fate::tx_full, queue.packets[i]);
     queue.count = 0;

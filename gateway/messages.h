@@ -31,6 +31,7 @@ struct ToWorker {
     send_udp,         // packet: UDP payload, sent from the tunnel endpoint to `remote`
     send_inner,       // slot, epoch; packet: an inner IPv4 packet, always sealed (rule 5)
     list_mappings,    // slot: answered by `mapping` items and a `mappings_end`
+    move_tunnel,      // slot, epoch, move_number; port: the worker it should be moved to
     // The same of another worker's tunnel, where its addresses matter to all of them.
     open_elsewhere,
     set_address_elsewhere,  // slot, previous_address, address
@@ -49,6 +50,7 @@ struct ToWorker {
   uint32_t first_forward = 0;   // in Forwards
   uint32_t slot = 0;
   uint32_t epoch = 0;
+  uint32_t move_number = 0;     // answered in the tunnel's report
   uint32_t subscriber = kNoSubscriber;  // whose tunnel it is: position in the configuration
   uint32_t proper_slot = 0;  // of its subscriber's lane 0
   Endpoint remote;

@@ -50,7 +50,7 @@ Fate Pipeline::find_tunnel(Packet& packet) {
   }
   Tunnel& tunnel = tunnels_.by_index(header.receiver_index.host());
   if (!is_ours(tunnel)) {
-    return hand_tunnel_packet(packet, tunnels_.owner(tunnels_.slot_of(tunnel)));
+    return hand_tunnel_packet(packet, owners_.of(tunnels_.slot_of(tunnel)));
   }
   if (!tunnel.active) return Fate::unknown_index;
   packet.tunnel = &tunnel;

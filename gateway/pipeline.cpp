@@ -10,6 +10,7 @@ namespace adit::gateway {
 void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns) {
   set_time(now_ns);
   counters_.received += packets.size();
+  received_by_ = static_cast<uint8_t>(worker_);
   run_burst(port, packets);
 }
 
@@ -86,7 +87,7 @@ void Pipeline::sweep_tunnels() {
   const uint32_t count = std::min(tunnels_.slots() / kTunnelSweepsARound + 1, kSweptTunnelsMax);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
-    if (tunnels_.owner(slot) != worker_) continue;
+    if (owners_.of(slot) != worker_) continue;
     TunnelLine& line = tunnels_.line(slot);
     if (line.has_traffic()) report_traffic(slot);
     if (line.index == 0 || now_s_ <= line.expires_s) continue;
@@ -98,8 +99,10 @@ void Pipeline::sweep_tunnels() {
 void Pipeline::sweep(uint64_t now_ns) {
   set_time(now_ns);
   sweep_tunnels();
+  wants_sample_ = has_others_;
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
   nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
+  if (has_others_) send_block_home();
   portless_.sweep(now_s_);
   counters_.key_expansions = crypto_.expansions();
   if (filter_ != nullptr) filter_->sweep(now_s_);
@@ -134,6 +137,8 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       outer_id_(static_cast<uint16_t>(settings.worker)),
       outer_id_step_(static_cast<uint16_t>(std::bit_ceil(settings.workers))),
       hand_outboxes_(has_others_ ? settings.workers : 0),
+      owners_(tables.tunnels, settings.workers),
+      moved_ports_(has_others_ ? nat_.total_units() : 0),
       ids_(settings.ipv4_id_key, settings.worker,
            static_cast<unsigned>(std::bit_width(settings.workers - 1))) {
   prepare_express();

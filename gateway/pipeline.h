@@ -2,7 +2,7 @@
 // inbound.cpp hold the stages of the two journeys, unmapped.cpp what is different for packets that
 // are not translated by a mapping, follow.cpp for fragments, send.cpp what all end with, and
 // answers.cpp the packets that the gateway itself has to say. What belongs to another worker is
-// handed over in take_over.cpp.
+// handed over in take_over.cpp; move.cpp makes a tunnel another worker's.
 //
 // Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
 // logs, waits or makes a system call.
@@ -23,10 +23,13 @@
 #include "gateway/fragments.h"
 #include "gateway/tunnel_routes.h"
 #include "gateway/messages.h"
+#include "gateway/move.h"
 #include "gateway/neighbours.h"
+#include "gateway/ownership.h"
 #include "gateway/packet.h"
 #include "gateway/portless.h"
 #include "gateway/reassembly.h"
+#include "gateway/samples.h"
 #include "gateway/tunnel_table.h"
 #include "lib/nat/ipv4_ids.h"
 #include "lib/nat/nat.h"
@@ -138,8 +141,8 @@ class Pipeline {
   // Takes ownership of `packets` (at most kBurstMax), received on `port`. What is to be sent
   // stands in tx() afterwards, what is for the control thread in control_outbox().
   void run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns);
-  // The same of what other workers have handed over.
-  void take_over(std::span<const HandedPacket> packets, uint64_t now_ns);
+  // The same of what another worker has handed over.
+  void take_over(unsigned from, std::span<const HandedPacket> packets, uint64_t now_ns);
   // Does what the control thread asks; takes ownership of message.packet.
   void take(const ToWorker& message, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
@@ -153,6 +156,9 @@ class Pipeline {
   TxQueue& tx(unsigned port) { return tx_[port]; }
   // Passes on what is for other workers: call when a burst is done.
   void flush_hand_off();
+  // Goes on with a tunnel that is being moved: call once in a loop, with tx() and what is for other
+  // workers passed on. True: something has happened, pass on again.
+  bool advance_moves(uint64_t now_ns);
   // Hands a frame to the worker that has a transmit queue of the port.
   void hand_frame_to_send(unsigned port, rte_mbuf* frame, unsigned worker);
   struct ControlOutbox {
@@ -160,6 +166,7 @@ class Pipeline {
     unsigned count = 0;
   };
   ControlOutbox& control_outbox() { return control_outbox_; }
+  const PacketSamples& samples() const { return samples_; }
 
  private:
   // pipeline.cpp: the journeys, and what kind of packet is it?
@@ -179,11 +186,13 @@ class Pipeline {
   Fate enter_outbound(Packet& packet);
 
   // express.cpp: both journeys for ordinary packets, a burst at a time
-  struct Link;
+  using Link = ExpressLink;
+  using Exit = ExpressExit;
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
   bool board(unsigned port, std::span<rte_mbuf*> packets);
   void open(std::span<ExpressPacket> group);
   void look_into_opened(std::span<ExpressPacket> group);
+  void take_sample(std::span<const ExpressPacket> group);
   void seek(std::span<ExpressPacket> group);
   void ask_for_sessions(std::span<const ExpressPacket> group);
   ADIT_INLINED ExpressPacket::Way board_one(const Link& link, const rte_mbuf* mbuf,
@@ -202,7 +211,6 @@ class Pipeline {
 
   // express_depart.cpp: rewriting and new headers, and the way out
   struct Tally;
-  struct Exit;
   void depart(unsigned port, std::span<ExpressPacket> group);
   ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
   ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
@@ -305,8 +313,14 @@ class Pipeline {
 
   // take_over.cpp: between workers
   bool is_ours(const Tunnel& tunnel) const {
-    return !has_others_ || tunnels_.owner(tunnels_.slot_of(tunnel)) == worker_;
+    return !has_others_ || owners_.of(tunnels_.slot_of(tunnel)) == worker_;
   }
+  unsigned window_owner(const Endpoint& external) const {
+    const unsigned window = external.port.host() / nat::kWindowPorts;
+    if (moved_ports_.may_be(window)) [[unlikely]] return moved_window_owner(external);
+    return settings_.shares[window];
+  }
+  unsigned moved_window_owner(const Endpoint& external) const;
   unsigned port_owner(nat::Protocol protocol, const Endpoint& external) const;
   unsigned portless_owner(uint8_t protocol, Ipv4Address external) const;
   unsigned meeting_place(const Ipv4Header& ip) const;
@@ -320,10 +334,35 @@ class Pipeline {
   Fate hand_portless_out(const Packet& packet, unsigned worker);
   Fate hand_portless_in(const Packet& packet);
   void take_one_over(const HandedPacket& handed);
+  void pass_on(const HandedPacket& handed);
   Fate come_round(Packet& packet);
   Fate map_others_portless(Packet& packet, const HandedPacket& handed);
   Fate hear_portless_refused(Packet& packet, const HandedPacket& handed);
   Fate enter_portless(Packet& packet, const HandedPacket& handed);
+
+  // move.cpp: a tunnel becomes another worker's
+  void begin_move(const ToWorker& message);
+  MoveRefusal why_to_stay(const Tunnel& tunnel) const;
+  bool ask_others();
+  void stay(MoveRefusal refusal);
+  bool let_go();
+  bool tell_others();
+  void hear_leaving(const HandedPacket& handed);
+  void hear_mark(const HandedPacket& handed);
+  void hear_moved(const HandedPacket& handed);
+  void hear_adopted(const HandedPacket& handed);
+  bool send_mark();
+  Fate hold_for_move(const HandedPacket& packet);
+  void adopt(Tunnel& tunnel);
+  bool say_adopted();
+  bool let_go_of_held();
+  void end_holding();
+  void send_block_home();
+  void hear_block_home(const HandedPacket& handed);
+  void answer_move(uint32_t slot, uint32_t number, MoveRefusal refusal);
+  bool tell_worker(unsigned worker, HandedPacket::Kind kind, uint32_t slot, uint32_t number,
+                   unsigned about);
+  bool tell_of_departure(HandedPacket::Kind kind, unsigned about);
 
   // send.cpp: the way out, shared
   enum class Seal : bool { as_session, always };  // always: DHCP, heartbeats, probes (rule 5)
@@ -402,6 +441,8 @@ class Pipeline {
   Counters& counters_;
 
   uint64_t now_ns_ = 0;  // of the burst in hand
+  uint8_t received_by_ = 0;  // the worker that it came from
+  bool wants_sample_ = false;
   uint32_t now_s_ = 0;   // the translator's coarse clock
   uint16_t outer_id_;  // IPv4 identification of what we send without DF (RFC 6864)
   const uint16_t outer_id_step_;  // the workers' ids differ
@@ -411,31 +452,18 @@ class Pipeline {
   std::array<TxQueue, kPortsMax> tx_{};
   ControlOutbox control_outbox_;
   std::vector<HandOutbox> hand_outboxes_;  // by worker; its own stays empty
+  PacketSamples samples_;
+  TunnelOwners owners_;
+  MovedPorts moved_ports_;
+  Departure departure_;
+  Holding holding_;
 
   // What express.cpp compares packets with, as it lies in memory.
-  struct Link {  // of a port that packets come from
-    uint64_t mac = 0;
-    uint64_t front = 0;  // the six bytes before the IPv4 header and its first two: VLAN, EtherType,
-    uint64_t front_mask = 0;  // version and length; of what counts
-    uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
-    bool is_uplink = false;
-    bool is_public = false;
-  };
   std::array<Link, kPortsMax> links_{};
   uint64_t tunnel_endpoint_ = 0;  // destination address, any source port, destination port
   uint16_t public_mtu_bytes_ = 0;
   bool has_encrypted_ = false;  // has there been a tunnel whose packets are?
   // And how they leave: by either port, and in front of a tunnel packet.
-  struct Exit {
-    uint32_t subnet = 0;
-    uint32_t mask = 0;
-    uint32_t next_hop = 0;
-    uint32_t hop = 0;  // who the header below is for: the last packet's; 0: nobody
-    uint16_t header_bytes = 0;
-    uint8_t port = 0;
-    TxQueue* queue = nullptr;
-    std::array<uint8_t, kExpressLinkBytes> header{};  // stands at the end of it
-  };
   Exit public_exit_;
   Exit uplink_exit_;
   struct {

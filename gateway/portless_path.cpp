@@ -79,7 +79,7 @@ Fate Pipeline::map_others_portless(Packet& packet, const HandedPacket& handed) {
   HandedPacket back = handed;
   back.kind = HandedPacket::portless_refused;
   back.reason = static_cast<uint8_t>(fate_of(refusal));
-  return hand_over(tunnels_.owner(handed.slot), back);
+  return hand_over(owners_.of(handed.slot), back);
 }
 
 Fate Pipeline::hear_portless_refused(Packet& packet, const HandedPacket& handed) {
@@ -100,7 +100,7 @@ Fate Pipeline::hand_portless_in(const Packet& packet) {
   handed.slot = packet.portless->tunnel_slot;
   handed.address = packet.portless->internal.address;
   handed.hairpin = packet.hairpin;
-  return hand_over(tunnels_.owner(handed.slot), handed);
+  return hand_over(owners_.of(handed.slot), handed);
 }
 
 // As found by the worker that keeps the mapping: find_mapping() has been passed there.

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -108,7 +110,8 @@ double seconds_since(uint64_t then_ns, uint64_t now_ns) {
              : static_cast<double>((now_ns - then_ns) / 1'000'000) / 1e3;
 }
 
-Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint64_t now_ns) {
+Json tunnel_json(const Subscriber& subscriber, unsigned worker, const TunnelTable& tunnels,
+                 uint64_t now_ns) {
   const TunnelReport& report = tunnels.report(subscriber.slot);
   const TunnelTraffic& traffic = tunnels.open(subscriber.slot).traffic;
   const bool is_its_own = report.epoch.load(std::memory_order_acquire) == subscriber.epoch;
@@ -119,7 +122,7 @@ Json tunnel_json(const Subscriber& subscriber, const TunnelTable& tunnels, uint6
   const Endpoint remote{Ipv4Address::from_host(static_cast<uint32_t>(packed >> 16)),
                         Be16::from_host(static_cast<uint16_t>(packed))};
   return {{"index", subscriber.slot},
-          {"worker", tunnels.owner(subscriber.slot)},
+          {"worker", worker},
           {"subscriber", subscriber.config->name},
           {"lane", subscriber.lane},
           {"lanes", subscriber.lanes},
@@ -158,10 +161,12 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   Json tunnels = Json::array();
   for (const Subscriber& subscriber : control.subscribers()) {
     if (subscriber.slot == 0) continue;
-    tunnels.push_back(tunnel_json(subscriber, *sources.tunnels, now_ns));
+    const auto add = [&](const Subscriber& its) {
+      tunnels.push_back(tunnel_json(its, control.owner_of(its.slot), *sources.tunnels, now_ns));
+    };
+    add(subscriber);
     for (const auto& lane : subscriber.further) {
-      if (lane == nullptr || lane->slot == 0) continue;
-      tunnels.push_back(tunnel_json(*lane, *sources.tunnels, now_ns));
+      if (lane != nullptr && lane->slot != 0) add(*lane);
     }
   }
   Json neighbours = Json::array();
@@ -277,6 +282,13 @@ void StatusServer::begin_answer(Connection& connection, const std::string& reque
     return;
   }
   uint32_t slot = 0;
+  unsigned worker = 0;
+  if (std::sscanf(request.c_str(), "move %" SCNu32 " %u", &slot, &worker) == 2) {
+    const char* const refusal = control_.move_tunnel(slot, worker);
+    const Json answer = refusal != nullptr ? Json{{"error", refusal}} : Json{{"moving", slot}};
+    connection.answer = answer.dump() + "\n";
+    return;
+  }
   if (request.starts_with(kMappings) &&
       std::from_chars(request.data() + kMappings.size(), request.data() + request.size(), slot)
               .ec == std::errc{} &&
@@ -289,7 +301,8 @@ void StatusServer::begin_answer(Connection& connection, const std::string& reque
     control_.list_mappings(slot);
     return;
   }
-  connection.answer = R"({"error": "ask for: status, or mappings TUNNEL"})" "\n";
+  connection.answer =
+      R"({"error": "ask for: status, mappings TUNNEL, or move TUNNEL WORKER"})" "\n";
 }
 
 std::string StatusServer::mappings_answer() const {

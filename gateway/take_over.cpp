@@ -3,13 +3,15 @@
 // with it what it would do if it had received it.
 //
 //   a tunnel's packet            the tunnel's worker, which its slot says
-//   a reply                      the worker of the port's window (steering.h)
+//   a reply                      the worker of the port's window (steering.h), or if the window's
+//                                tunnel has moved, that one's worker
 //   a fragment                   first where all of its datagram meet, then as its first fragment
 //   an ICMP error                as the packet that it quotes
 //   a protocol without ports     the worker that keeps (protocol, external address); and then
 //                                its tunnel's (portless_path.cpp)
 #include <rte_mbuf.h>
 
+#include "gateway/config.h"
 #include "gateway/pipeline.h"
 
 namespace adit::gateway {
@@ -17,6 +19,7 @@ namespace adit::gateway {
 // ---- Handing over ----
 
 Fate Pipeline::hand_over(unsigned worker, const HandedPacket& packet) {
+  if (worker == kOnTheMove) [[unlikely]] return hold_for_move(packet);
   HandOutbox& outbox = hand_outboxes_[worker];
   if (outbox.count == outbox.packets.size()) flush_hand_outbox(worker);
   outbox.packets[outbox.count++] = packet;
@@ -75,9 +78,9 @@ Fate Pipeline::hand_tunnel_packet(Packet& packet, unsigned worker) {
   return hand_packet(packet, worker);
 }
 
-// Of a datagram in fragments, the others follow the first.
+// Of a datagram in fragments, the others follow the first, once it is known whereto.
 Fate Pipeline::hand_inbound(const Packet& packet, unsigned worker) {
-  if (!packet.parsed.is_fragment || !packet.parsed.is_first_fragment) {
+  if (!packet.parsed.is_fragment || !packet.parsed.is_first_fragment || worker == kOnTheMove) {
     return hand_packet(packet, worker);
   }
   return hand_first_fragment(packet, worker);
@@ -88,19 +91,26 @@ Fate Pipeline::hand_to_tunnel(uint32_t slot, rte_mbuf* mbuf) {
   handed.mbuf = mbuf;
   handed.kind = HandedPacket::inner;
   handed.slot = slot;
-  return hand_over(tunnels_.owner(slot), handed);
+  return hand_over(owners_.of(slot), handed);
 }
 
 // ---- Whose is it? ----
 
+// As window_owner(), of a port that is no forward's: kWorkersMax, nobody; where the window has moved
+// on some address.
+unsigned Pipeline::moved_window_owner(const Endpoint& external) const {
+  const uint32_t slot = moved_ports_.tunnel_of(nat_.unit_of(external.address, external.port));
+  return slot != 0 ? owners_.of(slot) : settings_.shares[external.port.host() / nat::kWindowPorts];
+}
+
 unsigned Pipeline::port_owner(nat::Protocol protocol, const Endpoint& external) const {
   if (forwards_ != nullptr) {
     if (const nat::Mapping* forward = forwards_->find_inbound(protocol, external)) {
-      return tunnels_.owner(forward->tunnel_slot);
+      return owners_.of(forward->tunnel_slot);
     }
   }
-  const uint8_t owner = settings_.shares[external.port.host() / nat::kWindowPorts];
-  return owner < settings_.workers ? owner : worker_;  // nobody's: whoever has it says so
+  const unsigned owner = window_owner(external);
+  return owner == kWorkersMax ? worker_ : owner;  // nobody's: whoever has it says so
 }
 
 unsigned Pipeline::portless_owner(uint8_t protocol, Ipv4Address external) const {
@@ -115,9 +125,9 @@ unsigned Pipeline::meeting_place(const Ipv4Header& ip) const {
 
 // ---- Taking over ----
 
-void Pipeline::take_over(std::span<const HandedPacket> packets, uint64_t now_ns) {
+void Pipeline::take_over(unsigned from, std::span<const HandedPacket> packets, uint64_t now_ns) {
   set_time(now_ns);
-  counters_.taken_over += packets.size();
+  received_by_ = static_cast<uint8_t>(from);
   rte_mbuf* burst[kBurstMax];
   for (size_t i = 0; i < packets.size();) {
     // Frames of one port are a burst, as they were.
@@ -127,9 +137,11 @@ void Pipeline::take_over(std::span<const HandedPacket> packets, uint64_t now_ns)
            packets[i].kind == HandedPacket::frame) {
       burst[count++] = packets[i++].mbuf;
     }
+    counters_.taken_over += count;
     if (count != 0) {
       run_burst(port, {burst, count});
     } else {
+      counters_.taken_over += packets[i].mbuf != nullptr;
       take_one_over(packets[i++]);
     }
   }
@@ -152,18 +164,36 @@ void Pipeline::take_one_over(const HandedPacket& handed) {
       return finish(pass(packet, &Pipeline::read_ip, &Pipeline::come_round), handed.mbuf);
     case HandedPacket::inner: {
       Tunnel& tunnel = tunnels_.at(handed.slot);
+      if (!is_ours(tunnel)) return pass_on(handed);
       return finish(tunnel.active ? send_to_client(tunnel, handed.mbuf) : Fate::stale_tunnel,
                     handed.mbuf);
     }
     case HandedPacket::portless_out:
       return finish(map_others_portless(packet, handed), handed.mbuf);
     case HandedPacket::portless_in:
+      if (!is_ours(tunnels_.at(handed.slot))) return pass_on(handed);
       return finish(enter_portless(packet, handed), handed.mbuf);
     case HandedPacket::portless_refused:
+      if (!is_ours(tunnels_.at(handed.slot))) return pass_on(handed);
       return finish(hear_portless_refused(packet, handed), handed.mbuf);
     case HandedPacket::to_send:
       return finish(transmit(handed.port, handed.mbuf), handed.mbuf);
+    case HandedPacket::leaving:
+      return hear_leaving(handed);
+    case HandedPacket::mark:
+      return hear_mark(handed);
+    case HandedPacket::moved:
+      return hear_moved(handed);
+    case HandedPacket::adopted:
+      return hear_adopted(handed);
+    case HandedPacket::block_home:
+      return hear_block_home(handed);
   }
+}
+
+// To a tunnel that was ours when it was handed over, or that was waited for (move.cpp).
+void Pipeline::pass_on(const HandedPacket& handed) {
+  hand_over(owners_.of(handed.slot), handed);
 }
 
 // From another worker's tunnel to an address outside that is a subscriber's or the pool's.

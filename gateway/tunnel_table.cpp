@@ -30,8 +30,8 @@ bool Tunnel::is_routed(Ipv4Address source) const {
 
 TunnelTable::TunnelTable(unsigned slots, unsigned workers)
     : mask_(slots - 1), lines_(slots), tunnels_(slots), reports_(slots), open_(slots) {
-  assert(std::has_single_bit(slots) && workers <= kOwnerClasses);
-  for (unsigned i = 0; i < kOwnerClasses; ++i) owners_[i] = static_cast<uint8_t>(i % workers);
+  assert(std::has_single_bit(slots) && workers <= kHomeClasses);
+  for (unsigned i = 0; i < kHomeClasses; ++i) homes_[i] = static_cast<uint8_t>(i % workers);
   std::uninitialized_default_construct_n(lines_.data(), slots);
   std::uninitialized_default_construct_n(tunnels_.data(), slots);
   std::uninitialized_default_construct_n(reports_.data(), slots);

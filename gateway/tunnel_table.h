@@ -2,7 +2,7 @@
 // addresses and its place in the translator. A receiver index names a slot in its low bits, so
 // finding a tunnel is one array access.
 //
-// Writer: the worker that owns the tunnel, which its slot says. The control thread decides what is
+// Writer: the worker that owns the tunnel (ownership.h). The control thread decides what is
 // in a slot and tells the worker by message; it reads only TunnelReport.
 #pragma once
 
@@ -41,6 +41,9 @@ constexpr uint32_t lane_share(uint32_t limit, unsigned lanes) {
 struct alignas(64) TunnelReport {
   std::atomic<uint32_t> epoch{0};      // 0: there is no tunnel
   std::atomic<uint16_t> mtu_bytes{0};  // of an inner packet
+  // What became of the last move that the control thread asked for: its number, and a MoveRefusal.
+  std::atomic<uint8_t> move_refusal{0};
+  std::atomic<uint32_t> move_answered{0};
   std::atomic<uint64_t> heard_ns{0};         // last authenticated type 4 packet received
   std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
   std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent
@@ -170,8 +173,9 @@ class TunnelTable {
 
   unsigned slots() const { return mask_ + 1; }
   unsigned slot_bits() const;
-  // The worker whose the tunnel in this slot is. Slots of the same lowest bits have the same owner.
-  unsigned owner(uint32_t slot) const { return owners_[slot % kOwnerClasses]; }
+  // The worker whose a tunnel in this slot is until it is moved (ownership.h). Slots of the same
+  // lowest bits have the same.
+  unsigned home(uint32_t slot) const { return homes_[slot % kHomeClasses]; }
   Tunnel& at(uint32_t slot) { return tunnels_[slot & mask_]; }
   const Tunnel& at(uint32_t slot) const { return tunnels_[slot & mask_]; }
   Tunnel& by_index(uint32_t receiver_index) { return tunnels_[receiver_index & mask_]; }
@@ -197,9 +201,9 @@ class TunnelTable {
     Of& operator[](uint32_t slot) const { return data()[slot]; }
     HugeMemory memory;
   };
-  static constexpr unsigned kOwnerClasses = 64;
+  static constexpr unsigned kHomeClasses = 64;
   uint32_t mask_;
-  std::array<uint8_t, kOwnerClasses> owners_{};
+  std::array<uint8_t, kHomeClasses> homes_{};
   Array<TunnelLine> lines_;
   Array<Tunnel> tunnels_;
   Array<TunnelReport> reports_;

@@ -85,7 +85,7 @@ Fate Pipeline::enter_unmapped(Packet& packet) {
 }
 
 Fate Pipeline::enter_tunnel(Packet& packet, Tunnel& tunnel) {
-  if (!is_ours(tunnel)) return hand_packet(packet, tunnels_.owner(tunnels_.slot_of(tunnel)));
+  if (!is_ours(tunnel)) return hand_packet(packet, owners_.of(tunnels_.slot_of(tunnel)));
   const bool is_one_to_one = packet.ip().destination == tunnel.external_address;
   if (!tunnel.active || (is_one_to_one && tunnel.inner_address.is_zero())) {
     packet.tunnel = nullptr;

@@ -48,7 +48,7 @@ void Worker::run() {
     const uint64_t now_ns = clock_.now_ns();
     bool busy = take_messages(now_ns);
     busy |= receive(now_ns);
-    if (hand_off_ != nullptr) busy |= take_over(now_ns);
+    if (hand_off_ != nullptr) busy |= take_over(now_ns) | advance_moves(now_ns);
     sweep_when_due(now_ns);
     ++counters_.loops;
     if (busy) {
@@ -63,7 +63,8 @@ void Worker::run() {
 }
 
 bool Worker::take_the_rest() {
-  const bool any = hand_off_ != nullptr && take_over(clock_.now_ns());
+  const uint64_t now_ns = clock_.now_ns();
+  const bool any = hand_off_ != nullptr && (take_over(now_ns) | advance_moves(now_ns));
   pipeline_.drain();
   return any;
 }
@@ -99,10 +100,16 @@ bool Worker::take_over(uint64_t now_ns) {
     const unsigned count = hand_off_->pop(other, index_, packets);
     if (count == 0) continue;
     busy = true;
-    pipeline_.take_over({packets, count}, now_ns);
+    pipeline_.take_over(other, {packets, count}, now_ns);
     flush();
   }
   return busy;
+}
+
+bool Worker::advance_moves(uint64_t now_ns) {
+  if (!pipeline_.advance_moves(now_ns)) return false;
+  flush();
+  return true;
 }
 
 void Worker::flush() {

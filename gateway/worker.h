@@ -39,6 +39,7 @@ class Worker {
   bool receive(uint64_t now_ns);
   bool take_messages(uint64_t now_ns);
   bool take_over(uint64_t now_ns);
+  bool advance_moves(uint64_t now_ns);
   void flush();
   void flush_control();
   bool push_to_control(const ToControl& item);

@@ -44,6 +44,7 @@ class WorkerParts {
   Channel<ToControl>& to_control() { return to_control_; }
   Channel<ToControl>& handshakes() { return handshakes_; }
   const Counters& counters() const { return counters_; }
+  const PacketSamples& samples() const { return pipeline_->samples(); }
   const nat::Nat& nat() const { return nat_; }
 
  private:

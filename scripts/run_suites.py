@@ -150,7 +150,8 @@ def run_scale(suite, _):
     passes; and what is about workers themselves."""
     run_gtest_programs(suite, "tests/scale")
     eal = BUILD / "tests/eal/eal-gateway"
-    runs = [(eal, {}, ["--gtest_filter=Steering.*:NullDevice.*:Workers*:*FlowRules*:*OnePort*"])]
+    runs = [(eal, {}, ["--gtest_filter=Steering.*:NullDevice.*:Workers*:*FlowRules*:*OnePort*:"
+                       "Move*:*/MoveOrder.*"])]
     runs += [(BUILD / "tests/conformance/conformance", {"ADIT_WORKERS": str(workers)}, [])
              for workers in (2, 3)]
     for program, environment, arguments in runs:

@@ -381,7 +381,7 @@ unsigned World::receiver_of(size_t drawn, unsigned from) const {
   const auto workers = static_cast<unsigned>(parts_.size());
   if (!options_.steered) return static_cast<unsigned>(drawn) % workers;
   const Flow its = flow(drawn_[drawn]);
-  return from == kUplinkPort ? tunnels_->owner(its.slot)
+  return from == kUplinkPort ? tunnels_->home(its.slot)
                              : settings_.shares[its.external.port.host() / nat::kWindowPorts];
 }
 
@@ -404,7 +404,7 @@ uint64_t World::run_workers(unsigned from, unsigned to) {
                 : hand_off_->pop(other, static_cast<unsigned>(worker), handed);
         if (count == 0) continue;
         more = true;
-        pipeline.take_over({handed, count}, now_ns_);
+        pipeline.take_over(other, {handed, count}, now_ns_);
         take_sent(pipeline, to);
       }
       std::vector<rte_mbuf*>& queue = queues[worker];

@@ -125,7 +125,7 @@ class World {
     std::unique_ptr<gateway::Pipeline> pipeline;
   };
   Parts make_parts(unsigned worker);
-  gateway::Pipeline& pipeline_of(uint32_t slot) { return *parts_[tunnels_->owner(slot)].pipeline; }
+  gateway::Pipeline& pipeline_of(uint32_t slot) { return *parts_[tunnels_->home(slot)].pipeline; }
   void take_sent(gateway::Pipeline& pipeline, unsigned port);
   // bench/instructions.py counts what is in it, by its name.
   [[gnu::noinline]] uint64_t run_bursts(unsigned from, unsigned to);

@@ -17,7 +17,9 @@
 // beside it whose each mapping is.
 //
 // Several translators, each of one thread, may share a table: each grants blocks in windows of its
-// own, and touches nothing but what stands in them.
+// own, and touches nothing but what stands in blocks that it keeps. It keeps what it has granted,
+// until the subscriber moves to another translator with its blocks, mappings and all
+// (nat_moving.cpp).
 //
 // A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
 // used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
@@ -31,6 +33,7 @@
 #include <bit>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -290,6 +293,29 @@ class Nat {
   unsigned sweep(uint32_t now_s, unsigned entries);
   uint64_t granted_entries() const;  // ports in granted blocks, times the protocols
 
+  // Whether the subscriber may move to another translator that shares the table: not while its
+  // ports follow from the configuration or are shared with others.
+  bool may_move(const Subscriber& subscriber) const;
+  // Whether there are blocks here of subscribers that have gone, which have to go home.
+  bool has_orphans() const { return orphans_ != 0; }
+  // From now on another one keeps its blocks, for which it adopts the subscriber: between the two
+  // calls nobody may touch it. Looks at the lines of all its windows.
+  void leave(Subscriber& subscriber);
+  void adopt(Subscriber& subscriber);
+  // Whether the block that begins at this unit lies in windows of this translator's own.
+  bool is_own(uint32_t unit) const;
+  // A block in another's windows that the sweep has found empty, or without a subscriber: it should
+  // go home, where take_back() keeps it from then on. Units as in table.h; 16 ports each.
+  struct ForeignBlock {
+    uint32_t unit = 0;
+    unsigned units = 0;
+  };
+  std::optional<ForeignBlock> homesick() { return std::exchange(homesick_, std::nullopt); }
+  void send_home(const ForeignBlock& block);
+  void take_back(uint32_t unit);
+  uint32_t unit_of(Ipv4Address address, Be16 port) const;  // of an address of the pool
+  uint32_t total_units() const { return table_.total_units(); }
+
   // Copies up to out.size() of a subscriber's live mappings, for a person to look at; returns how
   // many. Walks its blocks: not for the packet path.
   unsigned list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const;
@@ -348,6 +374,11 @@ class Nat {
   static bool is_bound(const Subscriber& subscriber);
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   void enlist_block(uint32_t unit, uint16_t ports);
+  void keep_block(uint32_t unit);
+  void unlist_block(uint32_t unit);
+  void disown_block(uint32_t unit);
+  bool should_go_home(uint32_t unit) const;
+  uint64_t spilled_in(uint32_t unit) const;
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void leave_blocks(Subscriber& subscriber, uint32_t now_s);
   void return_block(uint32_t unit);
@@ -392,6 +423,8 @@ class Nat {
   uint64_t granted_ports_ = 0;
   uint32_t hand_block_ = 0;   // into the list of granted blocks
   uint32_t hand_window_ = 0;  // within that block
+  uint32_t orphans_ = 0;      // blocks here that lie in others' windows and are nobody's any more
+  std::optional<ForeignBlock> homesick_;
   Counts counts_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <utility>
 
 #include "lib/nat/nat.h"
 
@@ -52,9 +53,28 @@ void Nat::enlist_block(uint32_t unit, uint16_t ports) {
   for (unsigned i = 0; i < ports / kWindowPorts; ++i) {
     table_.window(unit + i).block = static_cast<uint16_t>(unit % kUnitsPerAddress);
   }
-  table_.block(unit) = {.ports = ports, .used = 0, .granted_at = granted_blocks_};
+  table_.block(unit) = {.ports = ports, .used = 0, .granted_at = 0};
+  keep_block(unit);
+}
+
+void Nat::keep_block(uint32_t unit) {
+  BlockRecord& block = table_.block(unit);
+  block.granted_at = granted_blocks_;
   table_.granted(granted_blocks_++) = unit;
-  granted_ports_ += ports;
+  granted_ports_ += block.ports;
+  counts_.blocks_granted = granted_blocks_;
+}
+
+// The list stays dense: its last entry fills the gap. Where the sweep is in one of the two, it
+// begins anew there.
+void Nat::unlist_block(uint32_t unit) {
+  const BlockRecord& block = table_.block(unit);
+  const uint32_t end = --granted_blocks_;
+  if (hand_block_ == block.granted_at || hand_block_ == end) hand_window_ = 0;
+  const uint32_t last = table_.granted(end);
+  table_.granted(block.granted_at) = last;
+  table_.block(last).granted_at = block.granted_at;
+  granted_ports_ -= block.ports;
   counts_.blocks_granted = granted_blocks_;
 }
 
@@ -98,6 +118,7 @@ void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {
     table_.visit(block.first_unit(), block.units(),
                  [&](Mapping& mapping) { end_life(mapping, now_s); });
     owners_[block.first_unit()] = nullptr;
+    orphans_ += !is_own(block.first_unit());
     block = Subscriber::Block{};
   }
 }
@@ -107,23 +128,21 @@ void Nat::return_block(uint32_t unit) {
   // Low ports and ranges are nobody's to be granted.
   const bool was_granted = settings_.deterministic_ports == 0 && !is_low_unit(unit);
   if (was_granted && watch_) tell_block(false, unit, kNoTunnel);
-  if (Subscriber* const owner = owners_[unit]) {
-    for (Subscriber::Block& owned : owner->blocks) {
-      if (owned.ports != 0 && owned.first_unit() == unit) owned = Subscriber::Block{};
-    }
-    owners_[unit] = nullptr;
-  }
-  // The list stays dense: its last entry fills the gap.
-  const uint32_t last = table_.granted(--granted_blocks_);
-  table_.granted(block.granted_at) = last;
-  table_.block(last).granted_at = block.granted_at;
-  granted_ports_ -= block.ports;
-  counts_.blocks_granted = granted_blocks_;
+  disown_block(unit);
+  unlist_block(unit);
   if (was_granted) {
     table_.units(unit / kUnitsPerAddress)
         .give_back(unit % kUnitsPerAddress, block.ports / kWindowPorts);
   }
   block = BlockRecord{};
+}
+
+void Nat::disown_block(uint32_t unit) {
+  Subscriber* const owner = std::exchange(owners_[unit], nullptr);
+  if (owner == nullptr) return;
+  for (Subscriber::Block& owned : owner->blocks) {
+    if (owned.ports != 0 && owned.first_unit() == unit) owned = Subscriber::Block{};
+  }
 }
 
 // ---- Deterministic ranges ----
@@ -190,12 +209,13 @@ unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
     table_.visit(unit + hand_window_, 1, [&](Mapping& mapping) { settle(mapping, now_s); });
     if (++hand_window_ < windows_of_block) continue;
     hand_window_ = 0;
-    // Blocks return here only, so that the one which fills the gap in the list comes next.
-    if (block.used == 0) {
+    // Where a block returns, the one which fills the gap in the list comes next.
+    if (block.used == 0 && is_own(unit)) {
       return_block(unit);
-    } else {
-      ++hand_block_;
+      continue;
     }
+    if (should_go_home(unit)) homesick_ = {unit, windows_of_block};
+    ++hand_block_;
   }
   return static_cast<unsigned>(counts_.mappings_expired - expired_before);
 }

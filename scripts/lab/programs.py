@@ -138,6 +138,9 @@ class Gateway:
         return json.loads(
             self.lab.host(*self._ask("--json", "mappings", tunnel_index)).stdout)["mappings"]
 
+    def move(self, tunnel_index, worker):
+        self.lab.host(*self._ask("move", tunnel_index, worker))
+
     def leases_bound(self):
         return sum(pool["bound"] for pool in self.status()["dhcp"]["pools"])
 

@@ -221,7 +221,7 @@ std::string ModelNat::learn(uint32_t slot, const Endpoint& internal, const Endpo
   if (std::ranges::find(settings_.pool, external.address) == settings_.pool.end()) {
     return "an address that is not the pool's";
   }
-  const unsigned share = tunnels_.owner(slot);
+  const unsigned share = tunnels_.home(slot);
   // With ranges a tunnel goes to the worker of its range, which the tests here do not do.
   if (!settings_.shares.empty() && settings_.deterministic_ports == 0 &&
       settings_.shares[port / nat::kWindowPorts] != share) {

@@ -348,7 +348,7 @@ std::string ModelRun::send_error_round(const Step& step) {
 bool ModelRun::may_tell(uint32_t slot) {
   if (told_at_s_ != now_s()) told_.clear();
   told_at_s_ = now_s();
-  unsigned& told = told_[tunnels_->owner(slot)];
+  unsigned& told = told_[tunnels_->home(slot)];
   if (told == kIcmpErrorsPerSecond) return false;
   ++told;
   return true;

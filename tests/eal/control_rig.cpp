@@ -76,7 +76,7 @@ void ControlRig::start(unsigned threads) {
   control_.emplace(config_, std::vector{port}, std::vector<uint16_t>(clients_.size()), *tunnels_,
                    pool_,
                    std::vector<Control::Link>{{&*to_worker_, &*from_worker_, &*handshakes_}},
-                   steering_, false, adit::test::all_cores());
+                   steering_, false, false, adit::test::all_cores());
 }
 
 void ControlRig::stop() {

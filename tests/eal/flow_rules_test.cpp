@@ -136,7 +136,7 @@ class OnePort : public Rig, public testing::WithParamInterface<Card> {
     do {
       far.outer = random_endpoint(random_);
     } while (queue_of(0, udp_packet(far.outer, kTunnelEndpoint, payload_bytes(20))) !=
-             tunnels_->owner(slot));
+             tunnels_->home(slot));
     receive_from(far, far.seal({}));  // a heartbeat: it is there now
     sent_frames(0);
     return far;

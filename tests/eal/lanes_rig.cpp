@@ -69,7 +69,7 @@ LanesRig::LanesRig(const std::function<void(Config&)>& change)
     links.push_back({rings.to_worker.get(), rings.to_control.get(), rings.handshakes.get()});
   }
   control_ = std::make_unique<Control>(config_, settings_.ports, profiles_, *tunnels_, pool(),
-                                       links, plan_, true, std::vector<uint32_t>{});
+                                       links, plan_, true, false, std::vector<uint32_t>{});
 }
 
 void LanesRig::TearDown() {

@@ -37,7 +37,7 @@ TEST_F(Lanes, ReachTheWorkersThatTheirSourcePortsLeadTo) {
   for (unsigned i = 0; i < 3; ++i) {
     ASSERT_TRUE(is_up(*lanes[i])) << i;
     EXPECT_EQ(lanes[i]->end->peer.lanes_granted(), 3u);
-    EXPECT_EQ(tunnels_->owner(slot_of(*lanes[i])), i);
+    EXPECT_EQ(tunnels_->home(slot_of(*lanes[i])), i);
   }
   EXPECT_EQ(control_->open_tunnels(), 3u);
 

@@ -246,7 +246,7 @@ void Rig::give(ToWorker message, const Bytes& packet) {
 }
 
 void Rig::tell(const ToWorker& message) {
-  const unsigned owner = tunnels_->owner(message.slot);
+  const unsigned owner = owner_of(message.slot);
   const auto tell_others = [&](ToWorker others, ToWorker::Kind kind) {
     others.kind = kind;
     for (unsigned worker = 0; worker < parts_.size(); ++worker) {
@@ -302,6 +302,16 @@ FarEnd Rig::open_tunnel(uint32_t slot, Protection protection) {
   receive_from(far, far.seal({}));  // a heartbeat confirms the session
   sent_frames(0);                   // the response
   return far;
+}
+
+void Rig::renew(FarEnd& far, uint32_t slot, Protection protection) {
+  const tunnel::Session session = make_session(slot, protection, 2);
+  install(slot, session);
+  const Endpoint outer = far.outer;
+  far = FarEnd(session, kMtu);
+  far.outer = outer;
+  receive_from(far, far.seal({}));
+  sent_frames(0);
 }
 
 void Rig::receive_frame(unsigned port, const Bytes& frame) { receive_burst(port, {frame}); }

@@ -110,6 +110,8 @@ class Rig : public testing::Test {
   virtual void extend_open(ToWorker&) {}
   tunnel::Session make_session(uint32_t slot, Protection protection, uint8_t generation = 1);
   void install(uint32_t slot, const tunnel::Session& session);
+  // Its session has expired with the time that passed: it gets another.
+  void renew(FarEnd& far, uint32_t slot, Protection protection);
   // Gives the tunnel's worker a message of the control thread; with `packet` in a buffer. The
   // others hear of it as far as it matters to them, as the control thread does it.
   void give(ToWorker message, const Bytes& packet);
@@ -122,6 +124,17 @@ class Rig : public testing::Test {
   // A worker takes nothing over until the others go on with it.
   void stand_still(unsigned worker) { still_ = worker; }
   void go_on();
+  // From now on, until go_on(), workers take over what others hand them when a test says so.
+  void go_by_steps() { by_steps_ = true; }
+  // Worker `to` takes over up to `most` (at most kBurstMax) of what `from` has for it; or goes on
+  // with a move. False: there is nothing.
+  bool take_over(unsigned to, unsigned from, unsigned most);
+  bool advance_moves(unsigned worker);
+  // Asks the owner of a tunnel to move it to a worker, as the control thread does; and what it has
+  // said to that, nullopt: nothing yet. Messages go to who is known to be the owner by that.
+  void move(uint32_t slot, unsigned worker);
+  std::optional<MoveRefusal> answer_to_move(uint32_t slot);
+  unsigned owner_of(uint32_t slot) const;
   unsigned queue_of(unsigned port, const Bytes& ip_packet) const;
 
   // Puts frames on a port; `receive` takes IPv4 packets and adds the Ethernet header.
@@ -204,6 +217,14 @@ class Rig : public testing::Test {
   std::array<std::vector<Bytes>, kPortsMax> sent_;   // in the order in which it was sent
   std::vector<ToControl> told_;
   std::optional<unsigned> still_;
+  bool by_steps_ = false;
+  struct AskedMove {
+    uint32_t number = 0;
+    unsigned worker = 0;
+  };
+  uint32_t moves_ = 0;
+  std::array<AskedMove, 16> asked_{};                // by slot
+  std::array<std::optional<unsigned>, 16> owners_;   // of those that have moved
   std::array<ToWorker, 16> opened_;                  // by slot
   rte_mempool* pool_ = nullptr;
 };

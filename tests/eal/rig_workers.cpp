@@ -19,23 +19,58 @@ void Rig::deliver(unsigned worker, const ToWorker& message) {
 void Rig::hand_round() {
   if (parts_.size() == 1) return;
   for (unsigned worker = 0; worker < parts_.size(); ++worker) collect(worker);
+  if (by_steps_) return;
   for (bool any = true; any;) {
     any = false;
     for (unsigned to = 0; to < parts_.size(); ++to) {
-      for (unsigned from = 0; from < parts_.size(); ++from) {
-        HandedPacket packets[kBurstMax];
-        const unsigned count = from == to || still_ == to ? 0 : hand_off_->pop(from, to, packets);
-        if (count == 0) continue;
-        any = true;
-        parts_[to].pipeline->take_over({packets, count}, now_ns_);
-        collect(to);
-      }
+      if (still_ == to) continue;
+      for (unsigned from = 0; from < parts_.size(); ++from) any |= take_over(to, from, kBurstMax);
+      any |= advance_moves(to);
     }
   }
 }
 
+bool Rig::take_over(unsigned to, unsigned from, unsigned most) {
+  HandedPacket packets[kBurstMax];
+  const unsigned count = from == to ? 0 : hand_off_->pop(from, to, std::span(packets).first(most));
+  if (count == 0) return false;
+  parts_[to].pipeline->take_over(from, {packets, count}, now_ns_);
+  collect(to);
+  return true;
+}
+
+bool Rig::advance_moves(unsigned worker) {
+  if (!parts_[worker].pipeline->advance_moves(now_ns_)) return false;
+  collect(worker);
+  return true;
+}
+
+void Rig::move(uint32_t slot, unsigned worker) {
+  ToWorker message;
+  message.kind = ToWorker::move_tunnel;
+  message.slot = slot;
+  message.epoch = tunnels_->report(slot).epoch.load();
+  message.port = static_cast<uint8_t>(worker);
+  message.move_number = ++moves_;
+  asked_[slot] = {moves_, worker};
+  tell(message);
+}
+
+std::optional<MoveRefusal> Rig::answer_to_move(uint32_t slot) {
+  const TunnelReport& report = tunnels_->report(slot);
+  if (report.move_answered.load() != asked_[slot].number) return std::nullopt;
+  const auto refusal = static_cast<MoveRefusal>(report.move_refusal.load());
+  if (refusal == MoveRefusal::none) owners_[slot] = asked_[slot].worker;
+  return refusal;
+}
+
+unsigned Rig::owner_of(uint32_t slot) const {
+  return owners_[slot].value_or(tunnels_->home(slot));
+}
+
 void Rig::go_on() {
   still_.reset();
+  by_steps_ = false;
   hand_round();
 }
 

@@ -31,16 +31,6 @@ class Syn : public Rig {
     now_ns_ += 300 * tunnel::kSecondNs;
     return external;
   }
-  // A session of before has expired with the time that passed.
-  void renew(FarEnd& far, uint32_t slot) {
-    const tunnel::Session session = make_session(slot, Protection::aes_256_gcm, 2);
-    install(slot, session);
-    const Endpoint outer = far.outer;
-    far = FarEnd(session, 1440);
-    far.outer = outer;
-    receive_from(far, far.seal({}));
-    sent_frames(0);
-  }
 };
 
 TEST_F(Syn, R5382_4_IsMetWithSilenceForSixSecondsThenPortUnreachable) {
@@ -69,7 +59,7 @@ TEST_F(Syn, R5382_4_RetransmissionsGetOneAnswer) {
 TEST_F(Syn, R5382_4_IsForgottenWhenAnOutboundSynFollows) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = ended_mapping(far);
-  renew(far, 1);
+  renew(far, 1, Protection::aes_256_gcm);
   receive(0, tcp_packet(kService, external, {}, kSyn));
   EXPECT_EQ(drops(Fate::unsolicited_syn), 1u);
   wait(5 * tunnel::kSecondNs);
@@ -86,7 +76,7 @@ TEST_F(Syn, R5382_4_IsForgottenWhenAnOutboundSynFollows) {
 TEST_F(Syn, R5382_4_IsNotForgottenForASynToAnotherRemoteOrASegmentThatIsNone) {
   FarEnd far = open_tunnel(1, Protection::aes_256_gcm);
   const Endpoint external = ended_mapping(far);
-  renew(far, 1);
+  renew(far, 1, Protection::aes_256_gcm);
   const Bytes syn = tcp_packet(kService, external, {}, kSyn);
   receive(0, syn);
   external_of(far, tcp_packet(kApplication, kOther, {}, kSyn));

@@ -29,7 +29,7 @@ class Workers : public Rig {
     for (unsigned port = 21000;; ++port) {
       far.outer.port = Be16::from_host(static_cast<uint16_t>(port));
       const bool is_own = queue_of(0, udp_packet(far.outer, kTunnelEndpoint, payload_bytes(20))) ==
-                          tunnels_->owner(slot);
+                          tunnels_->home(slot);
       if (is_own == at_its_own) return;
     }
   }
@@ -50,7 +50,7 @@ TEST_F(Workers, NothingIsHandedOverWhereTheCardSteers) {
     for (unsigned i = 0; i < 100; ++i) {
       const Endpoint external = external_of(far, inner_packet(slot, 2000 + i));
       EXPECT_EQ(settings_.shares[external.port.host() / nat::kWindowPorts],
-                tunnels_->owner(slot));
+                tunnels_->home(slot));
       receive(1, udp_packet(kService, external, payload_bytes(24, 2)));
       EXPECT_EQ(far.open(sent_to_tunnel(far.outer)),
                 udp_packet(kService, {Ipv4Address::from_host(kInner.host() - 1 + slot),
@@ -155,7 +155,7 @@ TEST_F(Workers, WorkerThatStandsStillHoldsUpNobodyElse) {
     receive_from(*far, far->seal({}));
     sent_frames(0);
   }
-  const unsigned owner = tunnels_->owner(1);
+  const unsigned owner = tunnels_->home(1);
   stand_still(owner);
   constexpr unsigned kPackets = HandOff::kRingPackets + 100;
   for (unsigned i = 0; i < kPackets; ++i) {
@@ -184,7 +184,7 @@ class WorkersReachOneAnother : public Workers {
 TEST_F(WorkersReachOneAnother, TunnelsOfDifferentWorkersAreJoined) {
   FarEnd first = open_tunnel(1, Protection::plain);
   FarEnd second = open_tunnel(2, Protection::aes_256_gcm);
-  ASSERT_NE(tunnels_->owner(1), tunnels_->owner(2));
+  ASSERT_NE(tunnels_->home(1), tunnels_->home(2));
   const Endpoint to{Ipv4Address::from_host(kInner.host() + 1), Be16::from_host(9)};
   receive_from(first, first.plain(udp_packet(kApplication, to, payload_bytes(30))));
   EXPECT_EQ(second.open(sent_to_tunnel(second.outer)),

@@ -1,0 +1,97 @@
+// The control thread's part in moving tunnels (move.cpp): it says which goes where, one at a time,
+// and waits for what the tunnel's report says of it. No message could tell it more safely: reports
+// are never lost.
+#include <rte_cycles.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "gateway/control.h"
+
+namespace adit::gateway {
+
+namespace {
+
+const char* reason(const std::optional<Balance::Wish>& wish) {
+  if (!wish) return "";
+  return wish->reason == Balance::Wish::roamed ? ": its packets come in there"
+                                               : ", which has more time";
+}
+
+}  // namespace
+
+const char* Control::move_tunnel(uint32_t slot, unsigned worker) {
+  if (move_) return "another tunnel is being moved";
+  if (worker >= links_.size()) return "there is no such worker";
+  if (slot >= by_slot_.size() || by_slot_[slot] == nullptr) return "there is no such tunnel";
+  if (owners_.of(slot) == worker) return "it is that worker's";
+  // A worker that sends through another one's queue would be overtaken by it.
+  if (!all_transmit_) return "a port has fewer queues than there are workers";
+  ToWorker message;
+  message.kind = ToWorker::move_tunnel;
+  message.slot = slot;
+  message.epoch = by_slot_[slot]->epoch;
+  message.port = static_cast<uint8_t>(worker);
+  message.move_number = moves_ + 1;
+  Channel<ToWorker>& ring = *links_[owners_.of(slot)].to_worker;
+  if (!ring.push(message)) return "its worker's ring is full";
+  move_ = {.slot = slot, .number = ++moves_, .to = worker, .wish = {}, .untold = {}};
+  return nullptr;
+}
+
+void Control::follow_move(uint64_t now_ns) {
+  if (!move_) return;
+  const TunnelReport& report = tunnels_.report(move_->slot);
+  if (report.move_answered.load(std::memory_order_acquire) != move_->number) return;
+  const auto refusal =
+      static_cast<MoveRefusal>(report.move_refusal.load(std::memory_order_relaxed));
+  const Move move = *std::exchange(move_, std::nullopt);
+  // It may have been closed meanwhile, which its worker hears of now.
+  const Subscriber* const subscriber = by_slot_[move.slot];
+  const std::string name = subscriber == nullptr ? "nobody" : subscriber->config->name;
+  const unsigned from = owners_.of(move.slot);
+  if (refusal == MoveRefusal::none) {
+    owners_.set(move.slot, move.to);
+    ++counters_.tunnels_moved;
+    spdlog::info("tunnel {} of {} moved from worker {} to worker {}{}", move.slot, name, from,
+                 move.to, reason(move.wish));
+  } else {
+    ++counters_.moves_refused;
+    spdlog::info("tunnel {} of {} stays with worker {}: {}", move.slot, name, from,
+                 move_refusal_text(refusal));
+  }
+  if (move.wish) balance_.rest(*move.wish, now_ns);
+  for (const Move::Untold& untold : move.untold) {
+    if (untold.to_others) {
+      tell_others(untold.message, *untold.to_others);
+    } else {
+      tell_owner(untold.message);
+    }
+  }
+}
+
+// Looks at the workers' samples several times a period, so that it misses none, and at their idle
+// time once.
+void Control::balance(uint64_t now_ns) {
+  constexpr unsigned kLooks = 10;
+  if (now_ns - balance_at_ns_ < Balance::kPeriodNs / kLooks) return;
+  balance_at_ns_ = now_ns;
+  for (unsigned worker = 0; worker < links_.size(); ++worker) {
+    links_[worker].samples->read(links_[worker].samples_seen, [&](const Sample& sample) {
+      balance_.note(worker, sample);
+    });
+  }
+  if (++balance_looks_ % kLooks != 0) return;
+  const uint64_t cycles = rte_rdtsc();
+  const auto elapsed = static_cast<double>(cycles - balanced_cycles_);
+  balanced_cycles_ = cycles;
+  std::vector<double> busy;
+  for (Link& link : links_) {
+    const uint64_t before = std::exchange(link.busy_cycles, link.counters->busy_cycles);
+    busy.push_back(static_cast<double>(link.busy_cycles - before) / elapsed);
+  }
+  const std::optional<Balance::Wish> wish = balance_.decide(busy, now_ns);
+  if (wish && move_tunnel(wish->slot, wish->to) == nullptr) move_->wish = wish;
+}
+
+}  // namespace adit::gateway

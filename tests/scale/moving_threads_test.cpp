@@ -1,0 +1,153 @@
+// A subscriber that goes from translator to translator, each in a thread of its own, under
+// ThreadSanitizer: whoever has it touches its mappings, blocks and windows as if they had never
+// been anybody else's. Said and answered through the rings between workers, as gateway/move.cpp
+// does it.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "gateway/hand_off.h"
+#include "lib/nat/nat.h"
+
+namespace adit::gateway {
+namespace {
+
+constexpr unsigned kSharers = 3;
+constexpr unsigned kMoves = 6000;
+constexpr unsigned kEndpoints = 200;
+constexpr uint32_t kBegin_s = 1'000'000;
+
+nat::Settings settings_of(unsigned share) {
+  nat::Settings settings;
+  settings.pool = {Ipv4Address::from_octets(30, 1, 1, 10)};
+  settings.profiles[0].limits.new_mappings_per_second = 1'000'000;
+  settings.sharers = kSharers;
+  settings.share = static_cast<uint8_t>(share);
+  for (unsigned unit = 0; unit < nat::kUnitsPerAddress; ++unit) {
+    settings.shares.push_back(static_cast<uint8_t>(unit / 32 % kSharers));
+  }
+  return settings;
+}
+
+class MovingThreads : public testing::Test {
+ protected:
+  MovingThreads()
+      : memory_(std::make_unique<std::byte[]>(nat::Nat::memory_bytes(settings_of(0)) + 64)) {
+    const auto start = reinterpret_cast<uintptr_t>(memory_.get());
+    const std::span<std::byte> aligned(reinterpret_cast<std::byte*>((start + 63) / 64 * 64),
+                                       nat::Nat::memory_bytes(settings_of(0)));
+    for (unsigned share = 0; share < kSharers; ++share) {
+      nats_[share] = std::make_unique<nat::Nat>(
+          settings_of(share), aligned,
+          [random = std::mt19937_64(share)]() mutable { return random(); });
+    }
+  }
+  void say(unsigned from, unsigned to, HandedPacket::Kind kind, uint32_t slot) {
+    HandedPacket message;
+    message.kind = kind;
+    message.slot = slot;
+    while (hand_off_.push(from, to, {&message, 1}) == 0) std::this_thread::yield();
+  }
+  void work(unsigned me);
+  void use(unsigned me, std::mt19937& random);
+  void sweep(unsigned me);
+
+  std::unique_ptr<std::byte[]> memory_;
+  std::array<std::unique_ptr<nat::Nat>, kSharers> nats_;
+  HandOff hand_off_{"moving-threads-", kSharers};
+  std::atomic<uint32_t> now_s_{kBegin_s};
+  std::atomic<unsigned> done_{0};
+  // The owner's, who is the one that has heard "moved" last.
+  nat::Subscriber subscriber_;
+  std::array<Endpoint, kEndpoints> externals_{};
+  unsigned moves_ = 0;
+  unsigned wrong_ = 0;
+};
+
+void MovingThreads::use(unsigned me, std::mt19937& random) {
+  nat::Nat& nat = *nats_[me];
+  const uint32_t now_s = now_s_.load(std::memory_order_relaxed);
+  if (!subscriber_.attached) {
+    nat.attach(subscriber_, 1, 0, now_s);
+    externals_ = {};
+  }
+  for (unsigned i = 0; i < 20; ++i) {
+    const auto which = static_cast<unsigned>(random() % kEndpoints);
+    const Endpoint internal{Ipv4Address::from_octets(192, 168, 1, 10),
+                            Be16::from_host(static_cast<uint16_t>(2000 + which))};
+    nat::Mapping* mapping = nat.find_outbound(subscriber_, nat::Protocol::udp, internal, now_s);
+    nat::Refusal refusal = nat::Refusal::none;
+    if (mapping == nullptr) {
+      mapping = nat.create_outbound(subscriber_, nat::Protocol::udp, internal, now_s, refusal);
+      if (mapping == nullptr) continue;
+    } else {
+      wrong_ += mapping->external != externals_[which];
+    }
+    externals_[which] = mapping->external;
+    nat.on_outbound(*mapping, {internal.address, Be16::from_host(9)}, 0, now_s);
+  }
+  if (random() % 16 == 0) nat.detach(subscriber_, now_s);
+}
+
+void MovingThreads::sweep(unsigned me) {
+  nat::Nat& nat = *nats_[me];
+  nat.sweep(now_s_.load(std::memory_order_relaxed), 500);
+  const auto block = nat.homesick();
+  if (!block) return;
+  nat.send_home(*block);
+  say(me, block->unit / 32 % kSharers, HandedPacket::block_home, block->unit);
+}
+
+void MovingThreads::work(unsigned me) {
+  std::mt19937 random(me);
+  bool is_owner = me == 0;
+  while (done_.load(std::memory_order_acquire) == 0) {
+    for (unsigned other = 0; other < kSharers; ++other) {
+      HandedPacket message;
+      if (other == me || hand_off_.pop(other, me, {&message, 1}) == 0) continue;
+      if (message.kind == HandedPacket::block_home) {
+        nats_[me]->take_back(message.slot);
+      } else {
+        nats_[me]->adopt(subscriber_);
+        is_owner = true;
+      }
+    }
+    sweep(me);
+    if (!is_owner) {
+      std::this_thread::yield();
+      continue;
+    }
+    use(me, random);
+    now_s_.fetch_add(static_cast<uint32_t>(random() % 4), std::memory_order_relaxed);
+    if (++moves_ > kMoves) {
+      done_.store(1, std::memory_order_release);
+      return;
+    }
+    nats_[me]->leave(subscriber_);
+    is_owner = false;
+    const auto step = static_cast<unsigned>(1 + random() % (kSharers - 1));
+    say(me, (me + step) % kSharers, HandedPacket::moved, 1);
+  }
+}
+
+TEST_F(MovingThreads, SubscriberIsOneThreadsAtATime) {
+  {
+    std::vector<std::jthread> threads;
+    for (unsigned me = 0; me < kSharers; ++me) threads.emplace_back([this, me] { work(me); });
+  }
+  EXPECT_EQ(wrong_, 0u) << "a mapping has changed";
+  nat::Nat::Counts sum;
+  for (const auto& nat : nats_) sum += nat->counts();
+  EXPECT_EQ(sum.mappings_live, subscriber_.live_mappings);
+  EXPECT_GT(sum.mappings_created, kEndpoints);
+  EXPECT_GT(sum.mappings_expired + sum.mappings_detached, 0u);
+}
+
+}  // namespace
+}  // namespace adit::gateway

@@ -1,0 +1,195 @@
+// Subscribers that move between translators which share a table (nat_moving.cpp).
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "tests/unit/nat/nat_fixture.h"
+
+namespace adit::nat {
+namespace {
+
+constexpr unsigned kSharers = 3;
+constexpr unsigned kSlicePorts = 512;  // the largest block has them
+constexpr unsigned kSlices = 30;       // that are given out
+constexpr Endpoint kRemote{Ipv4Address::from_octets(40, 1, 1, 10), Be16::from_host(6600)};
+
+Settings shared_settings() {
+  // Few enough that blocks stand side by side.
+  Settings settings = settings_with_pool(1);
+  settings.last_port = static_cast<uint16_t>(settings.first_port + kSlices * kSlicePorts - 1);
+  settings.sharers = kSharers;
+  for (unsigned unit = 0; unit < kUnitsPerAddress; ++unit) {
+    settings.shares.push_back(static_cast<uint8_t>(unit * kWindowPorts / kSlicePorts % kSharers));
+  }
+  return settings;
+}
+
+// Three translators over one table, and what workers do for them: blocks are carried home.
+class NatMoving : public testing::Test {
+ protected:
+  NatMoving() {
+    Settings settings = shared_settings();
+    memory_.resize(Nat::memory_bytes(settings) + 64);
+    const auto start = reinterpret_cast<uintptr_t>(memory_.data());
+    const std::span<std::byte> aligned(reinterpret_cast<std::byte*>((start + 63) / 64 * 64),
+                                       Nat::memory_bytes(settings));
+    for (unsigned share = 0; share < kSharers; ++share) {
+      settings.share = static_cast<uint8_t>(share);
+      nats_[share] = std::make_unique<Nat>(settings, aligned, [this] { return random_(); });
+    }
+  }
+  void move(Subscriber& subscriber, unsigned from, unsigned to) {
+    nats_[from]->leave(subscriber);
+    nats_[to]->adopt(subscriber);
+  }
+  void sweep(unsigned share, unsigned entries) {
+    nats_[share]->sweep(now_s_, entries);
+    const auto block = nats_[share]->homesick();
+    if (!block) return;
+    EXPECT_FALSE(nats_[share]->is_own(block->unit));
+    nats_[share]->send_home(*block);
+    const auto home = std::ranges::find_if(nats_, [&](const auto& nat) {
+      return nat->is_own(block->unit);
+    });
+    (*home)->take_back(block->unit);
+  }
+  Mapping* create(unsigned share, Subscriber& subscriber, const Endpoint& internal) {
+    Refusal refusal = Refusal::none;
+    return nats_[share]->create_outbound(subscriber, Protocol::udp, internal, now_s_, refusal);
+  }
+  Nat::Counts counts() const {
+    Nat::Counts sum;
+    for (const auto& nat : nats_) sum += nat->counts();
+    return sum;
+  }
+
+  std::mt19937_64 random_{7};
+  std::vector<std::byte> memory_;
+  std::array<std::unique_ptr<Nat>, kSharers> nats_;
+  uint32_t now_s_ = 1'000'000;
+};
+
+TEST_F(NatMoving, TakesEverythingAlongAndLeavesNothing) {
+  Subscriber subscriber;
+  nats_[0]->attach(subscriber, 7, 0, now_s_);
+  std::vector<Endpoint> externals;
+  for (uint32_t n = 0; n < 200; ++n) {
+    externals.push_back(create(0, subscriber, internal_endpoint(n))->external);
+  }
+  const Nat::Counts before = nats_[0]->counts();
+  ASSERT_GT(before.spilled, 0u);
+  move(subscriber, 0, 1);
+  const Nat::Counts left = nats_[0]->counts();
+  EXPECT_EQ(left.mappings_live + left.mappings_resting + left.blocks_granted + left.spilled, 0u);
+  EXPECT_EQ(nats_[0]->granted_entries(), 0u);
+  const Nat::Counts after = nats_[1]->counts();
+  EXPECT_EQ(after.mappings_live, before.mappings_live);
+  EXPECT_EQ(after.blocks_granted, before.blocks_granted);
+  EXPECT_EQ(after.spilled, before.spilled);
+  for (uint32_t n = 0; n < 200; ++n) {
+    Mapping* const mapping =
+        nats_[1]->find_outbound(subscriber, Protocol::udp, internal_endpoint(n), now_s_);
+    ASSERT_NE(mapping, nullptr);
+    EXPECT_EQ(mapping->external, externals[n]);
+  }
+  EXPECT_EQ(counts().mappings_created, 200u);
+}
+
+TEST_F(NatMoving, NextBlockIsTheNewTranslatorsOnTheSameAddress) {
+  Subscriber subscriber;
+  nats_[0]->attach(subscriber, 7, 0, now_s_);
+  create(0, subscriber, internal_endpoint(0));
+  move(subscriber, 0, 2);
+  for (uint32_t n = 1; subscriber.blocks[1].ports == 0; ++n) {
+    create(2, subscriber, internal_endpoint(n));
+  }
+  EXPECT_TRUE(nats_[0]->is_own(subscriber.blocks[0].first_unit()));
+  EXPECT_TRUE(nats_[2]->is_own(subscriber.blocks[1].first_unit()));
+  EXPECT_EQ(subscriber.blocks[0].first / kPortsPerAddress,
+            subscriber.blocks[1].first / kPortsPerAddress);
+}
+
+// Whoever comes and goes, moves and ages: in the end all is as in the beginning.
+TEST_F(NatMoving, EverythingComesHomeWhateverChanceDoes) {
+  constexpr unsigned kSubscribers = 40;
+  struct Place {
+    Subscriber subscriber;
+    unsigned at = 0;
+  };
+  const auto places = std::make_unique<std::array<Place, kSubscribers>>();
+  const auto random = [this](unsigned below) { return static_cast<unsigned>(random_() % below); };
+  for (unsigned i = 0; i < 60'000; ++i) {
+    Place& place = (*places)[random(kSubscribers)];
+    Subscriber& subscriber = place.subscriber;
+    switch (random(12)) {
+      case 0:
+        now_s_ += random(20);
+        break;
+      case 1:
+        if (subscriber.attached) {
+          nats_[place.at]->detach(subscriber, now_s_);
+        } else if (!nats_[place.at]->has_orphans()) {
+          place.at = random(kSharers);
+        }
+        break;
+      case 2:
+      case 3:
+        if (subscriber.attached) {
+          const unsigned to = (place.at + 1 + random(kSharers - 1)) % kSharers;
+          move(subscriber, place.at, to);
+          place.at = to;
+        }
+        break;
+      case 4:
+      case 5:
+      case 6:
+        sweep(random(kSharers), 1 + random(2000));
+        break;
+      default:
+        if (!subscriber.attached) nats_[place.at]->attach(subscriber, 7, 0, now_s_);
+        for (unsigned j = 0; j <= random(40); ++j) {
+          const Endpoint internal = internal_endpoint(random(300));
+          Mapping* mapping =
+              nats_[place.at]->find_outbound(subscriber, Protocol::udp, internal, now_s_);
+          if (mapping == nullptr) mapping = create(place.at, subscriber, internal);
+          if (mapping == nullptr) continue;
+          ASSERT_EQ(mapping->internal, internal);
+          nats_[place.at]->on_outbound(*mapping, kRemote, 0, now_s_);
+        }
+    }
+    std::array<uint64_t, kSharers> live{};
+    for (const Place& each : *places) live[each.at] += each.subscriber.live_mappings;
+    for (unsigned share = 0; share < kSharers; ++share) {
+      const Nat::Counts& its = nats_[share]->counts();
+      ASSERT_EQ(its.mappings_live, live[share]) << "step " << i;
+      ASSERT_LE(its.mappings_live + its.mappings_resting, nats_[share]->granted_entries());
+    }
+  }
+  EXPECT_GT(counts().blocks_granted, 10u);
+  for (Place& place : *places) {
+    if (place.subscriber.attached) nats_[place.at]->detach(place.subscriber, now_s_);
+  }
+  now_s_ += 1000;
+  for (unsigned i = 0; i < 3 * 200; ++i) sweep(i % kSharers, 100'000);
+  const Nat::Counts end = counts();
+  EXPECT_EQ(end.mappings_live + end.mappings_resting + end.blocks_granted + end.spilled, 0u);
+  for (const auto& nat : nats_) {
+    EXPECT_EQ(nat->granted_entries(), 0u);
+    EXPECT_FALSE(nat->has_orphans());
+  }
+  // And every port can be granted once more.
+  for (unsigned share = 0; share < kSharers; ++share) {
+    std::vector<std::unique_ptr<Subscriber>> all;
+    uint64_t ports = 0;
+    for (unsigned i = 0; i < 2000; ++i) {
+      all.push_back(std::make_unique<Subscriber>());
+      nats_[share]->attach(*all.back(), i, 0, now_s_);
+      if (create(share, *all.back(), internal_endpoint(i)) == nullptr) break;
+      ports += 64;
+    }
+    EXPECT_EQ(ports, kSlices / kSharers * kSlicePorts) << share;
+  }
+}
+
+}  // namespace
+}  // namespace adit::nat
