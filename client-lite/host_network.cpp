@@ -172,6 +172,9 @@ HostNetwork::Device HostNetwork::mend() {
     return Device::intact;
   }
   if (!has_net_admin()) return Device::lost;
+  // A device that is taken away loses its address and routes first. The kernel answers when that is
+  // done, and then nothing is left to be set up.
+  if (netlink_.set_link_up(interface_index_, settings_->mtu_bytes) == ENODEV) return Device::intact;
   if (problem_.empty()) {
     log_.warning("device %s was changed by other hands: it is set up again", device_.c_str());
   }
