@@ -181,6 +181,7 @@ void Client::give_up_second(const std::string& reason, uint64_t now_ns) {
 void Client::say_goodbye(uint64_t now_ns) {
   if (second_->has_own_lease) act_second(second_->dhcp.release(now_ns), now_ns);
   second_.reset();
+  network_.set_other_gateways({});
 }
 
 }  // namespace adit::client
