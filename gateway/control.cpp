@@ -356,7 +356,7 @@ void Control::tell(unsigned worker, const ToWorker& message) {
 }
 
 void Control::tell_owner(const ToWorker& message) {
-  if (is_moving(message.slot)) {
+  if (must_wait(message.slot)) {
     move_->untold.push_back({message, std::nullopt});
   } else {
     tell(owners_.of(message.slot), message);
@@ -371,7 +371,7 @@ void Control::tell_all(const ToWorker& message) {
 // subscriber lead to its lane 0.
 void Control::tell_others(ToWorker message, ToWorker::Kind kind) {
   if (!routes_matter_ || message.lane != 0) return;
-  if (is_moving(message.slot)) return move_->untold.push_back({message, kind});
+  if (must_wait(message.slot)) return move_->untold.push_back({message, kind});
   message.kind = kind;
   for (unsigned worker = 0; worker < links_.size(); ++worker) {
     if (worker != owners_.of(message.slot)) tell(worker, message);

@@ -146,7 +146,7 @@ class Control final : private Arp::Sink {
     return static_cast<uint32_t>(subscriber.config - config_.subscribers.data());
   }
   // control_lanes.cpp
-  Subscriber* lane_of(const HandshakeJob& job);
+  Subscriber* lane_of(HandshakeJob& job, uint64_t now_ns);
   Subscriber* open_lane_of(const HandshakeJob& job);
   void begin_lanes(Subscriber& subscriber);
   void close_further_lanes(Subscriber& subscriber);
@@ -171,6 +171,11 @@ class Control final : private Arp::Sink {
   void follow_move(uint64_t now_ns);
   void balance(uint64_t now_ns);
   bool is_moving(uint32_t slot) const { return move_ && move_->slot == slot; }
+  // Whether a message about the slot has to wait: its tunnel is on the move, or others wait already,
+  // which must not be overtaken, for one tunnel may have what another one had.
+  bool must_wait(uint32_t slot) const {
+    return is_moving(slot) || (move_ && !move_->untold.empty());
+  }
 
   rte_mbuf* packet_of(std::span<const uint8_t> bytes);
   void tell(unsigned worker, const ToWorker& message);

@@ -153,7 +153,7 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
     send_cookie(bytes_of(job.initiation), job.from, now_ns);
   }
   if (job.reject != HandshakeReject::none) return refuse(job.reject);
-  Subscriber* const lane = lane_of(job);
+  Subscriber* const lane = lane_of(job, now_ns);
   if (lane == nullptr) return refuse(HandshakeReject::no_lane);
   if (!prepare_peer(*lane)) return false;
 

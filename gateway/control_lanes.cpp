@@ -10,17 +10,22 @@ namespace adit::gateway {
 
 // Which of its subscriber's lanes an initiation is for; nullptr: there is no such lane now. It is
 // authentic, but may be a replay.
-Subscriber* Control::lane_of(const HandshakeJob& job) {
+Subscriber* Control::lane_of(HandshakeJob& job, uint64_t now_ns) {
   Subscriber& subscriber = subscribers_[job.subscriber];
-  const tunnel::LaneChoice wanted = job.opened.wanted;
+  tunnel::LaneChoice& wanted = job.opened.wanted;
   if (wanted.lane == 0) {
     const unsigned lanes = std::min<unsigned>(wanted.lanes, config_.lanes_of(*subscriber.config));
-    const bool is_open = subscriber.epoch != 0;
-    // Its limits and its external address are those of a number of lanes.
-    if (is_open && lanes != subscriber.lanes && job.opened.timestamp > subscriber.last_stamp) {
+    // Its limits and its external address are those of a number of lanes, and a tunnel that begins
+    // anew has all of them anew: not before the ports of the one that it ends could have rested.
+    // Until then it gets of the lanes that there are as many as it wants.
+    const uint64_t rest_ns = config_.pools[subscriber.config->pool].nat.timeouts.port_rest_ns;
+    const bool may_begin_anew = job.opened.timestamp > subscriber.last_stamp &&
+                                now_ns - subscriber.opened_ns >= rest_ns;
+    if (subscriber.epoch != 0 && lanes != subscriber.lanes && may_begin_anew) {
       close_tunnel(subscriber, "begins anew with another number of lanes");
     }
     if (subscriber.epoch == 0) subscriber.lanes = static_cast<uint8_t>(lanes);
+    wanted.lanes = std::min(wanted.lanes, subscriber.lanes);
     return &subscriber;
   }
   if (subscriber.epoch == 0 || wanted.lane >= subscriber.lanes) return nullptr;

@@ -140,7 +140,25 @@ TEST_F(Lanes, EndAloneWhereTheyAreNotTheFirst) {
   EXPECT_EQ(external_by(again, datagram(endpoint(3)))->address, before->address);
 }
 
-TEST_F(Lanes, BeginAnewWhereAnotherNumberIsWanted) {
+// Each beginning gives a subscriber its limits anew, so there is a time between two.
+TEST_F(Lanes, AreAsManyAsThereWereWhereTheyHaveJustBegun) {
+  const auto lanes = begin_all(2);
+  const uint32_t epoch = tunnels_->at(slot_of(*lanes[0])).epoch;
+  LaneEnd& more = begin(0, 3, 0);
+  EXPECT_EQ(more.end->peer.lanes_granted(), 2u);
+  LaneEnd& fewer = begin(0, 1, 0);
+  EXPECT_EQ(fewer.end->peer.lanes_granted(), 1u);
+  EXPECT_EQ(tunnels_->at(slot_of(fewer)).epoch, epoch);
+  EXPECT_EQ(control_->open_tunnels(), 2u);
+}
+
+class RestedLanes : public LanesRig {
+ protected:
+  RestedLanes()
+      : LanesRig([](Config& config) { config.pools[0].nat.timeouts.port_rest_ns = 0; }) {}
+};
+
+TEST_F(RestedLanes, BeginAnewWhereAnotherNumberIsWanted) {
   const auto lanes = begin_all(3);
   const uint32_t epoch = tunnels_->at(slot_of(*lanes[0])).epoch;
   LaneEnd& same = begin(0, 3, 0);  // the client has been started again
