@@ -142,6 +142,10 @@ void Pipeline::answer_held_syns() {
     const std::span<const uint8_t> syn = held_syns_->take_due(now_ns_);
     if (syn.empty()) return;
     const auto& ip = *reinterpret_cast<const Ipv4Header*>(syn.data());
+    const auto& tcp = *reinterpret_cast<const TcpHeader*>(syn.data() + ip.header_bytes());
+    // Another worker has the port's tunnel now, and knows what has become of the connection.
+    const Endpoint external{ip.destination, tcp.destination_port};
+    if (has_others_ && port_owner(nat::Protocol::tcp, external) != worker_) continue;
     if (!may_tell(nat_.is_pool_address(ip.source)) || !take_icmp_token(nullptr)) continue;
     send_error_outside(syn, kIcmpUnreachable, kIcmpPortUnreachable, 0);
   }

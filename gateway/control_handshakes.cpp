@@ -178,9 +178,12 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
 
 // Whether there was one, for a tunnel that has not ended meanwhile.
 bool Control::send_answer(const HandshakeJob& job, uint64_t now_ns) {
-  if (!job.session) return refuse(HandshakeReject::not_authentic);
   Subscriber* const lane = open_lane_of(job);
   if (lane == nullptr) return refuse(HandshakeReject::unexpected);
+  if (!job.session) {
+    lane->peer->abandon_answer(job.answer);
+    return refuse(HandshakeReject::not_authentic);
+  }
   HandshakeReject reject = HandshakeReject::none;
   const tunnel::Actions actions =
       lane->peer->end_answer(now_ns, *job.session, job.response, reject);

@@ -52,6 +52,9 @@ void Control::follow_move(uint64_t now_ns) {
   const unsigned from = owners_.of(move.slot);
   if (refusal == MoveRefusal::none) {
     owners_.set(move.slot, move.to);
+    if (subscriber == nullptr && std::erase(free_slots_[from], move.slot) != 0) {
+      free_slots_[move.to].push_back(move.slot);
+    }
     ++counters_.tunnels_moved;
     spdlog::info("tunnel {} of {} moved from worker {} to worker {}{}", move.slot, name, from,
                  move.to, reason(move.wish));

@@ -231,6 +231,11 @@ bool Pipeline::send_mark() {
 }
 
 Fate Pipeline::hold_for_move(const HandedPacket& packet) {
+  if (holding_.packets.size() == kHeldForMoveMax && holding_.gone > 0) {
+    holding_.packets.erase(holding_.packets.begin(),
+                           holding_.packets.begin() + static_cast<long>(holding_.gone));
+    holding_.gone = 0;
+  }
   if (holding_.packets.size() == kHeldForMoveMax) {
     finish(Fate::move_hold_full, packet.mbuf);
   } else {

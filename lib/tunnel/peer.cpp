@@ -108,7 +108,7 @@ Actions Peer::on_initiation(uint64_t now_ns, const OpenedInitiation& opened,
   const auto session = create_response(opened, remote_, answer->local_index, answer->chosen, now_ns,
                                        *random_, response, answer->lanes);
   if (session) return end_answer(now_ns, *session, response, reject);
-  answering_index_ = 0;
+  abandon_answer(*answer);
   reject = HandshakeReject::not_authentic;
   return {};
 }

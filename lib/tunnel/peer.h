@@ -122,6 +122,10 @@ class Peer {
   // answer that was begun last and has not ended.
   Actions end_answer(uint64_t now_ns, const Session& session, const ResponseMessage& response,
                      HandshakeReject& reject);
+  // The answer that was begun cannot be made; another may be begun.
+  void abandon_answer(const Answer& answer) {
+    if (answering_index_ == answer.local_index) answering_index_ = 0;
+  }
   // Client: messages 2 and 3. After a cookie reply the next initiation, at its ordinary time,
   // carries mac2.
   Actions on_response(uint64_t now_ns, const ResponseMessage& message, HandshakeReject& reject);
