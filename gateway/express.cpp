@@ -21,6 +21,7 @@
 #include <bit>
 #include <cassert>
 #include <tuple>
+#include <utility>
 
 #include "gateway/packet_offsets.h"
 #include "gateway/pass_clock.h"
@@ -104,9 +105,9 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
   refresh_exits();
   const std::span<ExpressPacket> group(express_.data(), packets.size());
   PassClock clock;
-  const bool any_sealed = board(port, packets);
+  const bool any_sealed = (this->*links_[port].board)(links_[port], packets);
   ask_for_wanted(group);
-  if (any_sealed) ask_for_receive_keys(group);
+  if (any_sealed) ask_for_receiving(group);
   clock.ends(0);
   open(group);
   if (gathered_.count != 0) {
@@ -115,18 +116,19 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
   }
   ask_for_wanted(group);
   if (wants_sample_) [[unlikely]] take_sample(group);
+  if (has_encrypted_) ask_for_sending(group);
   seek(group);
   if (filter_ != nullptr) ask_for_sessions(group);
   clock.ends(1);
-  depart(port, group);
+  (this->*depart_pass_)(port, group);
   clock.ends(2);
 }
 
 // ---- Board ----
 
 // Returns whether one of them may be encrypted.
-bool Pipeline::board(unsigned port, std::span<rte_mbuf*> packets) {
-  const Link& link = links_[port];
+template <unsigned kTraits>
+bool Pipeline::board(const Link& link, std::span<rte_mbuf*> packets) {
   bool any_sealed = false;
   for (size_t i = 0; i < packets.size(); ++i) {
     rte_mbuf* const mbuf = packets[i];
@@ -135,12 +137,13 @@ bool Pipeline::board(unsigned port, std::span<rte_mbuf*> packets) {
     packet.sealed = false;
     packet.opened = false;
     packet.wanted = mbuf;
-    packet.way = board_one(link, mbuf, packet);
+    packet.way = board_one<kTraits>(link, mbuf, packet);
     any_sealed |= packet.sealed;
   }
   return any_sealed;
 }
 
+template <unsigned kTraits>
 Way Pipeline::board_one(const Link& link, const rte_mbuf* mbuf, ExpressPacket& packet) {
   const unsigned frame_bytes = rte_pktmbuf_data_len(mbuf);
   const unsigned link_bytes = link.header_bytes;
@@ -160,23 +163,28 @@ Way Pipeline::board_one(const Link& link, const rte_mbuf* mbuf, ExpressPacket& p
   }
   packet.ip = ip;
   packet.total_bytes = static_cast<uint16_t>(total);
-  constexpr uint64_t kAnySourcePort = 0xffff'0000'ffff'ffff;  // destination, and its port
-  if (link.is_uplink && (load<uint64_t>(ip + kDestination) & kAnySourcePort) == tunnel_endpoint_ &&
-      ip[kProtocol] == kIpUdp) {
-    return board_outbound(ip, total, packet);
+  if constexpr ((kTraits & board_trait::kFromUplink) != 0) {
+    constexpr uint64_t kAnySourcePort = 0xffff'0000'ffff'ffff;  // destination, and its port
+    const uint64_t to = load<uint64_t>(ip + kDestination) & kAnySourcePort;
+    if (to == tunnel_endpoint_ && ip[kProtocol] == kIpUdp) {
+      return board_outbound<kTraits>(ip, total, packet);
+    }
   }
-  if (!link.is_public || mbuf->data_off < kRoomInFront) [[unlikely]] return Way::stages;
-  return board_inbound(ip, total, packet);
+  if constexpr ((kTraits & board_trait::kFromPublic) != 0) {
+    if (mbuf->data_off >= kRoomInFront) return board_inbound<kTraits>(ip, total, packet);
+  }
+  return Way::stages;
 }
 
 // To our tunnel endpoint.
+template <unsigned kTraits>
 Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& packet) {
   constexpr unsigned kBytesMin = kPayload + sizeof(PlainHeader) + kIpBytes;
   if (total < kBytesMin || load_host16(ip + kUdpBytes) != total - kIpBytes) [[unlikely]] {
     return Way::stages;
   }
   const uint32_t slot = tunnels_.slot_of_index(load<uint32_t>(ip + kPayload + 4));
-  if (has_others_) {
+  if constexpr ((kTraits & board_trait::kHasOthers) != 0) {
     const unsigned owner = owners_.of(slot);
     packet.owner = owner;
     if (owner != worker_) {
@@ -195,6 +203,7 @@ Way Pipeline::board_outbound(const uint8_t* ip, unsigned total, ExpressPacket& p
 }
 
 // From the Internet.
+template <unsigned kTraits>
 Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& packet) {
   if (total < kPayload || ip[kTtl] <= 1) [[unlikely]] return Way::stages;
   nat::Protocol protocol;
@@ -204,7 +213,7 @@ Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& pa
   Mapping* const mapping =
       nat_.entry(to, protocol, Be16::from_raw(load<uint16_t>(ip + kDestinationPort)));
   if (mapping == nullptr) [[unlikely]] return Way::stages;
-  if (has_others_) {
+  if constexpr ((kTraits & board_trait::kHasOthers) != 0) {
     const unsigned owner =
         window_owner({to, Be16::from_raw(load<uint16_t>(ip + kDestinationPort))});
     packet.owner = owner;
@@ -214,6 +223,15 @@ Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& pa
   packet.mapping = mapping;
   packet.wanted = mapping;
   return Way::inbound;
+}
+
+BoardPass Pipeline::board_pass(const PortView& port) const {
+  static constexpr auto kPasses = []<unsigned... kSet>(std::integer_sequence<unsigned, kSet...>) {
+    return std::array<BoardPass, sizeof...(kSet)>{&Pipeline::board<kSet>...};
+  }(std::make_integer_sequence<unsigned, board_trait::kSets>());
+  return kPasses[(port.is_uplink ? board_trait::kFromUplink : 0) |
+                 (port.is_public ? board_trait::kFromPublic : 0) |
+                 (has_others_ ? board_trait::kHasOthers : 0)];
 }
 
 // ---- Open ----
@@ -328,12 +346,7 @@ void Pipeline::seek(std::span<ExpressPacket> group) {
   Stray strays[kBurstMax];
   size_t count = 0;
   for (ExpressPacket& packet : group) {
-    if (packet.way != Way::outbound) {
-      if (has_encrypted_ && packet.way == Way::inbound && packet.line->encrypted) {
-        ask_for_send_keys(packet);
-      }
-      continue;
-    }
+    if (packet.way != Way::outbound) continue;
     if (packet.owns(*packet.mapping)) [[likely]] continue;
     const TunnelLine& line = *packet.line;
     const Endpoint internal{line.inner_address, Be16::from_raw(packet.internal_port)};

@@ -6,16 +6,39 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
+#include "gateway/crypto.h"
+#include "gateway/packet.h"
 #include "lib/nat/mapping.h"
 
 struct rte_mbuf;
 
 namespace adit::gateway {
 
+class Pipeline;
+struct ExpressLink;
 struct Tunnel;
 struct TunnelLine;
 struct TxQueue;
+
+// What of the configuration a pass would ask of every packet: a bit each. Instead the pass is
+// compiled for each set of those that concern it, and a worker's is chosen when it starts.
+namespace board_trait {
+inline constexpr unsigned kFromUplink = 1;  // the port's
+inline constexpr unsigned kFromPublic = 2;  // one port may be both
+inline constexpr unsigned kHasOthers = 4;   // workers beside this one
+inline constexpr unsigned kSets = 8;
+}  // namespace board_trait
+namespace depart_trait {
+inline constexpr unsigned kFiltered = 1;
+inline constexpr unsigned kIpSumByPort = 2;   // the uplink's device writes these checksums
+inline constexpr unsigned kUdpSumByPort = 4;
+inline constexpr unsigned kSets = 8;
+}  // namespace depart_trait
+struct ExpressPacket;
+using BoardPass = bool (Pipeline::*)(const ExpressLink& link, std::span<rte_mbuf*> packets);
+using DepartPass = void (Pipeline::*)(unsigned port, std::span<ExpressPacket> group);
 
 // In front of an IPv4 header: what is written there for its link header, which ends it.
 inline constexpr unsigned kExpressLinkBytes = 32;
@@ -26,8 +49,7 @@ struct ExpressLink {
   uint64_t front = 0;  // the six bytes before the IPv4 header and its first two: VLAN, EtherType,
   uint64_t front_mask = 0;  // version and length; of what counts
   uint16_t header_bytes = 0;  // Ethernet, with the VLAN tag where there is one
-  bool is_uplink = false;
-  bool is_public = false;
+  BoardPass board = nullptr;
 };
 
 // How they leave by a port.
@@ -40,6 +62,16 @@ struct ExpressExit {
   uint8_t port = 0;
   TxQueue* queue = nullptr;
   std::array<uint8_t, kExpressLinkBytes> header{};  // stands at the end of it
+};
+
+// What is in front of a tunnel packet.
+struct ExpressOuter {
+  uint64_t ip_begin = 0;   // version and length
+  uint64_t ip_middle = 0;  // TTL, protocol, source
+  uint32_t source_port = 0;
+  uint16_t udp_sum = 0;         // of the pseudo-header, without length and destination
+  uint64_t offloads = 0;        // flags of the buffer where the device writes a checksum,
+  uint64_t header_lengths = 0;  // and its tx_offload
 };
 
 struct ExpressPacket {
@@ -72,6 +104,13 @@ struct ExpressPacket {
     std::memcpy(&its_owner, static_cast<const void*>(&of), sizeof its_owner);
     return its_owner == owner && of.internal.port.raw() == internal_port;
   }
+};
+
+// A group's encrypted packets, which are opened or sealed together.
+struct ExpressGathered {
+  std::array<CryptoJob, kBurstMax> jobs;
+  std::array<ExpressPacket*, kBurstMax> packets;  // whose they are, to open
+  unsigned count = 0;
 };
 
 }  // namespace adit::gateway

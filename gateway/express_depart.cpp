@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "gateway/packet_offsets.h"
 #include "gateway/pipeline.h"
@@ -82,13 +83,14 @@ struct Pipeline::Tally {
   uint64_t inbound_bytes = 0;
 };
 
+template <unsigned kTraits>
 void Pipeline::depart(unsigned port, std::span<ExpressPacket> group) {
   Tally tally;
   for (ExpressPacket& packet : group) {
     if (packet.way == ExpressPacket::outbound) {
-      if (depart_outbound(packet, tally)) continue;
+      if (depart_outbound<kTraits>(packet, tally)) continue;
     } else if (packet.way == ExpressPacket::inbound) {
-      if (depart_inbound(packet, tally)) continue;
+      if (depart_inbound<kTraits>(packet, tally)) continue;
     } else if (packet.way == ExpressPacket::gone) {
       continue;
     } else if (packet.way == ExpressPacket::handed) {
@@ -127,6 +129,7 @@ void Pipeline::run_inner_stages(const ExpressPacket& express) {
 
 // ---- Outbound ----
 
+template <unsigned kTraits>
 bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   uint8_t* const ip = packet.ip;
   TunnelLine& line = *packet.line;
@@ -138,9 +141,9 @@ bool Pipeline::depart_outbound(ExpressPacket& packet, Tally& tally) {
   }
   uint8_t* const to = ip + kDestination;
   uint8_t* const to_port = ip + kDestinationPort;
-  if (filter_ != nullptr &&
-      filter_->open(*mapping, endpoint_at(to, to_port), now_s_) != Filter::Refusal::none) {
-    return false;
+  if constexpr ((kTraits & depart_trait::kFiltered) != 0) {
+    const Filter::Refusal refusal = filter_->open(*mapping, endpoint_at(to, to_port), now_s_);
+    if (refusal != Filter::Refusal::none) return false;
   }
   if (mapping->last_seen_s != now_s_ || !is_in_same_use(*mapping, packet.protocol, to, to_port))
       [[unlikely]] {
@@ -175,6 +178,7 @@ Mapping* Pipeline::find_or_make(const ExpressPacket& packet) {
 
 // ---- Inbound ----
 
+template <unsigned kTraits>
 bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
   uint8_t* const ip = packet.ip;
   TunnelLine& line = *packet.line;
@@ -189,8 +193,8 @@ bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
   }
   const uint8_t* const from = ip + kSource;
   const uint8_t* const from_port = ip + kSourcePort;
-  if (filter_ != nullptr && !filter_->admits(*mapping, endpoint_at(from, from_port), now_s_)) {
-    return false;
+  if constexpr ((kTraits & depart_trait::kFiltered) != 0) {
+    if (!filter_->admits(*mapping, endpoint_at(from, from_port), now_s_)) return false;
   }
   if (mapping->last_seen_s != now_s_ ||
       !is_in_same_use(*mapping, packet.protocol, from, from_port)) [[unlikely]] {
@@ -222,12 +226,13 @@ bool Pipeline::depart_inbound(ExpressPacket& packet, Tally& tally) {
   if (add_traffic(line, offsetof(TunnelLine, tx_packets), total)) [[unlikely]] {
     report_traffic(packet.slot());
   }
-  wrap_express(packet.mbuf, header, tunnel_bytes, line);
+  wrap_express<kTraits>(packet.mbuf, header, tunnel_bytes, line);
   return true;
 }
 
 // The outer UDP and IPv4 headers in front of a tunnel header, as send_outer_udp() writes them, in
 // words of eight bytes.
+template <unsigned kTraits>
 void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
                             const TunnelLine& line) {
   uint8_t* const ip = payload - kPayload;
@@ -244,23 +249,28 @@ void Pipeline::wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_b
   store(ip + kDestination,
         to | uint64_t{outer_.source_port} << 32 | uint64_t{line.remote.port.raw()} << 48);
   store(ip + kUdpBytes, raw_udp_bytes | uint32_t{udp_sum} << 16);
-  if (outer_.software_checksums) [[unlikely]] write_outer_checksums(ip, line.encrypted);
-  if (outer_.offloads != 0) {
+  if constexpr ((kTraits & depart_trait::kIpSumByPort) == 0) {
+    store(ip + kIpChecksum, internet_checksum({ip, kIpBytes}).raw());
+  }
+  if constexpr ((kTraits & depart_trait::kUdpSumByPort) == 0) {
+    store(ip + kUdpChecksum, uint16_t{0});
+    if (!line.encrypted) write_outer_udp_checksum(ip);  // what is not sealed yet gets it then
+  }
+  if constexpr ((kTraits & (depart_trait::kIpSumByPort | depart_trait::kUdpSumByPort)) != 0) {
     mbuf->ol_flags |= outer_.offloads;
     mbuf->tx_offload = outer_.header_lengths;
   }
   send_express(uplink_exit_, mbuf, ip, total, to);
 }
 
-// Those that no device writes; UDP's of what is not sealed yet comes later.
-void Pipeline::write_outer_checksums(uint8_t* ip, bool is_to_be_sealed) const {
-  const PortView& port = settings_.ports[settings_.uplink];
-  if (!port.checksum_ip_by_port) {
-    store(ip + kIpChecksum, internet_checksum({ip, kIpBytes}).raw());
-  }
-  if (port.checksum_udp_by_port) return;
-  store(ip + kUdpChecksum, uint16_t{0});
-  if (!is_to_be_sealed) write_outer_udp_checksum(ip);
+DepartPass Pipeline::depart_pass() const {
+  static constexpr auto kPasses = []<unsigned... kSet>(std::integer_sequence<unsigned, kSet...>) {
+    return std::array<DepartPass, sizeof...(kSet)>{&Pipeline::depart<kSet>...};
+  }(std::make_integer_sequence<unsigned, depart_trait::kSets>());
+  const PortView& uplink = settings_.ports[settings_.uplink];
+  return kPasses[(filter_ != nullptr ? depart_trait::kFiltered : 0) |
+                 (uplink.checksum_ip_by_port ? depart_trait::kIpSumByPort : 0) |
+                 (uplink.checksum_udp_by_port ? depart_trait::kUdpSumByPort : 0)];
 }
 
 // ---- The way out ----

@@ -50,9 +50,9 @@ void Pipeline::prepare_express() {
     link.front = std::bit_cast<uint64_t>(front);
     link.front_mask = std::bit_cast<uint64_t>(mask);
     link.header_bytes = link_bytes(port);
-    link.is_uplink = port.is_uplink;
-    link.is_public = port.is_public;
+    link.board = board_pass(port);
   }
+  depart_pass_ = depart_pass();
   prepare_exit(public_exit_, settings_.public_port);
   prepare_exit(uplink_exit_, settings_.uplink);
 
@@ -63,7 +63,6 @@ void Pipeline::prepare_express() {
   outer_.ip_middle = load<uint64_t>(bytes + 8);
   outer_.source_port = from.port.raw();
   outer_.udp_sum = fold(PartialSum{from.address.value.raw()} + raw16(kIpUdp));
-  outer_.software_checksums = !uplink.checksum_ip_by_port || !uplink.checksum_udp_by_port;
   if (uplink.checksum_ip_by_port) outer_.offloads |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
   if (uplink.checksum_udp_by_port) outer_.offloads |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
   outer_.header_lengths = rte_mbuf_tx_offload(link_bytes(uplink), kIpBytes, 0, 0, 0, 0, 0);

@@ -1,6 +1,6 @@
 // The express way's part for encrypted packets: a group's are gathered, and opened or sealed
 // together, so that the cipher of one does not wait for another's, and the expanded keys, which are
-// most of what such a packet needs of memory, have been asked for.
+// most of what such a packet needs of memory, can be asked for ahead.
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
@@ -20,9 +20,9 @@ namespace adit::gateway {
 using tunnel::EncryptedHeader;
 using tunnel::SessionSet;
 
-// What the group's type 4 packets need of their tunnels, whose current session it is nearly always.
-// All of it follows from the packet, so nothing waits for the tunnel's line.
-void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
+// What the group's type 4 packets need of their tunnels, whose current session it is nearly always,
+// but for the keys. All of it follows from the packet, so nothing waits for the tunnel's line.
+void Pipeline::ask_for_receiving(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
     if (!packet.sealed) continue;
     crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
@@ -46,10 +46,14 @@ void Pipeline::ask_for_control(const ExpressPacket& packet) {
   rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
 }
 
-void Pipeline::ask_for_send_keys(const ExpressPacket& packet) {
-  rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
+// The same of what goes to tunnels.
+void Pipeline::ask_for_sending(std::span<const ExpressPacket> group) {
+  for (const ExpressPacket& packet : group) {
+    if (packet.way != ExpressPacket::inbound || !packet.line->encrypted) continue;
+    rte_prefetch0(&tunnels_.open(packet.slot()).sessions.replay(SessionSet::kCurrent));
     rte_prefetch0(packet.ip + 64);
     rte_prefetch0(packet.ip + 128);
+  }
 }
 
 // Of a tunnel that has not moved and a session that is confirmed; as open_encrypted() begins.

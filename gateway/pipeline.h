@@ -189,16 +189,21 @@ class Pipeline {
   using Link = ExpressLink;
   using Exit = ExpressExit;
   void run_express(unsigned port, std::span<rte_mbuf*> packets);
-  bool board(unsigned port, std::span<rte_mbuf*> packets);
+  template <unsigned kTraits>
+  bool board(const Link& link, std::span<rte_mbuf*> packets);
+  BoardPass board_pass(const PortView& port) const;
   void open(std::span<ExpressPacket> group);
   void look_into_opened(std::span<ExpressPacket> group);
   void take_sample(std::span<const ExpressPacket> group);
   void seek(std::span<ExpressPacket> group);
   void ask_for_sessions(std::span<const ExpressPacket> group);
+  template <unsigned kTraits>
   ADIT_INLINED ExpressPacket::Way board_one(const Link& link, const rte_mbuf* mbuf,
                                            ExpressPacket& packet);
+  template <unsigned kTraits>
   ADIT_INLINED ExpressPacket::Way board_outbound(const uint8_t* ip, unsigned total,
                                                 ExpressPacket& packet);
+  template <unsigned kTraits>
   ADIT_INLINED ExpressPacket::Way board_inbound(const uint8_t* ip, unsigned total,
                                                ExpressPacket& packet);
   ADIT_INLINED ExpressPacket::Way open_outbound(ExpressPacket& packet);
@@ -211,24 +216,28 @@ class Pipeline {
 
   // express_depart.cpp: rewriting and new headers, and the way out
   struct Tally;
+  template <unsigned kTraits>
   void depart(unsigned port, std::span<ExpressPacket> group);
+  DepartPass depart_pass() const;
+  template <unsigned kTraits>
   ADIT_INLINED bool depart_outbound(ExpressPacket& packet, Tally& tally);
+  template <unsigned kTraits>
   ADIT_INLINED bool depart_inbound(ExpressPacket& packet, Tally& tally);
   nat::Mapping* find_or_make(const ExpressPacket& packet);
   void run_inner_stages(const ExpressPacket& packet);
+  template <unsigned kTraits>
   ADIT_INLINED void wrap_express(rte_mbuf* mbuf, uint8_t* payload, unsigned payload_bytes,
                                  const TunnelLine& line);
   ADIT_INLINED static bool knows_hop(const Exit& exit, uint32_t to);
   ADIT_INLINED void send_express(const Exit& exit, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes,
                                  uint32_t to);
-  void write_outer_checksums(uint8_t* ip, bool is_to_be_sealed) const;
   void send_by_stages(const Exit& exit, rte_mbuf* mbuf, uint8_t* ip, unsigned bytes);
   ADIT_INLINED static void set_data(rte_mbuf* mbuf, const uint8_t* begin, unsigned bytes);
 
   // express_sealed.cpp: encrypted packets, gathered and done together
-  void ask_for_receive_keys(std::span<const ExpressPacket> group);
+  void ask_for_receiving(std::span<const ExpressPacket> group);
   void ask_for_control(const ExpressPacket& packet);
-  void ask_for_send_keys(const ExpressPacket& packet);
+  void ask_for_sending(std::span<const ExpressPacket> group);
   void gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   void open_gathered();
   bool gather_to_seal(const ExpressPacket& packet);
@@ -466,24 +475,13 @@ class Pipeline {
   // And how they leave: by either port, and in front of a tunnel packet.
   Exit public_exit_;
   Exit uplink_exit_;
-  struct {
-    uint64_t ip_begin = 0;  // version and length
-    uint64_t ip_middle = 0;  // TTL, protocol, source
-    uint32_t source_port = 0;
-    uint16_t udp_sum = 0;  // of the pseudo-header, without length and destination
-    bool software_checksums = false;  // one of the two, or both
-    uint64_t offloads = 0;  // flags of the buffer, and its tx_offload
-    uint64_t header_lengths = 0;
-  } outer_;
+  ExpressOuter outer_;
+  DepartPass depart_pass_ = nullptr;
   // Zero is no address; what an empty place holds does not belong there.
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kBurstMax> express_;
-  struct {
-    std::array<CryptoJob, kBurstMax> jobs;
-    std::array<ExpressPacket*, kBurstMax> packets;  // whose they are, to open
-    unsigned count = 0;
-  } gathered_;
+  ExpressGathered gathered_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };

@@ -270,6 +270,14 @@ nat::Settings short_dns() {
   return settings;
 }
 
+nat::Settings filtered() {
+  nat::Settings settings;
+  settings.profiles[0].filtering = {nat::Filtering::address_and_port_dependent,
+                                    nat::Filtering::address_dependent,
+                                    {}};
+  return settings;
+}
+
 // Each takes some of the ports and addresses that these bursts use off the ordinary way.
 nat::Settings odd_and_low() {
   nat::Settings settings;
@@ -329,10 +337,13 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"Vlan", {.two_ports = true, .vlan = 7}},
         Setting{"TunnelToTunnel", {.tunnel_to_tunnel = true}},
         Setting{"SmallMtu", {.two_ports = true, .mtu_bytes = 700}},
-        Setting{"Filtered",
-                {.nat = {.profiles = {{.filtering = {nat::Filtering::address_and_port_dependent,
-                                                     nat::Filtering::address_dependent,
-                                                     {}}}}}}},
+        Setting{"Filtered", {.nat = filtered()}},
+        Setting{"ChecksumsByDevice",
+                {.two_ports = true, .checksum_ip_by_port = true, .checksum_udp_by_port = true}},
+        Setting{"IpChecksumByDevice", {.vlan = 7, .checksum_ip_by_port = true}},
+        Setting{"UdpChecksumByDevice", {.checksum_udp_by_port = true}},
+        Setting{"FilteredWithChecksumsByDevice",
+                {.nat = filtered(), .checksum_ip_by_port = true, .checksum_udp_by_port = true}},
         Setting{"InboundRefreshesNothing", {.nat = {.profiles = {{.inbound_refresh = false}}}}},
         Setting{"ShortDns", {.nat = short_dns()}},
         Setting{"ParityAndLowPorts", {.nat = odd_and_low()}},

@@ -38,6 +38,28 @@ Bytes copy_of(const rte_mbuf* mbuf) {
   return {bytes, bytes + rte_pktmbuf_data_len(mbuf)};
 }
 
+Bytes on_the_wire(const rte_mbuf* mbuf) {
+  Bytes frame = copy_of(mbuf);
+  const bool wants_ip = (mbuf->ol_flags & RTE_MBUF_F_TX_IP_CKSUM) != 0;
+  const bool wants_udp = (mbuf->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
+  if (!wants_ip && !wants_udp) return frame;
+  EXPECT_NE(mbuf->ol_flags & RTE_MBUF_F_TX_IPV4, 0u) << "a device must be told the protocol";
+  const std::span whole(frame);
+  const std::span header = whole.subspan(mbuf->l2_len, mbuf->l3_len);
+  EXPECT_EQ(header.size(), sizeof(Ipv4Header));
+  const auto store = [](uint8_t* at, uint16_t sum) {
+    const Be16 raw = Be16::from_host(sum);
+    std::memcpy(at, &raw, sizeof raw);
+  };
+  if (wants_ip) store(&header[10], adit::test::plain_checksum(header));
+  if (wants_udp) {  // the pseudo-header's sum stands in the field
+    const std::span udp = whole.subspan(size_t{mbuf->l2_len} + mbuf->l3_len);
+    const uint16_t sum = adit::test::plain_checksum(udp);
+    store(&udp[6], sum == 0 ? uint16_t{0xffff} : sum);
+  }
+  return frame;
+}
+
 Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan) {
   EthernetHeader ethernet{kOurMac, kNextHopMac, Be16::from_host(ether_type)};
   Bytes frame(sizeof ethernet);
@@ -69,6 +91,8 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   uplink.mac = kOurMac;
   uplink.vlan = options.vlan;
   uplink.mtu_bytes = options.mtu_bytes;
+  uplink.checksum_ip_by_port = options.checksum_ip_by_port;
+  uplink.checksum_udp_by_port = options.checksum_udp_by_port;
   uplink.is_uplink = true;
   uplink.is_public = !two_ports;
   settings_.ports.push_back(uplink);
@@ -370,7 +394,7 @@ std::vector<Bytes> Rig::sent_frames(unsigned port) {
   TxQueue& queue = pipeline_->tx(port);
   std::vector<Bytes> frames;
   for (unsigned i = 0; i < queue.count; ++i) {
-    frames.push_back(copy_of(queue.packets[i]));
+    frames.push_back(on_the_wire(queue.packets[i]));
     rte_pktmbuf_free(queue.packets[i]);
   }
   counters_.transmitted += queue.count;

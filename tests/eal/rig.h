@@ -47,6 +47,8 @@ inline constexpr uint32_t kRigSessionsPerTunnel = 4;
 inline constexpr uint64_t kStartNs = 1'000'000 * tunnel::kSecondNs;
 
 Bytes copy_of(const rte_mbuf* mbuf);
+// The same of a frame in a transmit queue, with the checksums that the device has been asked for.
+Bytes on_the_wire(const rte_mbuf* mbuf);
 // `packet` behind an Ethernet header, as a next hop sends it to us; `vlan` 0: untagged.
 Bytes frame_of(const Bytes& packet, uint16_t ether_type, uint16_t vlan);
 
@@ -96,6 +98,8 @@ struct RigOptions {
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
   unsigned workers = 0;    // 0: ADIT_WORKERS of the environment, or one
   CardRules card_rules = CardRules::none;
+  bool checksum_ip_by_port = false;  // the ports' devices write it
+  bool checksum_udp_by_port = false;
 };
 
 class Rig : public testing::Test {

@@ -85,7 +85,7 @@ void Rig::collect(unsigned worker) {
   for (unsigned port = 0; port < settings_.ports.size(); ++port) {
     TxQueue& queue = pipeline.tx(port);
     for (unsigned i = 0; i < queue.count; ++i) {
-      sent_[port].push_back(copy_of(queue.packets[i]));
+      sent_[port].push_back(on_the_wire(queue.packets[i]));
       rte_pktmbuf_free(queue.packets[i]);
     }
     counters_.transmitted += queue.count;
