@@ -18,7 +18,7 @@ constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
 constexpr unsigned kNonceBytes = 12;
 constexpr unsigned kBatchMax = 32;
-constexpr size_t kAhead = 5;  // packets: fewer come too late, more push each other out
+constexpr size_t kAhead = 8;  // packets: fewer come too late, more push each other out
 
 // In constant time: how much of a forged tag was right must not show.
 bool tags_equal(const uint8_t* a, const uint8_t* b) {
@@ -52,7 +52,7 @@ bool is_aes(const CryptoJob& job) {
 void ask_for_text(const CryptoJob& job) {
   const uint8_t* const end =
       job.packet + sizeof(EncryptedHeader) + job.text_bytes + tunnel::kTagBytes;
-  for (const uint8_t* line = job.packet + 3*kLineBytes; line < end; line += kLineBytes) {
+  for (const uint8_t* line = job.packet + 3 * kLineBytes; line < end; line += kLineBytes) {
     rte_prefetch0(line);
   }
 }
@@ -88,7 +88,7 @@ Crypto::Crypto(unsigned sessions)
 }
 
 void Crypto::expand(const Session& session, Direction direction) {
-  ExpandedKey& expanded = place(session.local_index, direction);
+  ExpandedKey& expanded = place(session, direction);
   const tunnel::SessionKey& key = direction == send ? session.send_key : session.receive_key;
   IMB_AES256_GCM_PRE(mb_.get(), key.data(), &expanded.key);
   expanded.owner.local_index = session.local_index;
@@ -98,13 +98,13 @@ void Crypto::expand(const Session& session, Direction direction) {
 
 // The round keys, and as many powers of the hash key as the text has blocks, and one for its
 // length; all of this is in as many lines of memory that nobody has touched for long.
-void Crypto::prefetch(Direction direction, uint32_t slot, unsigned text_bytes) const {
+void Crypto::ask_for_key(const CryptoJob& job, Direction direction) const {
   constexpr unsigned kRoundKeys = sizeof(gcm_key_data::expanded_keys);
   constexpr unsigned kUsed = kRoundKeys + sizeof(gcm_key_data::ghash_keys);
-  const auto* key = reinterpret_cast<const char*>(&place(slot, direction));
+  const auto* key = reinterpret_cast<const char*>(&place(*job.session, direction));
   for (unsigned i = 0; i < kRoundKeys; i += kLineBytes) rte_prefetch0(key + i);
   if (hash_keys_end_first_) {
-    const unsigned wanted = (text_bytes / kBlockBytes + 2) * kBlockBytes;
+    const unsigned wanted = (job.text_bytes / kBlockBytes + 2) * kBlockBytes;
     const unsigned from = kUsed - std::min(wanted, kUsed - kRoundKeys);
     for (unsigned i = kUsed / kLineBytes; i >= from / kLineBytes; --i) {
       rte_prefetch0(key + i * kLineBytes);
@@ -115,12 +115,19 @@ void Crypto::prefetch(Direction direction, uint32_t slot, unsigned text_bytes) c
   }
 }
 
+// Of a packet whose turn comes soon. Not earlier: a burst's long texts, and as much of their keys,
+// are more than the first-level cache holds.
+void Crypto::ask_for(const CryptoJob& job, Direction direction) const {
+  ask_for_text(job);
+  if (is_aes(job)) ask_for_key(job, direction);
+}
+
 // AES-256-GCM is the library's one function for a packet: its queue of jobs is for ciphers that do
 // several packets at once, which this one does not, and takes more of the first-level cache than
 // packets and keys do.
 void Crypto::run_aes(CryptoJob& job, Direction direction) {
   const Session& session = *job.session;
-  ExpandedKey& expanded = place(session.local_index, direction);
+  ExpandedKey& expanded = place(session, direction);
   if (!expanded.is_of(session)) [[unlikely]] expand(session, direction);
   uint8_t* const text = job.packet + sizeof(EncryptedHeader);
   const Nonce nonce = nonce_of(job, direction);
@@ -184,18 +191,13 @@ size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
 }
 
 void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
-  // Keys to open with have been asked for, by who saw the packet first.
-  const auto ask_for = [&](const CryptoJob& job) {
-    ask_for_text(job);
-    if (direction == send) prefetch(send, job.session->local_index, job.text_bytes);
-  };
-  for (const CryptoJob& job : jobs.first(std::min(kAhead, jobs.size()))) ask_for(job);
+  for (const CryptoJob& job : jobs.first(std::min(kAhead, jobs.size()))) ask_for(job, direction);
   for (size_t i = 0; i < jobs.size();) {
     if (!is_aes(jobs[i])) {
       i += run_chacha(jobs.subspan(i), direction);
       continue;
     }
-    if (i + kAhead < jobs.size()) ask_for(jobs[i + kAhead]);
+    if (i + kAhead < jobs.size()) ask_for(jobs[i + kAhead], direction);
     run_aes(jobs[i++], direction);
   }
 }

@@ -3,8 +3,9 @@
 //
 // AES-256-GCM needs its key expanded, a kilobyte a direction. Raw keys stay with the tunnel;
 // expanded ones are kept here, a pair for each slot of the tunnel table while they are no more than
-// so many, and else a pair for several slots, of whichever was used last. One Crypto a worker, one
-// thread.
+// so many, and else a pair for several slots, of whichever was used last. The two of a pair lie far
+// apart: traffic is rarely the same both ways, and keys of one direction in every other kilobyte
+// would share half of each cache's sets. One Crypto a worker, one thread.
 #pragma once
 
 #include <intel-ipsec-mb.h>
@@ -55,10 +56,6 @@ class Crypto {
   std::optional<unsigned> open(const tunnel::Session& session, uint8_t* packet,
                                unsigned packet_bytes);
 
-  // Asks for what so much text will need of the expanded keys of the current session of the tunnel
-  // in this slot; a session's local index does as well, whose low bits are the slot.
-  void prefetch(Direction direction, uint32_t slot, unsigned text_bytes) const;
-
   uint64_t expansions() const { return expansions_; }
 
  private:
@@ -80,9 +77,12 @@ class Crypto {
   };
   static_assert(sizeof(ExpandedKey) == 1024);
 
-  ExpandedKey& place(uint32_t slot, Direction direction) const {
-    return keys_[2 * (slot & mask_) + direction];
+  // A session's local index has its tunnel's slot in its low bits.
+  ExpandedKey& place(const tunnel::Session& session, Direction direction) const {
+    return keys_[direction * (size_t{mask_} + 1) + (session.local_index & mask_)];
   }
+  void ask_for(const CryptoJob& job, Direction direction) const;
+  void ask_for_key(const CryptoJob& job, Direction direction) const;
   void run(std::span<CryptoJob> jobs, Direction direction);
   void run_aes(CryptoJob& job, Direction direction);
   size_t run_chacha(std::span<CryptoJob> jobs, Direction direction);

@@ -164,14 +164,12 @@ uint64_t run_cipher(World& world, Direction direction) {
   constexpr unsigned kGroup = kBurstMax;
   const bool outbound = direction == Direction::outbound;
   std::vector<gateway::CryptoJob> jobs(World::kPackets);
-  std::vector<uint32_t> slots(World::kPackets);
   for (unsigned i = 0; i < World::kPackets; ++i) {
     rte_mbuf* mbuf = world.buffers()[i];
-    slots[i] = world.flow(world.drawn()[i]).slot;
     auto* ip = at<uint8_t>(mbuf, sizeof(EthernetHeader));
     const unsigned bytes = rte_pktmbuf_data_len(mbuf) - unsigned{sizeof(EthernetHeader)};
     constexpr unsigned kInFront = sizeof(Ipv4Header) + sizeof(UdpHeader);
-    jobs[i].session = &world.session(slots[i]);
+    jobs[i].session = &world.session(world.flow(world.drawn()[i]).slot);
     jobs[i].counter = i;
     jobs[i].packet = outbound ? ip + kInFront : ip - sizeof(tunnel::EncryptedHeader);
     jobs[i].text_bytes =
@@ -183,8 +181,6 @@ uint64_t run_cipher(World& world, Direction direction) {
     for (unsigned j = i; j < i + kGroup; ++j) {
       for (unsigned line = 0; line < 4; ++line) rte_prefetch0(jobs[j].packet + line * 64);
       rte_prefetch0(&jobs[j].session->local_index);
-      crypto.prefetch(outbound ? gateway::Crypto::receive : gateway::Crypto::send, slots[j],
-                      jobs[j].text_bytes);
     }
     const std::span group(&jobs[i], kGroup);
     if (outbound) {

@@ -46,7 +46,7 @@ class Yardstick {
 };
 
 // The bare work of encrypted packets: the cipher alone, over the world's buffers as fill() has left
-// them, with its tunnels' expanded keys, which have been asked for in time. Returns the cycles.
+// them, with its tunnels' expanded keys, in the same order and groups. Returns the cycles.
 uint64_t run_cipher(World& world, nat::Direction direction);
 
 }  // namespace adit::bench

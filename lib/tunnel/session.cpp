@@ -4,27 +4,12 @@
 
 namespace adit::tunnel {
 
-bool ReplayWindow::would_accept(uint64_t counter) const {
-  // WireGuard's limit, far below where next_ would wrap to zero.
-  if (counter >= kRejectAfterMessages) return false;
-  if (counter >= next_) return true;
-  if (counter + kWindow < next_) return false;
-  return (seen_[counter / 64 % kWords] >> (counter % 64) & 1) == 0;
-}
-
-bool ReplayWindow::accept(uint64_t counter) {
-  if (!would_accept(counter)) return false;
-  if (counter >= next_) {
-    // Clear the words that the window enters. The one that holds the highest counter so far stays,
-    // and more than all of them need not be cleared.
-    const uint64_t word = counter / 64;
-    const uint64_t last_word = next_ == 0 ? 0 : (next_ - 1) / 64;
-    const uint64_t entered = std::min<uint64_t>(word - last_word, kWords);
-    for (uint64_t i = 0; i < entered; ++i) seen_[(word - i) % kWords] = 0;
-    next_ = counter + 1;
-  }
-  seen_[counter / 64 % kWords] |= uint64_t{1} << (counter % 64);
-  return true;
+// Clears the words that the window enters, up to this one. The one that holds the highest counter so
+// far stays, and more than all of them need not be cleared.
+void ReplayWindow::enter(uint64_t word) {
+  const uint64_t last_word = next_ == 0 ? 0 : (next_ - 1) / 64;
+  const uint64_t entered = std::min<uint64_t>(word - last_word, kWords);
+  for (uint64_t i = 0; i < entered; ++i) seen_[(word - i) % kWords] = 0;
 }
 
 Session SessionSet::install(const Session& session) {

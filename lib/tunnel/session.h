@@ -46,15 +46,30 @@ class ReplayWindow {
   static constexpr unsigned kWindow = 2048;  // counters below the highest that are still taken
 
   // True if `counter` would be accepted; changes nothing. Call before spending a decryption.
-  bool would_accept(uint64_t counter) const;
+  bool would_accept(uint64_t counter) const {
+    // WireGuard's limit, far below where next_ would wrap to zero.
+    if (counter >= kRejectAfterMessages) return false;
+    if (counter >= next_) return true;
+    if (counter + kWindow < next_) return false;
+    return (seen_[counter / 64 % kWords] >> (counter % 64) & 1) == 0;
+  }
   // Marks `counter` as seen; false if it was seen or is too old. Call after authentication.
-  bool accept(uint64_t counter);
+  bool accept(uint64_t counter) {
+    if (!would_accept(counter)) return false;
+    if (counter >= next_) {
+      if (counter / 64 != (next_ - 1) / 64) enter(counter / 64);
+      next_ = counter + 1;
+    }
+    seen_[counter / 64 % kWords] |= uint64_t{1} << (counter % 64);
+    return true;
+  }
   // Whether `counter` is above all seen so far: the condition for roaming.
   bool is_highest(uint64_t counter) const { return counter >= next_; }
   // Where it will look for `counter`, beside its own first line.
   const void* place(uint64_t counter) const { return &seen_[counter / 64 % kWords]; }
 
  private:
+  void enter(uint64_t word);
   static constexpr unsigned kWords = kWindow / 64 + 1;  // one spare, so whole words can be cleared
   uint64_t next_ = 0;                                   // highest counter seen + 1
   std::array<uint64_t, kWords> seen_{};
