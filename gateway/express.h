@@ -18,6 +18,7 @@ namespace adit::gateway {
 
 class Pipeline;
 struct ExpressLink;
+struct ExpressPacket;
 struct Tunnel;
 struct TunnelLine;
 struct TxQueue;
@@ -36,7 +37,6 @@ inline constexpr unsigned kIpSumByPort = 2;   // the uplink's device writes thes
 inline constexpr unsigned kUdpSumByPort = 4;
 inline constexpr unsigned kSets = 8;
 }  // namespace depart_trait
-struct ExpressPacket;
 using BoardPass = bool (Pipeline::*)(const ExpressLink& link, std::span<rte_mbuf*> packets);
 using DepartPass = void (Pipeline::*)(unsigned port, std::span<ExpressPacket> group);
 
