@@ -35,6 +35,7 @@ LaneWorld::LaneWorld(const std::function<void(Config&)>& change)
   config_.tunnel.private_key = gateway_.private_key.bytes;
   config_.tunnel.max_tunnels = 15;  // as many as the rig's table has slots
   config_.tunnel.lanes_max = 4;
+  config_.eal.balance = false;
   PoolConfig& pool = config_.pools.emplace_back();
   pool.name = "clients";
   pool.network = *Ipv4Prefix::parse("192.168.1.0/24");
@@ -62,9 +63,11 @@ LanesRig::LanesRig(const std::function<void(Config&)>& change)
   for (unsigned worker = 0; worker < kLaneWorkers; ++worker) {
     rings_.push_back(std::make_unique<ControlRings>(worker));
     links.push_back(rings_.back()->link());
+    links.back().counters = &time_[worker];
+    links.back().samples = &parts_[worker].pipeline->samples();
   }
   control_ = std::make_unique<Control>(config_, settings_.ports, profiles_, *tunnels_, pool(),
-                                       links, plan_, true, false, std::vector<uint32_t>{});
+                                       links, plan_, true, true, std::vector<uint32_t>{});
 }
 
 void LanesRig::TearDown() {

@@ -69,6 +69,7 @@ class LanesRig : protected LaneWorld, public Rig {
   std::optional<Endpoint> external_by(LaneEnd& lane, const Bytes& inner);
 
   std::unique_ptr<Control> control_;
+  std::array<Counters, kLaneWorkers> time_;  // busy_cycles: what a worker has worked
 
  private:
   void take_told(unsigned worker, const ToControl& item) override;
