@@ -112,27 +112,6 @@ TEST(Threads, SamplesAreReadWhileTheyAreTaken) {
   EXPECT_EQ(seen, kPackets);
 }
 
-// A worker's answer to a move is read with the reason that was written before it.
-TEST(Threads, MoveIsAnsweredWithItsReason) {
-  TunnelReport report;
-  constexpr uint32_t kMoves = 50'000;
-  std::atomic<uint32_t> asked{0};
-  std::jthread worker([&] {
-    for (uint32_t number = 1; number <= kMoves; ++number) {
-      while (asked.load(std::memory_order_acquire) != number) std::this_thread::yield();
-      report.move_refusal.store(static_cast<uint8_t>(number), std::memory_order_relaxed);
-      report.move_answered.store(number, std::memory_order_release);
-    }
-  });
-  for (uint32_t number = 1; number <= kMoves; ++number) {
-    asked.store(number, std::memory_order_release);
-    while (report.move_answered.load(std::memory_order_acquire) != number) {
-      std::this_thread::yield();
-    }
-    ASSERT_EQ(report.move_refusal.load(std::memory_order_relaxed), static_cast<uint8_t>(number));
-  }
-}
-
 // A handshake's buffer goes to the control thread and comes back as a cookie: who has it is the
 // only one to touch it.
 TEST(Threads, RepliesComeBackInTheBuffersOfWhatTheyAnswer) {
