@@ -28,7 +28,7 @@ def refusals(before, now):
                  "cookies_sent", "worker_ring_full"]
         return ({name: control[name] for name in names} | control["handshakes_rejected"] |
                 {name: count for name, count in status["worker"]["drops"].items()
-                 if name in ("handshake_ring_full", "control_ring_full")})
+                 if name in ("handshake_ring_full", "control_ring_full", "tx_full")})
     first, last = flat(before.status), flat(now.status)
     return {name: last[name] - first.get(name, 0) for name in last
             if last[name] != first.get(name, 0)}

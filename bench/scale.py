@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 
+from datapath import has_hugepages
 from goals import against
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -78,8 +79,10 @@ def measure_million(rounds):
 def measure_flooded(flows, repeat):
     """The row of a flood, whose rises are the median ones of so many runs."""
     runs = []
+    pages = ["--hugepages"] if has_hugepages() else []
     for _ in range(repeat):
-        rows = datapath("--flows", flows, "--rounds", FLOODED_ROUNDS, "--flood", FORGED_A_SECOND)
+        rows = datapath("--flows", flows, "--rounds", FLOODED_ROUNDS, "--flood", FORGED_A_SECOND,
+                        *pages)
         runs += [row for row in rows if row["bench"] == "flooded"]
     runs.sort(key=lambda row: row["answered"]["rise"])
     print(f"{FORGED_A_SECOND:,} forged handshakes a second, {flows} flows: cycles a packet rise,"
