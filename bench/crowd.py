@@ -91,8 +91,12 @@ class Moment:
         return {name: self.counts[name] - before.counts[name] for name in self.counts}
 
 
+def packets(counts):
+    return counts["outbound_packets"] + counts["inbound_packets"]
+
+
 def cycles_a_packet(counts):
-    return counts["busy_cycles"] / (counts["outbound_packets"] + counts["inbound_packets"])
+    return counts["busy_cycles"] / packets(counts)
 
 
 def run_trials(name, protection, there, trials, coming=0, connecting=32,

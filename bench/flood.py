@@ -12,6 +12,7 @@ what a flood adds to a busy worker's packets, `scripts/bench datapath --flood` s
 import sys
 
 from crowd import RATE_MPPS, THERE, cycles_a_packet, run_command, run_trials
+from goals import against
 
 CALM_SECONDS = 5
 FLOOD_SECONDS = 2  # before the clients come
@@ -27,7 +28,7 @@ def refusals(before, now):
                  "cookies_sent", "worker_ring_full"]
         return ({name: control[name] for name in names} | control["handshakes_rejected"] |
                 {name: count for name, count in status["worker"]["drops"].items()
-                 if name in ("handshake_ring_full", "control_ring_full")})
+                 if name in ("handshake_ring_full", "control_ring_full", "tx_full")})
     first, last = flat(before.status), flat(now.status)
     return {name: last[name] - first.get(name, 0) for name in last
             if last[name] != first.get(name, 0)}
@@ -62,11 +63,13 @@ def measure(options):
            "burst_flooded": during.burst, "cycles_calm": before.a_packet,
            "cycles_flooded": during.a_packet, "refusals": became,
            "control_share": flooded["gateway"]["control_s"] / flooded["seconds"]}
-    print(f"{rate:,.0f} forged handshakes a second (goal {FORGED_A_SECOND_GOAL:,}), "
+    print(f"{rate:,.0f} forged handshakes a second "
+          f"{against(f'{FORGED_A_SECOND_GOAL:,}', rate >= FORGED_A_SECOND_GOAL)}, "
           f"{flooded['flood']['answered'] / flooded['seconds']:,.0f} answered by a cookie; they and "
           f"the clients are made on the control thread's core, of which it had "
           f"{row['control_share']:.0%}")
-    print(f"{row['connected']} of {options.clients} clients came in amid them, half of them within "
+    print(f"{row['connected']} of {options.clients} clients came in amid them "
+          f"{against('all', row['connected'] == options.clients)}, half of them within "
           f"{row['connecting_s']['p50']:.1f} s, the last after {row['connecting_s']['max']:.1f} s")
     print(f"packets of {THERE} others, lost: {row['loss_calm']:.4%} before, "
           f"{row['loss_flooded']:.4%} meanwhile")

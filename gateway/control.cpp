@@ -161,7 +161,9 @@ bool Control::tick(uint64_t now_ns) {
   bool has_more = false;
   for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_items(now_ns);
   for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_handshakes(now_ns);
+  send_replies();
   has_more |= answer_handshakes(now_ns);
+  send_replies();
   if (announce_again_ns_ != 0 && now_ns >= announce_again_ns_) {
     announce_again_ns_ = 0;
     arp_.announce();
@@ -326,12 +328,9 @@ rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
 namespace {
 
 // How full a ring may be for such a message to go in. Half of it is kept for state, which must not
-// be lost behind a flood of answers; what else there is may be lost at no harm but a
-// retransmission. Cookies, which anybody can make us send, get half of the rest.
+// be lost behind many answers; what else there is may be lost at no harm but a retransmission.
 unsigned fill_max(ToWorker::Kind kind, unsigned capacity) {
   switch (kind) {
-    case ToWorker::send_udp:
-      return capacity / 4;
     case ToWorker::install_session:
     case ToWorker::send_frame:
     case ToWorker::send_inner:

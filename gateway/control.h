@@ -80,12 +80,14 @@ class Control final : private Arp::Sink {
   // A worker's rings.
   struct Link {
     Channel<ToWorker>* to_worker;
+    Channel<Reply>* replies;
     Channel<ToControl>* from_worker;
     Channel<ToControl>* handshakes;  // apart, so that a flood of them fills nothing else
     const Counters* counters = nullptr;
     const PacketSamples* samples = nullptr;
     uint32_t samples_seen = 0;
     uint64_t busy_cycles = 0;  // when they were last looked at
+    std::vector<Reply> written = {};  // in this tick, and not sent yet
   };
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
@@ -134,7 +136,8 @@ class Control final : private Arp::Sink {
   bool take_handshakes(uint64_t now_ns);
   bool is_loaded(uint64_t now_ns);
   bool look_at(const ToControl& item, uint64_t now_ns);
-  void send_cookie(std::span<const uint8_t> message, const Endpoint& from, uint64_t now_ns);
+  void reply_with_cookie(rte_mbuf* initiation, const Endpoint& from, uint64_t now_ns);
+  void send_replies();
   bool answer_handshakes(uint64_t now_ns);
   bool begin_handshake(uint64_t now_ns);
   void go_on(HandshakeJob* job, uint64_t now_ns);

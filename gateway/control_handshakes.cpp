@@ -9,6 +9,8 @@
 // What stands in brackets is done in handshake_threads.h, here or elsewhere.
 #include <rte_mbuf.h>
 
+#include <cstring>
+
 #include "gateway/clock.h"
 #include "gateway/control.h"
 
@@ -64,7 +66,7 @@ bool Control::is_loaded(uint64_t now_ns) {
   return now_ns < loaded_until_ns_;
 }
 
-// Whether it may wait to be answered; then waiting_ owns its packet.
+// Whether its packet has gone elsewhere: it waits to be answered, or has become a cookie.
 bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   using Verdict = tunnel::CookieChecker::Verdict;
   const std::span<const uint8_t> message = bytes_of(item.packet);
@@ -76,8 +78,8 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   if (verdict == Verdict::bad_mac1) return refuse(HandshakeReject::bad_mac);
   const bool is_proven = verdict == Verdict::mac1_and_mac2;
   if (is_loaded_now && !is_proven) {
-    send_cookie(message, item.from, now_ns);
-    return false;
+    reply_with_cookie(item.packet, item.from, now_ns);
+    return true;
   }
   if (is_loaded_now && !sources_.may(item.from, now_ns)) {
     ++counters_.handshakes_limited;
@@ -91,16 +93,29 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   return true;
 }
 
-void Control::send_cookie(std::span<const uint8_t> message, const Endpoint& from,
-                          uint64_t now_ns) {
-  const tunnel::CookieReplyMessage reply = cookies_.make_reply(
+// Takes over the initiation's buffer, which becomes the reply's: nothing is allocated, nor copied
+// but the cookie, however many are forged.
+void Control::reply_with_cookie(rte_mbuf* initiation, const Endpoint& from, uint64_t now_ns) {
+  const std::span<const uint8_t> message = bytes_of(initiation);
+  const tunnel::CookieReplyMessage cookie = cookies_.make_reply(
       message, initiation_of(message).sender_index.host(), from, now_ns, random_);
-  ToWorker send;
-  send.kind = ToWorker::send_udp;
-  send.remote = from;
-  send.packet = packet_of({reinterpret_cast<const uint8_t*>(&reply), sizeof reply});
-  if (send.packet != nullptr) tell(asker_, send);
+  std::memcpy(rte_pktmbuf_mtod(initiation, void*), &cookie, sizeof cookie);
+  rte_pktmbuf_trim(initiation, static_cast<uint16_t>(message.size() - sizeof cookie));
   ++counters_.cookies_sent;
+  links_[asker_].written.push_back({from, initiation});
+}
+
+// Many at a time, for the worker takes them so for less.
+void Control::send_replies() {
+  for (Link& link : links_) {
+    const unsigned sent = link.replies->push_burst(link.written);
+    counters_.packets_given += sent;
+    for (const Reply& reply : std::span(link.written).subspan(sent)) {
+      ++counters_.worker_ring_full;
+      rte_pktmbuf_free(reply.packet);
+    }
+    link.written.clear();
+  }
 }
 
 // ---- What is dear ----
@@ -150,7 +165,8 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
   if (job.reject == HandshakeReject::unknown_peer) {
     // It knows our public key, so it may know that we are here: without a sign it could not tell
     // a key that was never entered from a port that is blocked.
-    send_cookie(bytes_of(job.initiation), job.from, now_ns);
+    rte_mbuf* const packet = packet_of(bytes_of(job.initiation));
+    if (packet != nullptr) reply_with_cookie(packet, job.from, now_ns);
   }
   if (job.reject != HandshakeReject::none) return refuse(job.reject);
   Subscriber* const lane = lane_of(job, now_ns);

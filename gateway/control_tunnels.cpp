@@ -174,8 +174,7 @@ void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
 
 void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to) {
   hand_.at(subscriber.slot).due_ns = 0;  // whatever it was that happened: ask it anew
-  ToWorker answer;  // a response and its session travel together
-  bool has_session = false;
+  ToWorker answer;  // a response and its session, which travel together
   bool died = false;
   for (const Action& action : actions) {
     switch (action.kind) {
@@ -185,7 +184,6 @@ void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const 
       case Action::install_session:
         answer.session = action.session;
         subscriber.protection = action.session.protection;
-        has_session = true;
         break;
       case Action::send_heartbeat: {
         ToWorker message;
@@ -207,7 +205,7 @@ void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const 
     }
   }
   if (answer.packet != nullptr) {
-    answer.kind = has_session ? ToWorker::install_session : ToWorker::send_udp;
+    answer.kind = ToWorker::install_session;
     answer.slot = subscriber.slot;
     answer.remote = to;
     tell_owner(answer);

@@ -220,9 +220,9 @@ void run(const Config& config) {
                         worker < port->queues()});
     }
     parts.push_back(std::make_unique<WorkerParts>(shared, worker, queues, adaptive));
-    links.push_back({&parts.back()->from_control(), &parts.back()->to_control(),
-                     &parts.back()->handshakes(), &parts.back()->counters(),
-                     &parts.back()->samples()});
+    links.push_back({&parts.back()->from_control(), &parts.back()->replies(),
+                     &parts.back()->to_control(), &parts.back()->handshakes(),
+                     &parts.back()->counters(), &parts.back()->samples()});
     sources.workers.push_back({&parts.back()->counters(), &parts.back()->nat()});
   }
   const bool spreads = ports[config.uplink]->queues() == workers;

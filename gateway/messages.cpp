@@ -2,6 +2,7 @@
 #include "gateway/messages.h"
 
 #include <rte_mbuf.h>
+#include <rte_prefetch.h>
 
 #include <algorithm>
 #include <utility>
@@ -68,8 +69,6 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
     case ToWorker::send_frame:
       return finish(send_frame(message.port, message.packet, message.mac, kEtherTypeArp),
                     message.packet);
-    case ToWorker::send_udp:
-      return finish(send_outer_udp(message.packet, message.remote), message.packet);
     case ToWorker::move_tunnel:
       return begin_move(message);
     case ToWorker::list_mappings:
@@ -80,6 +79,20 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
                           : send_into_tunnel(tunnel, message.packet, Seal::always),
                     message.packet);
     }
+  }
+}
+
+// Another core has written them: all are asked for before the first is needed.
+void Pipeline::take(std::span<const Reply> replies, uint64_t now_ns) {
+  set_time(now_ns);
+  counters_.handed_in += replies.size();
+  for (const Reply& reply : replies) {
+    rte_mbuf_prefetch_part1(reply.packet);
+    rte_mbuf_prefetch_part2(reply.packet);
+  }
+  for (const Reply& reply : replies) rte_prefetch0(rte_pktmbuf_mtod(reply.packet, void*));
+  for (const Reply& reply : replies) {
+    finish(send_outer_udp(reply.packet, reply.to), reply.packet);
   }
 }
 

@@ -1,6 +1,6 @@
-// What the control thread and a worker say to each other, through two rings of fixed size. All
-// values are trivially copyable. A message may carry a packet buffer; who takes the message out of
-// the ring owns it.
+// What the control thread and a worker say to each other, through rings of fixed size. All values
+// are trivially copyable. A message may carry a packet buffer; who takes the message out of the ring
+// owns it.
 #pragma once
 
 #include <array>
@@ -28,7 +28,6 @@ struct ToWorker {
     set_neighbour,    // port, address, mac
     lose_neighbour,   // port, address: nobody answered
     send_frame,       // port, mac; packet: an ARP packet, sent to `mac`
-    send_udp,         // packet: UDP payload, sent from the tunnel endpoint to `remote`
     send_inner,       // slot, epoch; packet: an inner IPv4 packet, always sealed (rule 5)
     list_mappings,    // slot: answered by `mapping` items and a `mappings_end`
     move_tunnel,      // slot, epoch, move_number; port: the worker it should be moved to
@@ -65,6 +64,15 @@ struct ToWorker {
   rte_mbuf* packet = nullptr;
 };
 static_assert(std::is_trivially_copyable_v<ToWorker> && sizeof(ToWorker) % 4 == 0);
+
+// Control thread -> worker: a cookie, sent from the tunnel endpoint to who wanted a handshake. It
+// depends on nothing that other messages say, and a flood of forged handshakes makes more of them
+// than there are of all others: so they have a ring of their own, and are small.
+struct Reply {
+  Endpoint to;
+  rte_mbuf* packet = nullptr;  // UDP payload
+};
+static_assert(std::is_trivially_copyable_v<Reply> && sizeof(Reply) == 16);
 
 // Worker -> control thread: slow packets and requests.
 struct ToControl {

@@ -118,9 +118,8 @@ class Pipeline {
  public:
   // Everything referred to outlives the pipeline, which is its only user. `inner_routes` is null
   // where neither tunnel_to_tunnel nor exempt needs it, `outer_routes` where no subscriber has
-  // addresses of its own outside, `held_syns` where policy leaves unsolicited
-  // SYNs without an answer, `filter` where everything is filtered endpoint-independently,
-  // `forwards` where there are none.
+  // addresses of its own outside, `held_syns` where policy leaves unsolicited SYNs without an
+  // answer, `filter` where all is filtered endpoint-independently, `forwards` where there are none.
   struct Tables {
     TunnelTable& tunnels;
     nat::Nat& nat;
@@ -143,8 +142,9 @@ class Pipeline {
   void run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns);
   // The same of what another worker has handed over.
   void take_over(unsigned from, std::span<const HandedPacket> packets, uint64_t now_ns);
-  // Does what the control thread asks; takes ownership of message.packet.
+  // Does what the control thread asks, or sends its replies; takes ownership of their packets.
   void take(const ToWorker& message, uint64_t now_ns);
+  void take(std::span<const Reply> replies, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
   void forget_neighbour(unsigned port, Ipv4Address address);
   // Moves the clock hands of its tables a little, and answers what has waited long enough: call

@@ -29,14 +29,15 @@ bool is_event(ToControl::Kind kind) {
 }  // namespace
 
 Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
-               HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
-               Channel<ToControl>& handshakes, bool adaptive)
+               HandOff* hand_off, Channel<ToWorker>& from_control, Channel<Reply>& replies,
+               Channel<ToControl>& to_control, Channel<ToControl>& handshakes, bool adaptive)
     : pipeline_(pipeline),
       counters_(counters),
       queues_(std::move(queues)),
       index_(index),
       hand_off_(hand_off),
       from_control_(from_control),
+      replies_(replies),
       to_control_(to_control),
       handshakes_(handshakes),
       adaptive_(adaptive) {}
@@ -88,8 +89,12 @@ bool Worker::take_messages(uint64_t now_ns) {
   ToWorker messages[16];
   const unsigned count = from_control_.pop(messages);
   for (unsigned i = 0; i < count; ++i) pipeline_.take(messages[i], now_ns);
-  if (count > 0) flush();
-  return count > 0;
+  Reply replies[kRepliesAtATime];
+  const unsigned replied = replies_.pop(replies);
+  if (replied > 0) pipeline_.take(std::span(replies).first(replied), now_ns);
+  const bool any = count + replied > 0;
+  if (any) flush();
+  return any;
 }
 
 bool Worker::take_over(uint64_t now_ns) {

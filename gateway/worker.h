@@ -13,6 +13,8 @@
 
 namespace adit::gateway {
 
+inline constexpr unsigned kRepliesAtATime = 32;
+
 class Worker {
  public:
   struct Queue {
@@ -22,11 +24,11 @@ class Worker {
     bool is_ours = true;
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
-  // null where there is one worker. Handshakes have a ring of their own. `adaptive`: sleep a little
+  // null where there is one worker. Handshakes and replies to them have rings of their own. `adaptive`: sleep a little
   // when nothing comes, instead of spinning.
   Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
-         HandOff* hand_off, Channel<ToWorker>& from_control, Channel<ToControl>& to_control,
-         Channel<ToControl>& handshakes, bool adaptive);
+         HandOff* hand_off, Channel<ToWorker>& from_control, Channel<Reply>& replies,
+         Channel<ToControl>& to_control, Channel<ToControl>& handshakes, bool adaptive);
 
   // Runs until stop(). Then takes what messages there are and frees what it holds.
   void run();
@@ -52,6 +54,7 @@ class Worker {
   const unsigned index_;
   HandOff* const hand_off_;
   Channel<ToWorker>& from_control_;
+  Channel<Reply>& replies_;
   Channel<ToControl>& to_control_;
   Channel<ToControl>& handshakes_;
   const bool adaptive_;

@@ -66,6 +66,7 @@ WorkerParts::WorkerParts(const Shared& shared, unsigned index, std::vector<Worke
                  {kFragmentedDatagrams, kHeldFragments, shared.tunnels.slots()}),
       reassembly_(kOuterReassemblies),
       from_control_(Name("to_worker", index), kChannelItems),
+      replies_(Name("replies", index), kReplyItems),
       to_control_(Name("to_control", index), kChannelItems),
       handshakes_(Name("handshakes", index), kHandshakeItems) {
   const Config& config = shared.config;
@@ -92,8 +93,8 @@ WorkerParts::WorkerParts(const Shared& shared, unsigned index, std::vector<Worke
                        pointer(outer_routes_), pointer(forwards_), shared.hand_off},
       crypto_, shared.pool, counters_);
   worker_ = std::make_unique<Worker>(*pipeline_, counters_, std::move(queues), index,
-                                     shared.hand_off, from_control_, to_control_, handshakes_,
-                                     adaptive);
+                                     shared.hand_off, from_control_, replies_, to_control_,
+                                     handshakes_, adaptive);
 }
 
 }  // namespace adit::gateway

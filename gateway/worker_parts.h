@@ -1,4 +1,4 @@
-// All that one worker works on: its share of the translator, its tables, its packet path, its three
+// All that one worker works on: its share of the translator, its tables, its packet path, its
 // rings with the control thread. What workers share is handed in: the tunnel table and the mapping
 // table, in which each touches only what is its own, the packet buffers, and the rings between
 // them.
@@ -19,6 +19,8 @@ namespace adit::gateway {
 
 inline constexpr unsigned kChannelItems = 4096;
 inline constexpr unsigned kHandshakeItems = 4096;  // a fiftieth of a second of 200,000
+// Of cookies: what the control thread makes in two ticks.
+inline constexpr unsigned kReplyItems = 1024;
 inline constexpr unsigned kHeldFragments = 1024;
 inline constexpr unsigned kOuterReassemblies = 256;  // of up to 8 buffers
 
@@ -41,6 +43,7 @@ class WorkerParts {
 
   Worker& worker() { return *worker_; }
   Channel<ToWorker>& from_control() { return from_control_; }
+  Channel<Reply>& replies() { return replies_; }
   Channel<ToControl>& to_control() { return to_control_; }
   Channel<ToControl>& handshakes() { return handshakes_; }
   const Counters& counters() const { return counters_; }
@@ -61,6 +64,7 @@ class WorkerParts {
   std::optional<HeldSyns> held_syns_;
   std::optional<Filter> filter_;
   Channel<ToWorker> from_control_;
+  Channel<Reply> replies_;
   Channel<ToControl> to_control_;
   Channel<ToControl> handshakes_;
   std::unique_ptr<Pipeline> pipeline_;

@@ -12,13 +12,15 @@
 #include "bench/report.h"
 #include "bench/swarm/flood.h"
 #include "gateway/channel.h"
+#include "gateway/worker.h"
 #include "tests/support/packets.h"
 
 namespace adit::bench {
 
 using gateway::kBurstMax;
+using gateway::kRepliesAtATime;
+using gateway::Reply;
 using gateway::ToControl;
-using gateway::ToWorker;
 
 namespace {
 
@@ -39,27 +41,31 @@ class Forged {
         cookies_("flooded-cookies", 4096) {}
 
   void fill(unsigned count, bool answers) {
+    arrivals.clear();
+    passed_on = answered_ = 0;
     for (unsigned i = 0; i < count; ++i) {
       const Flood::Datagram datagram = flood_.next();
       rte_mbuf* const packet = world_.buffer(frame_of(datagram));
       arrivals.push_back(packet);
       if (!answers) continue;
-      ToWorker cookie;
-      cookie.kind = ToWorker::send_udp;
-      cookie.remote = datagram.from;
-      cookie.packet = world_.buffer(test::Bytes(sizeof(tunnel::CookieReplyMessage)));
+      const Reply cookie{datagram.from,
+                         world_.buffer(test::Bytes(sizeof(tunnel::CookieReplyMessage)))};
       if (!cookies_.push(cookie)) throw std::runtime_error("no room for cookies");
     }
   }
-  // What a worker does behind a burst.
-  void pass_on(gateway::Pipeline& pipeline, uint64_t now_ns) {
+  // What a worker does behind a burst. The control thread's cookies come many at a time, and all
+  // have come when the last burst is done.
+  void pass_on(gateway::Pipeline& pipeline, uint64_t now_ns, bool is_last) {
     auto& outbox = pipeline.control_outbox();
-    for (unsigned i = 0; i < outbox.count; ++i) {
-      passed_on += handshakes_.push(outbox.items[i]);
-      ToWorker cookie;
-      if (cookies_.pop({&cookie, 1}) == 1) pipeline.take(cookie, now_ns);
-    }
+    for (unsigned i = 0; i < outbox.count; ++i) passed_on += handshakes_.push(outbox.items[i]);
     outbox.count = 0;
+    Reply cookies[kRepliesAtATime];
+    while (answered_ + (is_last ? 1 : kRepliesAtATime) <= passed_on) {
+      const unsigned count = cookies_.pop(cookies);
+      if (count == 0) return;  // they are refused
+      pipeline.take(std::span(cookies).first(count), now_ns);
+      answered_ += count;
+    }
   }
   void free_passed_on() {
     for (ToControl item; handshakes_.pop({&item, 1}) == 1;) rte_pktmbuf_free(item.packet);
@@ -84,15 +90,14 @@ class Forged {
   World& world_;
   Flood flood_;
   gateway::Channel<ToControl> handshakes_;
-  gateway::Channel<ToWorker> cookies_;
+  gateway::Channel<Reply> cookies_;
+  uint64_t answered_ = 0;
 };
 
 // Cycles a data packet of a round with `count` of them.
 double run_round(World& world, Forged& forged, unsigned count, bool answers) {
   world.draw_flows();
   world.fill(nat::Direction::outbound, {&kInnerBytes, 1});
-  forged.arrivals.clear();
-  forged.passed_on = 0;
   forged.fill(count, answers);
   // Spread evenly among the others.
   std::vector<rte_mbuf*> arrivals;
@@ -104,8 +109,8 @@ double run_round(World& world, Forged& forged, unsigned count, bool answers) {
     arrivals.push_back(world.buffers()[i]);
   }
   const uint64_t cycles = world.run_outbound(
-      arrivals, [&](gateway::Pipeline& pipeline, uint64_t now_ns) {
-        forged.pass_on(pipeline, now_ns);
+      arrivals, [&](gateway::Pipeline& pipeline, uint64_t now_ns, bool is_last) {
+        forged.pass_on(pipeline, now_ns, is_last);
       });
   forged.free_passed_on();
   if (forged.passed_on != count) throw std::runtime_error("a handshake was not passed on");
@@ -139,9 +144,11 @@ nlohmann::json measure_flooded(World& world, unsigned rounds, double forged_a_se
   const auto add = [&](const char* what, const std::vector<double>& cycles) {
     const double during = summarize(cycles).median;
     const double each = (during - before) * World::kPackets / count;
-    fmt::print("  all {:<24} {:.1f}, {:+.1f} % (goal {:+.0f}), {:.0f} cycles for each\n", what,
-               during, (during / before - 1) * 100, kMoreCyclesGoal * 100, each);
-    row[what] = {{"cycles_median", during}, {"rise", during / before - 1}, {"each", each}};
+    const double rise = during / before - 1;
+    fmt::print("  all {:<24} {:.1f}, {:+.1f} % (goal {:+.0f} %: {}), {:.0f} cycles for each\n", what,
+               during, rise * 100, kMoreCyclesGoal * 100,
+               rise <= kMoreCyclesGoal ? "met" : "missed", each);
+    row[what] = {{"cycles_median", during}, {"rise", rise}, {"each", each}};
   };
   add("refused", refused);
   add("answered", answered);
@@ -160,7 +167,7 @@ rte_mbuf* World::buffer(std::span<const uint8_t> bytes) {
 
 uint64_t World::run_outbound(
     std::span<rte_mbuf*> arrivals,
-    const std::function<void(gateway::Pipeline&, uint64_t now_ns)>& after_burst) {
+    const std::function<void(gateway::Pipeline&, uint64_t now_ns, bool is_last)>& after_burst) {
   gateway::Pipeline& pipeline = *parts_[0].pipeline;
   gateway::TxQueue& answers = pipeline.tx(settings_.uplink);
   std::vector<rte_mbuf*> answered;
@@ -170,7 +177,8 @@ uint64_t World::run_outbound(
     const size_t count = std::min<size_t>(kBurstMax, arrivals.size() - i);
     pipeline.run(settings_.uplink, arrivals.subspan(i, count), now_ns_);
     counters_.handed_out += pipeline.control_outbox().count;
-    if (pipeline.control_outbox().count != 0) after_burst(pipeline, now_ns_);
+    const bool is_last = i + count == arrivals.size();
+    if (pipeline.control_outbox().count != 0 || is_last) after_burst(pipeline, now_ns_, is_last);
     take_sent(pipeline, settings_.public_port);
     answered.insert(answered.end(), answers.packets.begin(),
                     answers.packets.begin() + answers.count);

@@ -73,10 +73,10 @@ class World {
   // workers' together. Throws std::runtime_error if not every packet came out.
   uint64_t run(nat::Direction direction);
   // flooded.cpp: the same outbound, of one worker, with what else arrives in between; `after_burst`
-  // is called, and measured, behind a burst that had something for the control thread.
+  // is called, and measured, behind a burst that had something for the control thread, and the last.
   uint64_t run_outbound(
       std::span<rte_mbuf*> arrivals,
-      const std::function<void(gateway::Pipeline&, uint64_t now_ns)>& after_burst);
+      const std::function<void(gateway::Pipeline&, uint64_t now_ns, bool is_last)>& after_burst);
   // One more, which holds this; whoever asks for it owns it.
   rte_mbuf* buffer(std::span<const uint8_t> bytes);
   // What came out, in order: the same buffers.

@@ -137,7 +137,7 @@ class Swarm {
                                     std::array<uint32_t, kBurst>& room);
 
   // transmit.cpp
-  bool send_due(Direction direction, Pace& pace, double due);
+  void send_due(Direction direction, Pace& pace, double due);
   void send(Direction direction, std::span<const uint32_t> flows);
   void send_flood(unsigned count);
   void report_progress(double seconds) const;

@@ -16,7 +16,6 @@ using tunnel::Protection;
 
 namespace {
 
-inline constexpr unsigned kSendBurst = 32;
 // How long after the last packet one may still arrive.
 inline constexpr double kDrainSeconds = 0.1;
 
@@ -116,9 +115,8 @@ void Swarm::report_progress(double seconds) const {
   log_(line);
 }
 
-// A burst of a direction, if packets are due; whether any were.
-bool Swarm::send_due(Direction direction, Pace& pace, double due) {
-  if (due < 1) return false;
+// A burst of a direction, of which so many packets are due; one at least.
+void Swarm::send_due(Direction direction, Pace& pace, double due) {
   uint32_t& at = turn_[direction];
   const auto turn = order_.begin() + at;
   const unsigned count = std::min(
@@ -132,7 +130,6 @@ bool Swarm::send_due(Direction direction, Pace& pace, double due) {
     rte_prefetch0(line);
     rte_prefetch0(line + 64);
   }
-  return true;
 }
 
 TrialResult Swarm::run(const TrialOptions& options) {
@@ -153,7 +150,7 @@ TrialResult Swarm::run(const TrialOptions& options) {
   const uint64_t ends = began + static_cast<uint64_t>(options.seconds * hz);
   uint64_t second_ends = began + static_cast<uint64_t>(hz);
   uint64_t now = began;
-  while (now < ends) {
+  while (now < ends && !(options.until_connected && clients_up_ == clients_wanted_)) {
     bool is_busy = poll();
     const double flood_due = flood_pace.due(now - began, trial_.flood_skipped);
     if (flood_due >= 1) {
@@ -167,7 +164,9 @@ TrialResult Swarm::run(const TrialOptions& options) {
       if (!options.directions[d]) continue;
       double due = kSendBurst;
       if (options.rate_pps > 0) due = paces[d].due(now - began, trial_.counts[d].skipped);
-      is_busy |= send_due(static_cast<Direction>(d), paces[d], due);
+      if (due < options.burst) continue;
+      send_due(static_cast<Direction>(d), paces[d], due);
+      is_busy = true;
     }
     const uint64_t after = rte_rdtsc();
     if (!is_busy) idle_cycles += after - now;

@@ -16,10 +16,15 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.rate_pps = words.value("rate_mpps", 1.0) * 1e6;
   options.seconds = words.value("seconds", 1.0);
   options.inner_bytes = words.value("inner_bytes", std::vector<uint16_t>{64});
+  options.burst = words.value("burst", 1u);
   options.storm = words.value("storm", false);
+  options.until_connected = words.value("until_connected", false);
   options.flood_pps = words.value("flood_mpps", 0.0) * 1e6;
   options.roams_per_s = words.value("roam", 0.0);
   options.leaves_per_s = words.value("churn", 0.0);
+  if (options.burst < 1 || options.burst > kSendBurst) {
+    throw std::runtime_error("burst: 1 to " + std::to_string(kSendBurst));
+  }
   if (options.inner_bytes.empty()) throw std::runtime_error("inner_bytes: none");
   for (const uint16_t bytes : options.inner_bytes) {
     if (bytes < kInnerBytesMin || bytes > kInnerBytesMax) {

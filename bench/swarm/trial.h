@@ -12,12 +12,16 @@
 
 namespace adit::bench {
 
+inline constexpr unsigned kSendBurst = 32;
+
 struct TrialOptions {
   std::array<bool, kDirections> directions = {true, true};
   double rate_pps = 1e6;  // of all directions together; 0: as fast as it goes
+  unsigned burst = 1;      // at once, of a direction, at least; up to 32 where so many are due
   double seconds = 1;
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
   bool storm = false;  // those who have held back come now
+  bool until_connected = false;  // it ends when all have come, if not before
   double flood_pps = 0;  // of handshakes that nobody means, beside the packets
   double roams_per_s = 0;   // clients that go on at another address and port
   double leaves_per_s = 0;  // clients that are gone without a word, and soon come back anew

@@ -63,35 +63,40 @@ ControlRig::~ControlRig() {
   rte_mempool_free(pool_);
 }
 
-void ControlRig::start(unsigned threads) {
+void ControlRig::start(unsigned threads, unsigned workers) {
   config_.control_threads = threads;
+  config_.eal.balance = false;
   config_.tunnel.max_tunnels = static_cast<uint32_t>(clients_.size());
   told_.clear();
-  tunnels_.emplace(std::bit_ceil(static_cast<unsigned>(clients_.size()) + 1));
-  to_worker_.emplace("control-to-worker", 4096);
-  from_worker_.emplace("control-from-worker", 256);
-  handshakes_.emplace("control-handshakes", 256);
+  replied_.clear();
+  rings_.clear();
+  tunnels_.emplace(std::bit_ceil(static_cast<unsigned>(clients_.size()) + 1), workers);
+  std::vector<Control::Link> links;
+  for (unsigned worker = 0; worker < workers; ++worker) {
+    rings_.push_back(std::make_unique<ControlRings>(worker));
+    links.push_back(rings_.back()->link());
+  }
   PortView port;
   port.address = config_.ports[0].address;
+  const bool has_several = workers > 1;
   control_.emplace(config_, std::vector{port}, std::vector<uint16_t>(clients_.size()), *tunnels_,
-                   pool_,
-                   std::vector<Control::Link>{{&*to_worker_, &*from_worker_, &*handshakes_}},
-                   steering_, false, false, adit::test::all_cores());
+                   pool_, links, steering_, has_several, has_several, adit::test::all_cores());
 }
 
 void ControlRig::stop() {
   control_.reset();
-  if (to_worker_) listen();
+  listen();
 }
 
-void ControlRig::receive(const tunnel::InitiationMessage& message, const Endpoint& from) {
+void ControlRig::receive(const tunnel::InitiationMessage& message, const Endpoint& from,
+                         unsigned worker) {
   ToControl item;
   item.kind = ToControl::handshake;
   item.from = from;
   item.packet = rte_pktmbuf_alloc(pool_);
   ASSERT_NE(item.packet, nullptr);
   std::memcpy(rte_pktmbuf_append(item.packet, sizeof message), &message, sizeof message);
-  ASSERT_TRUE(handshakes_->push(item));
+  ASSERT_TRUE(rings_[worker]->handshakes.push(item));
 }
 
 void ControlRig::tick() {
@@ -115,12 +120,21 @@ void ControlRig::tick_until(uint64_t accepted_wanted, uint64_t refused_wanted) {
 }
 
 void ControlRig::listen() {
-  to_worker_->drain(to_worker_->capacity(), [this](const ToWorker& message) {
-    told_.push_back({message, {}});
-    if (message.packet == nullptr) return;
-    told_.back().packet = copy_of(message.packet);
-    rte_pktmbuf_free(message.packet);
-  });
+  const auto take = [](rte_mbuf* packet) {
+    if (packet == nullptr) return Bytes();
+    Bytes bytes = copy_of(packet);
+    rte_pktmbuf_free(packet);
+    return bytes;
+  };
+  for (unsigned worker = 0; worker < rings_.size(); ++worker) {
+    ControlRings& rings = *rings_[worker];
+    rings.to_worker.drain(rings.to_worker.capacity(), [&](const ToWorker& message) {
+      told_.push_back({message, take(message.packet), worker});
+    });
+    rings.replies.drain(rings.replies.capacity(), [&](const Reply& reply) {
+      replied_.push_back({reply.to, take(reply.packet)});
+    });
+  }
 }
 
 std::vector<Told> ControlRig::told(ToWorker::Kind kind) const {

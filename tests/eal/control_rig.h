@@ -1,14 +1,16 @@
-// A control thread without workers: its rings, what it puts into them, and clients that handshake.
+// A control thread without workers: their rings, what it puts into them, and clients that handshake.
 // Its own threads are real; time is the test's.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "gateway/control.h"
+#include "tests/eal/control_rings.h"
 #include "tests/eal/rig.h"
 
 namespace adit::gateway::test {
@@ -32,6 +34,13 @@ struct HandshakeClient {
 struct Told {
   ToWorker message;
   Bytes packet;
+  unsigned worker = 0;
+};
+
+// A cookie that a worker is to send.
+struct Replied {
+  Endpoint to;
+  Bytes packet;
 };
 
 class ControlRig : public testing::Test {
@@ -41,11 +50,13 @@ class ControlRig : public testing::Test {
   explicit ControlRig(unsigned clients = kClients);
   ~ControlRig() override;
 
-  // `threads` as control.threads says it.
-  void start(unsigned threads);
+  // `threads` as control.threads says it. Of several workers each has a queue of its own on every
+  // port, and who receives a handshake owns the tunnel.
+  void start(unsigned threads, unsigned workers = 1);
   void stop();
-  // As if the worker had handed it on.
-  void receive(const tunnel::InitiationMessage& message, const Endpoint& from);
+  // As if a worker had handed it on.
+  void receive(const tunnel::InitiationMessage& message, const Endpoint& from,
+               unsigned worker = 0);
   void tick();
   // Ticks as long as it says; the test fails after some seconds.
   void tick_while(const std::function<bool()>& waits);
@@ -53,6 +64,8 @@ class ControlRig : public testing::Test {
   void tick_until(uint64_t accepted_wanted, uint64_t refused_wanted = 0);
   // Of the messages so far, those of a kind, in their order.
   std::vector<Told> told(ToWorker::Kind kind) const;
+  const std::vector<Told>& told() const { return told_; }
+  const std::vector<Replied>& replied() const { return replied_; }
   uint64_t refused(tunnel::HandshakeReject reason) const;
   uint64_t refused_in_all() const;
   uint64_t accepted() const { return control_->counters().handshakes_accepted; }
@@ -65,18 +78,17 @@ class ControlRig : public testing::Test {
   std::vector<HandshakeClient> clients_;
   std::optional<Control> control_;
   uint64_t now_ns_ = kStartNs;
+  rte_mempool* pool_ = nullptr;
+  std::optional<TunnelTable> tunnels_;
 
  private:
   void listen();
 
   tunnel::RandomSource random_;
-  rte_mempool* pool_ = nullptr;
   SteeringPlan steering_;
-  std::optional<TunnelTable> tunnels_;
-  std::optional<Channel<ToWorker>> to_worker_;
-  std::optional<Channel<ToControl>> from_worker_;
-  std::optional<Channel<ToControl>> handshakes_;
+  std::vector<std::unique_ptr<ControlRings>> rings_;  // by worker
   std::vector<Told> told_;
+  std::vector<Replied> replied_;
 };
 
 }  // namespace adit::gateway::test

@@ -35,6 +35,7 @@ LaneWorld::LaneWorld(const std::function<void(Config&)>& change)
   config_.tunnel.private_key = gateway_.private_key.bytes;
   config_.tunnel.max_tunnels = 15;  // as many as the rig's table has slots
   config_.tunnel.lanes_max = 4;
+  config_.eal.balance = false;
   PoolConfig& pool = config_.pools.emplace_back();
   pool.name = "clients";
   pool.network = *Ipv4Prefix::parse("192.168.1.0/24");
@@ -60,16 +61,13 @@ LanesRig::LanesRig(const std::function<void(Config&)>& change)
   plan_.workers = kLaneWorkers;
   std::vector<Control::Link> links;
   for (unsigned worker = 0; worker < kLaneWorkers; ++worker) {
-    const auto name = [&](const char* what) { return what + std::to_string(worker); };
-    rings_.push_back(
-        {std::make_unique<Channel<ToWorker>>(name("test-to-worker").c_str(), 256),
-         std::make_unique<Channel<ToControl>>(name("test-to-control").c_str(), 256),
-         std::make_unique<Channel<ToControl>>(name("test-handshakes").c_str(), 256)});
-    const Rings& rings = rings_.back();
-    links.push_back({rings.to_worker.get(), rings.to_control.get(), rings.handshakes.get()});
+    rings_.push_back(std::make_unique<ControlRings>(worker));
+    links.push_back(rings_.back()->link());
+    links.back().counters = &time_[worker];
+    links.back().samples = &parts_[worker].pipeline->samples();
   }
   control_ = std::make_unique<Control>(config_, settings_.ports, profiles_, *tunnels_, pool(),
-                                       links, plan_, true, false, std::vector<uint32_t>{});
+                                       links, plan_, true, true, std::vector<uint32_t>{});
 }
 
 void LanesRig::TearDown() {
@@ -79,17 +77,20 @@ void LanesRig::TearDown() {
 }
 
 void LanesRig::take_told(unsigned worker, const ToControl& item) {
-  const Rings& rings = rings_[worker];
+  ControlRings& rings = *rings_[worker];
   auto& ring = item.kind == ToControl::handshake ? rings.handshakes : rings.to_control;
-  ASSERT_TRUE(ring->push(item));
+  ASSERT_TRUE(ring.push(item));
 }
 
 void LanesRig::settle() {
   for (bool any = true; any;) {
     any = control_->tick(now_ns_);
     for (unsigned worker = 0; worker < kLaneWorkers; ++worker) {
-      for (ToWorker message; rings_[worker].to_worker->pop({&message, 1}) == 1; any = true) {
+      for (ToWorker message; rings_[worker]->to_worker.pop({&message, 1}) == 1; any = true) {
         deliver(worker, message);
+      }
+      for (Reply reply; rings_[worker]->replies.pop({&reply, 1}) == 1; any = true) {
+        deliver(worker, reply);
       }
     }
     for (const auto& [from, payload] : std::exchange(outbox_, {})) {

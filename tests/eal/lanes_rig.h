@@ -14,6 +14,7 @@
 
 #include "gateway/control.h"
 #include "gateway/settings.h"
+#include "tests/eal/control_rings.h"
 #include "tests/eal/rig.h"
 #include "tests/support/tunnel_end.h"
 #include "tests/unit/tunnel/samples.h"
@@ -68,17 +69,13 @@ class LanesRig : protected LaneWorld, public Rig {
   std::optional<Endpoint> external_by(LaneEnd& lane, const Bytes& inner);
 
   std::unique_ptr<Control> control_;
+  std::array<Counters, kLaneWorkers> time_;  // busy_cycles: what a worker has worked
 
  private:
   void take_told(unsigned worker, const ToControl& item) override;
   Endpoint outer_of(unsigned worker, size_t subscriber, unsigned lane) const;
 
-  struct Rings {
-    std::unique_ptr<Channel<ToWorker>> to_worker;
-    std::unique_ptr<Channel<ToControl>> to_control;
-    std::unique_ptr<Channel<ToControl>> handshakes;
-  };
-  std::vector<Rings> rings_;  // by worker
+  std::vector<std::unique_ptr<ControlRings>> rings_;  // by worker
   SteeringPlan plan_;
   std::vector<std::unique_ptr<LaneEnd>> lanes_;  // a later one at the same port takes its place
   std::vector<std::pair<Endpoint, Bytes>> outbox_;

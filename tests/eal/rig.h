@@ -122,6 +122,7 @@ class Rig : public testing::Test {
   void tell(const ToWorker& message);
   // Gives one worker a message, where a test has a control thread of its own.
   void deliver(unsigned worker, const ToWorker& message);
+  void deliver(unsigned worker, const Reply& reply);
   // Takes what one of several workers hands to the control thread.
   virtual void take_told(unsigned, const ToControl& item) { told_.push_back(item); }
   void sweep();

@@ -15,6 +15,11 @@ void Rig::deliver(unsigned worker, const ToWorker& message) {
   hand_round();
 }
 
+void Rig::deliver(unsigned worker, const Reply& reply) {
+  parts_[worker].pipeline->take({&reply, 1}, now_ns_);
+  hand_round();
+}
+
 // Workers take over what others have handed them, until nobody has anything.
 void Rig::hand_round() {
   if (parts_.size() == 1) return;

@@ -1,7 +1,7 @@
-// A subscriber that goes from translator to translator, each in a thread of its own, under
-// ThreadSanitizer: whoever has it touches its mappings, blocks and windows as if they had never
-// been anybody else's. Said and answered through the rings between workers, as gateway/move.cpp
-// does it.
+// A tunnel that goes from worker to worker, each a thread of its own, under ThreadSanitizer: whoever
+// has it touches its slot, mappings, blocks and windows as if they had never been anybody else's,
+// and each worker knows by a view of its own who that is. Said and answered through the rings
+// between workers, as gateway/move.cpp does it. The control thread looks on.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "gateway/hand_off.h"
+#include "gateway/ownership.h"
+#include "gateway/tunnel_table.h"
 #include "lib/nat/nat.h"
 
 namespace adit::gateway {
@@ -22,6 +24,7 @@ constexpr unsigned kSharers = 3;
 constexpr unsigned kMoves = 6000;
 constexpr unsigned kEndpoints = 200;
 constexpr uint32_t kBegin_s = 1'000'000;
+constexpr uint32_t kSlot = kSharers;  // the first one's
 
 nat::Settings settings_of(unsigned share) {
   nat::Settings settings;
@@ -46,7 +49,9 @@ class MovingThreads : public testing::Test {
       nats_[share] = std::make_unique<nat::Nat>(
           settings_of(share), aligned,
           [random = std::mt19937_64(share)]() mutable { return random(); });
+      owners_[share] = std::make_unique<TunnelOwners>(tunnels_, kSharers);
     }
+    for (const auto& owners : owners_) EXPECT_EQ(owners->of(kSlot), 0u);
   }
   void say(unsigned from, unsigned to, HandedPacket::Kind kind, uint32_t slot) {
     HandedPacket message;
@@ -57,14 +62,17 @@ class MovingThreads : public testing::Test {
   void work(unsigned me);
   void use(unsigned me, std::mt19937& random);
   void sweep(unsigned me);
+  void look_on();
 
   std::unique_ptr<std::byte[]> memory_;
   std::array<std::unique_ptr<nat::Nat>, kSharers> nats_;
+  TunnelTable tunnels_{16, kSharers};
+  std::array<std::unique_ptr<TunnelOwners>, kSharers> owners_;
   HandOff hand_off_{"moving-threads-", kSharers};
   std::atomic<uint32_t> now_s_{kBegin_s};
   std::atomic<unsigned> done_{0};
   // The owner's, who is the one that has heard "moved" last.
-  nat::Subscriber subscriber_;
+  nat::Subscriber& subscriber_ = tunnels_.at(kSlot).subscriber;
   std::array<Endpoint, kEndpoints> externals_{};
   unsigned moves_ = 0;
   unsigned wrong_ = 0;
@@ -72,9 +80,13 @@ class MovingThreads : public testing::Test {
 
 void MovingThreads::use(unsigned me, std::mt19937& random) {
   nat::Nat& nat = *nats_[me];
+  Tunnel& tunnel = tunnels_.at(kSlot);
+  wrong_ += owners_[me]->of(kSlot) != me || tunnel.epoch++ != moves_;
+  bump(tunnel.open->traffic.rx_packets, 1);
+  tunnels_.line(kSlot).rx_packets = tunnel.epoch;
   const uint32_t now_s = now_s_.load(std::memory_order_relaxed);
   if (!subscriber_.attached) {
-    nat.attach(subscriber_, 1, 0, now_s);
+    nat.attach(subscriber_, kSlot, 0, now_s);
     externals_ = {};
   }
   for (unsigned i = 0; i < 20; ++i) {
@@ -115,6 +127,7 @@ void MovingThreads::work(unsigned me) {
         nats_[me]->take_back(message.slot);
       } else {
         nats_[me]->adopt(subscriber_);
+        owners_[me]->set(kSlot, me);
         is_owner = true;
       }
     }
@@ -132,16 +145,31 @@ void MovingThreads::work(unsigned me) {
     nats_[me]->leave(subscriber_);
     is_owner = false;
     const auto step = static_cast<unsigned>(1 + random() % (kSharers - 1));
-    say(me, (me + step) % kSharers, HandedPacket::moved, 1);
+    const unsigned to = (me + step) % kSharers;
+    owners_[me]->set(kSlot, to);
+    tunnels_.report(kSlot).move_answered.store(moves_, std::memory_order_release);
+    say(me, to, HandedPacket::moved, kSlot);
   }
 }
 
-TEST_F(MovingThreads, SubscriberIsOneThreadsAtATime) {
+// What it has carried by then is never less than what it has been moved.
+void MovingThreads::look_on() {
+  for (uint32_t answered = 0; answered < kMoves;) {
+    const uint32_t now = tunnels_.report(kSlot).move_answered.load(std::memory_order_acquire);
+    ASSERT_GE(now, answered);
+    ASSERT_GE(tunnels_.open(kSlot).traffic.rx_packets.load(std::memory_order_relaxed), now);
+    answered = now;
+    std::this_thread::yield();
+  }
+}
+
+TEST_F(MovingThreads, TunnelIsOneThreadsAtATime) {
   {
     std::vector<std::jthread> threads;
     for (unsigned me = 0; me < kSharers; ++me) threads.emplace_back([this, me] { work(me); });
+    look_on();
   }
-  EXPECT_EQ(wrong_, 0u) << "a mapping has changed";
+  EXPECT_EQ(wrong_, 0u) << "a mapping has changed, or who has it";
   nat::Nat::Counts sum;
   for (const auto& nat : nats_) sum += nat->counts();
   EXPECT_EQ(sum.mappings_live, subscriber_.live_mappings);

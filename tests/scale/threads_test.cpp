@@ -1,14 +1,19 @@
-// What threads share, under ThreadSanitizer: the rings between workers, and what a worker tells the
-// control thread of a tunnel without a message. What the pipeline does with it, other tests say;
+// What threads share, under ThreadSanitizer: the rings between workers and with the control thread,
+// and what a worker tells that one without a message. What the pipeline does with it, other tests say;
 // here it is that one thread sees what another has written before, and never half of it.
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
+#include "gateway/channel.h"
 #include "gateway/hand_off.h"
+#include "gateway/messages.h"
+#include "gateway/samples.h"
 #include "gateway/tunnel_table.h"
 
 namespace adit::gateway {
@@ -83,6 +88,71 @@ TEST(Threads, ReportIsOfTheTunnelThatItNames) {
     const uint64_t heard = report.heard_ns.load(std::memory_order_relaxed);
     // Nothing, or of this tunnel, or of one that has come since.
     ASSERT_TRUE(heard == 0 || heard >> 32 >= epoch) << epoch;
+  }
+}
+
+// The control thread looks at what a worker samples while it goes on: each sample is whole, none is
+// seen twice, and those that it has missed are the oldest.
+TEST(Threads, SamplesAreReadWhileTheyAreTaken) {
+  const auto samples = std::make_unique<PacketSamples>();
+  std::jthread worker([&samples] {
+    for (uint32_t i = 1; i <= kPackets; ++i) {
+      samples->add({i, static_cast<uint8_t>(i), i % 2 == 0});
+    }
+  });
+  uint32_t seen = 0;
+  for (uint32_t last = 0; last < kPackets;) {
+    samples->read(seen, [&last](const Sample& sample) {
+      EXPECT_GT(sample.slot, last);
+      EXPECT_EQ(sample.received_by, static_cast<uint8_t>(sample.slot));
+      EXPECT_EQ(sample.is_outbound, sample.slot % 2 == 0);
+      last = sample.slot;
+    });
+  }
+  EXPECT_EQ(seen, kPackets);
+}
+
+// A handshake's buffer goes to the control thread and comes back as a cookie: who has it is the
+// only one to touch it.
+TEST(Threads, RepliesComeBackInTheBuffersOfWhatTheyAnswer) {
+  Channel<ToControl> handshakes("threads-handshakes", 256);
+  Channel<Reply> replies("threads-replies", 256);
+  constexpr unsigned kInHand = 64;
+  std::array<Buffer, kInHand> buffers;
+  std::jthread control([&] {
+    std::vector<Reply> written;
+    for (unsigned taken = 0; taken < kPackets;) {
+      handshakes.drain(kInHand, [&](const ToControl& item) {
+        as_buffer(item.packet)->owner = 1;
+        written.push_back({item.from, item.packet});
+        ++taken;
+      });
+      if (written.empty()) std::this_thread::yield();
+      EXPECT_EQ(replies.push_burst(written), written.size());
+      written.clear();
+    }
+  });
+  std::vector<Buffer*> free;
+  for (Buffer& buffer : buffers) free.push_back(&buffer);
+  uint64_t sent = 0;
+  for (unsigned back = 0; back < kPackets;) {
+    for (; !free.empty() && sent < kPackets; free.pop_back()) {
+      *free.back() = {.number = sent, .owner = 0};
+      ToControl item;
+      item.from.address = Ipv4Address::from_host(static_cast<uint32_t>(sent++));
+      item.packet = as_mbuf(free.back());
+      ASSERT_TRUE(handshakes.push(item));
+    }
+    std::array<Reply, 32> got;
+    const unsigned count = replies.pop(got);
+    if (count == 0) std::this_thread::yield();
+    for (const Reply& reply : std::span(got).first(count)) {
+      Buffer* const buffer = as_buffer(reply.packet);
+      ASSERT_EQ(buffer->owner, 1u);
+      ASSERT_EQ(buffer->number, back++);
+      ASSERT_EQ(reply.to.address.host(), buffer->number);
+      free.push_back(buffer);
+    }
   }
 }
 

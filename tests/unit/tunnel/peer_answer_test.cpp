@@ -80,6 +80,26 @@ TEST_F(AnsweringPeer, WaitsForAnAnswerNoLongerThanItsClientDoes) {
   EXPECT_EQ(reject, HandshakeReject::unexpected);
 }
 
+TEST_F(AnsweringPeer, AnswersTheNextAtOnceWhereAnAnswerIsGivenUp) {
+  const auto given_up = begin(0, initiation(1));
+  peer.abandon_answer(given_up.value());
+  const OpenedInitiation second = initiation(2);
+  const auto answer = begin(kSecondNs, second);
+  ASSERT_TRUE(answer);
+  peer.abandon_answer(given_up.value());  // again, and too late: that is another one's affair
+  EXPECT_EQ(end(kSecondNs, make(second, *answer)).size(), 2u);
+}
+
+// A key that leads to no session (RFC 7748 section 6.1): all of its products are zero.
+TEST_F(AnsweringPeer, IsNotHeldUpByOneThatCannotBeAnswered) {
+  OpenedInitiation worthless = initiation(1);
+  worthless.remote_ephemeral = {};
+  EXPECT_EQ(peer.on_initiation(0, worthless, reject).size(), 0u);
+  EXPECT_EQ(reject, HandshakeReject::not_authentic);
+  EXPECT_EQ(peer.on_initiation(kSecondNs, initiation(2), reject).size(), 2u);
+  EXPECT_EQ(reject, HandshakeReject::none);
+}
+
 TEST_F(AnsweringPeer, ForgetsTheAnswerThatIsBeingMadeWhenItDies) {
   const OpenedInitiation opened = initiation(1);
   const auto answer = begin(0, opened);

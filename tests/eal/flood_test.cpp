@@ -1,0 +1,85 @@
+// A flood of handshakes: the control thread asks for cookies, in the buffers that the flood came in,
+// and the worker sends them; who brings one back gets in.
+#include <rte_mbuf.h>
+
+#include <cstring>
+
+#include "tests/eal/control_rig.h"
+
+namespace adit::gateway::test {
+namespace {
+
+// So many at once that each must have a cookie.
+class Flooded : public ControlRig {
+ protected:
+  static constexpr unsigned kFlood = 200;
+  Flooded() : ControlRig(kFlood) { start(1); }
+
+  void all_initiate() {
+    for (unsigned i = 0; i < kFlood; ++i) receive(clients_[i].initiate(), endpoint_of(i));
+  }
+  // Every packet buffer that is left.
+  std::vector<rte_mbuf*> take_all_buffers() {
+    std::vector<rte_mbuf*> all;
+    while (rte_mbuf* const buffer = rte_pktmbuf_alloc(pool_)) all.push_back(buffer);
+    return all;
+  }
+};
+
+TEST_F(Flooded, EachIsAnsweredByACookieInItsOwnBufferAndComesInWithIt) {
+  all_initiate();
+  std::vector<rte_mbuf*> others = take_all_buffers();
+  tick();
+  EXPECT_EQ(control_->counters().cookies_sent, kFlood);
+  EXPECT_EQ(control_->counters().no_buffer, 0u);
+  EXPECT_EQ(accepted(), 0u);
+  ASSERT_EQ(replied().size(), kFlood);
+  for (unsigned i = 0; i < kFlood; ++i) {
+    EXPECT_EQ(replied()[i].to, endpoint_of(i));
+    tunnel::CookieReplyMessage cookie;
+    ASSERT_EQ(replied()[i].packet.size(), sizeof cookie);
+    std::memcpy(&cookie, replied()[i].packet.data(), sizeof cookie);
+    EXPECT_EQ(cookie.receiver_index.host(), clients_[i].second) << "what it calls itself";
+    EXPECT_TRUE(clients_[i].jar.on_reply(cookie, 0)) << i;
+  }
+  rte_pktmbuf_free_bulk(others.data(), static_cast<unsigned>(others.size()));
+  EXPECT_EQ(buffers_in_use(), 0u);
+
+  all_initiate();
+  tick_until(kFlood);
+  EXPECT_EQ(told(ToWorker::install_session).size(), kFlood);
+  EXPECT_EQ(replied().size(), kFlood) << "no more of them";
+}
+
+// A worker that takes none for a while gets what the ring holds; what it has no room for is counted.
+TEST_F(Flooded, CookiesThatAWorkerDoesNotTakeAreCountedAndFillNothingElse) {
+  for (int twice = 0; twice < 2; ++twice) {
+    all_initiate();
+    control_->tick(now_ns_);
+  }
+  tick();
+  EXPECT_EQ(control_->counters().cookies_sent, 2 * kFlood);
+  EXPECT_EQ(replied().size(), kRigReplies - 1);
+  EXPECT_EQ(control_->counters().worker_ring_full, 2 * kFlood - (kRigReplies - 1));
+  EXPECT_EQ(control_->counters().packets_given, kRigReplies - 1);
+  EXPECT_EQ(buffers_in_use(), 0u);
+}
+
+class RepliesPath : public Rig {};
+
+TEST_F(RepliesPath, AreSentFromTheTunnelEndpointToWhomTheyAreFor) {
+  const Endpoint other{Ipv4Address::from_octets(20, 1, 1, 99), Be16::from_host(7)};
+  for (const Endpoint& to : {kClientOuter, other}) {
+    const Bytes payload = adit::test::payload_bytes(sizeof(tunnel::CookieReplyMessage));
+    const Reply reply{to, rte_pktmbuf_alloc(pool())};
+    ASSERT_NE(reply.packet, nullptr);
+    std::memcpy(rte_pktmbuf_append(reply.packet, static_cast<uint16_t>(payload.size())),
+                payload.data(), payload.size());
+    deliver(0, reply);
+    EXPECT_EQ(sent_to_tunnel(to), payload);
+  }
+  EXPECT_EQ(counters_.handed_in, 2u);
+}
+
+}  // namespace
+}  // namespace adit::gateway::test
