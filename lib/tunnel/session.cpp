@@ -4,8 +4,8 @@
 
 namespace adit::tunnel {
 
-// Clears the words that the window enters, up to this one. The one that holds the highest counter so
-// far stays, and more than all of them need not be cleared.
+// Clears the words that the window enters, up to this one. The one that holds the highest counter
+// so far stays, and more than all of them need not be cleared.
 void ReplayWindow::enter(uint64_t word) {
   const uint64_t last_word = next_ == 0 ? 0 : (next_ - 1) / 64;
   const uint64_t entered = std::min<uint64_t>(word - last_word, kWords);
