@@ -68,9 +68,10 @@ Fate Pipeline::go_inbound(Packet& packet) {
 }
 
 namespace {
-// Every granted port is looked at once in so many sweeps: in two seconds, or longer where the pool
-// is so large that this were too much at a time. Lookups expire what is idle by themselves.
+// What is over is met once in so many sweeps: in two seconds, or later where blocks or what is over
+// in them are so many that this were too much at a time. Lookups expire what is idle by themselves.
 inline constexpr unsigned kSweepsARound = 2000;
+inline constexpr uint64_t kSweptBlocksMax = 1024;
 inline constexpr uint64_t kSweptEntriesMax = 1024;
 // The same of the tunnels' lines: in half a second.
 inline constexpr uint32_t kTunnelSweepsARound = 500;
@@ -101,7 +102,9 @@ void Pipeline::sweep(uint64_t now_ns) {
   sweep_tunnels();
   wants_sample_ = has_others_;
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
-  nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
+  const uint64_t blocks = nat_.counts().blocks_granted / kSweepsARound + 1;
+  nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)),
+             static_cast<unsigned>(std::min(blocks, kSweptBlocksMax)));
   if (has_others_) send_block_home();
   portless_.sweep(now_s_);
   counters_.key_expansions = crypto_.expansions();
