@@ -161,6 +161,78 @@ TEST(NatAgeing, PassesOverBlocksInWhichNothingCanBeOver) {
   EXPECT_FALSE(mapping->is_live());
 }
 
+// What the hand knows of a block when it has looked into it is how it stands then. These bring an
+// end nearer.
+class NatAgeingSooner : public testing::Test {
+ protected:
+  NatAgeingSooner() : nat_(settings()) {
+    nat_->attach(subscriber_, 7, 0, nat_.now_s);
+    mapping_ = nat_.create(subscriber_, Protocol::tcp, internal_endpoint(1));
+    nat_->on_outbound(*mapping_, kRemote, kTcpSyn, nat_.now_s);
+    nat_->on_inbound(*mapping_, kRemote, kTcpSyn | kTcpAck, nat_.now_s);
+  }
+  static Settings settings() {
+    Settings settings = settings_with_pool(1);
+    settings.profiles[0].inbound_refresh = false;
+    return settings;
+  }
+  void pass_s(uint32_t seconds) {
+    nat_.now_s += seconds;
+    nat_.sweep_all();
+  }
+
+  TestNat nat_;
+  Subscriber subscriber_;
+  Mapping* mapping_ = nullptr;
+};
+
+TEST_F(NatAgeingSooner, AConnectionThatCloses) {
+  pass_s(100);
+  nat_->on_inbound(*mapping_, kRemote, kTcpFin | kTcpAck, nat_.now_s);
+  nat_->on_outbound(*mapping_, kRemote, kTcpFin | kTcpAck, nat_.now_s);
+  pass_s(240);
+  EXPECT_TRUE(mapping_->is_live());
+  pass_s(1);
+  EXPECT_FALSE(mapping_->is_live());
+}
+
+TEST_F(NatAgeingSooner, AResetThatIsNoUse) {
+  pass_s(1000);
+  nat_->on_inbound(*mapping_, kRemote, kTcpRst, nat_.now_s);
+  pass_s(0);
+  EXPECT_FALSE(mapping_->is_live());
+}
+
+TEST_F(NatAgeingSooner, AHoldThatIsMadeShorter) {
+  const Endpoint internal = internal_endpoint(2);
+  Hold wish{.protocol = Protocol::udp, .internal = internal, .wanted = {}, .is_open = true,
+            .lifetime_s = 5000, .nonce = {}};
+  HoldRefusal refusal;
+  Mapping* const held = nat_->hold(subscriber_, wish, nat_.now_s, refusal);
+  ASSERT_NE(held, nullptr);
+  nat_->detach(subscriber_, nat_.now_s);  // the other one, of TCP, has to be looked at sooner
+  nat_->attach(subscriber_, 7, 0, nat_.now_s);
+  pass_s(121);
+  Mapping* const again = nat_->hold(subscriber_, wish, nat_.now_s, refusal);
+  ASSERT_NE(again, nullptr);
+  pass_s(1000);
+  wish.lifetime_s = 10;
+  ASSERT_EQ(nat_->hold(subscriber_, wish, nat_.now_s, refusal), again);
+  pass_s(10);
+  EXPECT_TRUE(again->is_live());
+  pass_s(1);
+  EXPECT_FALSE(again->is_live());
+}
+
+TEST_F(NatAgeingSooner, ATunnelThatGoes) {
+  pass_s(100);
+  nat_->detach(subscriber_, nat_.now_s);
+  pass_s(120);
+  EXPECT_EQ(nat_->counts().blocks_granted, 1u);
+  pass_s(1);
+  EXPECT_EQ(nat_->counts().blocks_granted, 0u);
+}
+
 TEST(NatAgeing, LooksIntoAnEstablishedConnectionNoMoreOftenThanItsShortestTimerRuns) {
   TestNat nat(settings_with_pool(1));
   Subscriber subscriber;
