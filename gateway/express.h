@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "gateway/crypto.h"
+#include "gateway/packet.h"
 #include "lib/nat/mapping.h"
 
 struct rte_mbuf;
@@ -72,6 +74,13 @@ struct ExpressPacket {
     std::memcpy(&its_owner, static_cast<const void*>(&of), sizeof its_owner);
     return its_owner == owner && of.internal.port.raw() == internal_port;
   }
+};
+
+// A group's encrypted packets, which are opened or sealed together.
+struct ExpressGathered {
+  std::array<CryptoJob, kBurstMax> jobs;
+  std::array<ExpressPacket*, kBurstMax> packets;  // whose they are, to open
+  unsigned count = 0;
 };
 
 }  // namespace adit::gateway

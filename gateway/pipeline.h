@@ -227,13 +227,16 @@ class Pipeline {
 
   // express_sealed.cpp: encrypted packets, gathered and done together
   void ask_for_receive_keys(std::span<const ExpressPacket> group);
-  void ask_for_control(const ExpressPacket& packet);
   void ask_for_send_keys(const ExpressPacket& packet);
   void gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   void open_gathered();
   bool gather_to_seal(const ExpressPacket& packet);
   void seal_gathered();
   static void write_outer_udp_checksum(uint8_t* ip);
+
+  // express_control.cpp: what is said to the gateway itself
+  void gather_control(ExpressPacket& packet);
+  bool gather_answer(const ExpressPacket& packet);
 
   // express_lines.cpp: what it knows beforehand
   void prepare_express();
@@ -479,11 +482,7 @@ class Pipeline {
   std::array<uint32_t, 1024> known_destinations_{};
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kBurstMax> express_;
-  struct {
-    std::array<CryptoJob, kBurstMax> jobs;
-    std::array<ExpressPacket*, kBurstMax> packets;  // whose they are, to open
-    unsigned count = 0;
-  } gathered_;
+  ExpressGathered gathered_;
   uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };
