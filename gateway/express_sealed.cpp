@@ -25,7 +25,7 @@ using tunnel::SessionSet;
 void Pipeline::ask_for_receive_keys(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
     if (!packet.sealed) continue;
-    crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
+    if (has_encrypted_) crypto_.prefetch(Crypto::receive, packet.slot(), packet.total_bytes);
     rte_prefetch0(packet.ip + 64);
     rte_prefetch0(packet.ip + 128);
     const auto* header = reinterpret_cast<const EncryptedHeader*>(packet.ip + kPayload);

@@ -483,7 +483,8 @@ class Pipeline {
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kBurstMax> express_;
   ExpressGathered gathered_;
-  uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
+  uint32_t line_hand_ = 0;  // the slot that the sweep has looked at last
+  uint32_t lines_end_ = 1;  // and behind the last that it has to: the lowest are used first
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };
 

@@ -90,6 +90,9 @@ class World {
   uint64_t expire_mappings();
   // kPackets heartbeats of tunnels at random, each answered, in one worker; their cycles.
   uint64_t heartbeats();
+  // And what of that is their two ciphers alone: of as many of one burst of tunnels, over and over,
+  // so that nothing waits for memory.
+  uint64_t heartbeat_ciphers();
   // The clock hands for so many seconds, in which no packet comes but those that keep each mapping
   // alive, once in `used_every_s`; the hands' cycles, of all workers.
   uint64_t age(unsigned seconds, unsigned used_every_s);
