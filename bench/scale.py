@@ -69,8 +69,11 @@ def measure_million(rounds):
           f" {gib:.1f} GiB resident, the benchmark's own included"
           f" {against(MILLION_GIB_GOAL, gib <= MILLION_GIB_GOAL)}; {cycles}")
     idle = sum(shares.values())
-    print(f"its worker, while all are idle: heartbeats {shares['heartbeat']:.2%} of a core, ageing"
-          f" {shares['sweep']:.2%}; {idle:.2%} together"
+    heartbeat = next(row for row in rows if row["bench"] == "heartbeat")
+    ciphers = shares["heartbeat"] * heartbeat["cipher_cycles"] / heartbeat["cycles_median"]
+    print(f"its worker, while all are idle: heartbeats {shares['heartbeat']:.2%} of a core"
+          f" ({heartbeat['cycles_median']:.0f} cycles each; {heartbeat['cipher_cycles']:.0f},"
+          f" {ciphers:.2%}, are the two ciphers), ageing {shares['sweep']:.2%}; {idle:.2%} together"
           f" {against(f'{MILLION_IDLE_GOAL:.0%}', idle <= MILLION_IDLE_GOAL)}; the control thread's hand:"
           f" scripts/bench micro --benchmark_filter=hand")
     return [row | {"bench": "scale"} if row in packets else row for row in rows]

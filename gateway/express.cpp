@@ -241,7 +241,7 @@ void Pipeline::open(std::span<ExpressPacket> group) {
     if (packet.way == Way::outbound) {
       packet.way = open_outbound(packet);
       if (packet.way == Way::stages && packet.sealed && !packet.line->encrypted) [[unlikely]] {
-        ask_for_control(packet);
+        gather_control(packet);
       }
     } else if (packet.way == Way::inbound) {
       packet.way = open_inbound(packet);
@@ -253,7 +253,10 @@ void Pipeline::open(std::span<ExpressPacket> group) {
 // words would wait for those stores to reach the cache.
 void Pipeline::look_into_opened(std::span<ExpressPacket> group) {
   for (ExpressPacket& packet : group) {
-    if (packet.way == Way::outbound && packet.opened) packet.way = look_inside(packet);
+    if (packet.way != Way::outbound || !packet.opened) continue;
+    // What is said to the gateway, or comes where packets are bare, the stages look at.
+    const bool is_ordinary = packet.line->encrypted && packet.total_bytes >= kIpBytes;
+    packet.way = is_ordinary ? look_inside(packet) : Way::stages;
   }
 }
 
@@ -272,7 +275,7 @@ Way Pipeline::open_outbound(ExpressPacket& packet) {
   }
   const unsigned tunnel_bytes = packet.total_bytes - kPayload;
   if (line.encrypted) {
-    const bool is_whole = tunnel_bytes >= tunnel::kEncryptedOverheadBytes + kIpBytes;
+    const bool is_whole = tunnel_bytes >= tunnel::kEncryptedOverheadBytes;
     if (is_whole) gather_to_open(packet, header, tunnel_bytes);
     return Way::stages;  // unless it can be opened
   }

@@ -96,6 +96,12 @@ void Pipeline::depart(unsigned port, std::span<ExpressPacket> group) {
     } else if (packet.way == ExpressPacket::handed) {
       hand_frame(port, packet.mbuf, packet.slot());
       continue;
+    } else if (packet.opened && knows_hop(uplink_exit_, packet.line->remote.address.value.raw()) &&
+               gather_answer(packet)) {
+      const CryptoJob& answer = gathered_.jobs[gathered_.count - 1];
+      wrap_express(packet.mbuf, answer.packet,
+                   answer.text_bytes + unsigned{tunnel::kEncryptedOverheadBytes}, *packet.line);
+      continue;
     }
     if (gathered_.count != 0) seal_gathered();
     if (packet.opened) {
@@ -121,7 +127,7 @@ void Pipeline::run_inner_stages(const ExpressPacket& express) {
   packet.tunnel = &tunnels_.at(express.slot());
   packet.from = packet.tunnel->remote;
   packet.place = SessionSet::kCurrent;
-  const bool is_packet = express.ip[0] >> 4 == 4;
+  const bool is_packet = express.total_bytes >= kIpBytes && express.ip[0] >> 4 == 4;
   tunnels_.report(express.slot()).heard(now_ns_, is_packet);
   finish(is_packet ? go_on_outbound(packet) : answer_control_text(packet, express.total_bytes),
          packet.mbuf);

@@ -101,6 +101,7 @@ void Pipeline::refresh_exit(Exit& exit) {
 // The tunnel has changed, or the blocks of its subscriber.
 void Pipeline::refresh_line(const Tunnel& tunnel) {
   TunnelLine& line = tunnels_.line(tunnel.slot);
+  lines_end_ = std::max(lines_end_, tunnel.slot + 1);
   if (line.has_traffic()) report_traffic(tunnel.slot);
   const tunnel::Session& session = tunnel.open->sessions.at(SessionSet::kCurrent);
   line.index = 0;

@@ -35,16 +35,6 @@ void Pipeline::ask_for_receiving(std::span<const ExpressPacket> group) {
   }
 }
 
-// A type 4 packet in a plain session is a heartbeat, most likely: what the stages need of its
-// tunnel, beside what has been asked for.
-void Pipeline::ask_for_control(const ExpressPacket& packet) {
-  const auto* tunnel = reinterpret_cast<const char*>(&tunnels_.at(packet.slot()));
-  rte_prefetch0(tunnel);
-  rte_prefetch0(tunnel + 64);
-  rte_prefetch0(&tunnels_.report(packet.slot()));
-  rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
-}
-
 // The same of what goes to tunnels.
 void Pipeline::ask_for_sending(std::span<const ExpressPacket> group) {
   for (const ExpressPacket& packet : group) {
@@ -125,6 +115,7 @@ void Pipeline::seal_gathered() {
 // Of an outer header that is complete otherwise, in software.
 void Pipeline::write_outer_udp_checksum(uint8_t* ip) {
   const auto& header = *reinterpret_cast<const Ipv4Header*>(ip);
+  store(ip + kUdpChecksum, uint16_t{0});
   const Be16 sum = transport_checksum(header.source, header.destination, kIpUdp,
                                       {ip + kIpBytes, load_host16(ip + kUdpBytes)});
   store(ip + kUdpChecksum, udp_checksum_to_send(sum).raw());

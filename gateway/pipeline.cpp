@@ -68,13 +68,16 @@ Fate Pipeline::go_inbound(Packet& packet) {
 }
 
 namespace {
-// Every granted port is looked at once in so many sweeps: in two seconds, or longer where the pool
-// is so large that this were too much at a time. Lookups expire what is idle by themselves.
+// What is over is met once in so many sweeps: in two seconds, or later where blocks or what is over
+// in them are so many that this were too much at a time. Lookups expire what is idle by themselves.
 inline constexpr unsigned kSweepsARound = 2000;
+inline constexpr uint64_t kSweptBlocksMax = 1024;
 inline constexpr uint64_t kSweptEntriesMax = 1024;
-// The same of the tunnels' lines: in half a second.
+// The same of the tunnels' lines: in half a second, or later where there are more than 256,000; a
+// million take two.
 inline constexpr uint32_t kTunnelSweepsARound = 500;
-inline constexpr uint32_t kSweptTunnelsMax = 1024;
+inline constexpr uint32_t kSweptTunnelsMax = 512;
+inline constexpr uint32_t kTunnelsAhead = 32;  // their lines are asked for
 }  // namespace
 
 void Pipeline::set_time(uint64_t now_ns) {
@@ -84,9 +87,11 @@ void Pipeline::set_time(uint64_t now_ns) {
 
 // Reports what the tunnels have carried, and forgets keys whose time is over.
 void Pipeline::sweep_tunnels() {
-  const uint32_t count = std::min(tunnels_.slots() / kTunnelSweepsARound + 1, kSweptTunnelsMax);
+  const uint32_t count = std::min(lines_end_ / kTunnelSweepsARound + 1, kSweptTunnelsMax);
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t slot = line_hand_++ & (tunnels_.slots() - 1);
+    line_hand_ = line_hand_ + 1 < lines_end_ ? line_hand_ + 1 : 0;
+    const uint32_t slot = line_hand_;
+    __builtin_prefetch(&tunnels_.line(slot + kTunnelsAhead));
     if (owners_.of(slot) != worker_) continue;
     TunnelLine& line = tunnels_.line(slot);
     if (line.has_traffic()) report_traffic(slot);
@@ -101,7 +106,9 @@ void Pipeline::sweep(uint64_t now_ns) {
   sweep_tunnels();
   wants_sample_ = has_others_;
   const uint64_t entries = nat_.granted_entries() / kSweepsARound + 1;
-  nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)));
+  const uint64_t blocks = nat_.counts().blocks_granted / kSweepsARound + 1;
+  nat_.sweep(now_s_, static_cast<unsigned>(std::min(entries, kSweptEntriesMax)),
+             static_cast<unsigned>(std::min(blocks, kSweptBlocksMax)));
   if (has_others_) send_block_home();
   portless_.sweep(now_s_);
   counters_.key_expansions = crypto_.expansions();

@@ -236,13 +236,16 @@ class Pipeline {
 
   // express_sealed.cpp: encrypted packets, gathered and done together
   void ask_for_receiving(std::span<const ExpressPacket> group);
-  void ask_for_control(const ExpressPacket& packet);
   void ask_for_sending(std::span<const ExpressPacket> group);
   void gather_to_open(ExpressPacket& packet, uint8_t* header, unsigned tunnel_bytes);
   void open_gathered();
   bool gather_to_seal(const ExpressPacket& packet);
   void seal_gathered();
   static void write_outer_udp_checksum(uint8_t* ip);
+
+  // express_control.cpp: what is said to the gateway itself
+  void gather_control(ExpressPacket& packet);
+  bool gather_answer(const ExpressPacket& packet);
 
   // express_lines.cpp: what it knows beforehand
   void prepare_express();
@@ -482,7 +485,8 @@ class Pipeline {
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kBurstMax> express_;
   ExpressGathered gathered_;
-  uint32_t line_hand_ = 0;  // the next tunnel that the sweep looks at
+  uint32_t line_hand_ = 0;  // the slot that the sweep has looked at last
+  uint32_t lines_end_ = 1;  // and behind the last that it has to: the lowest are used first
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear
 };
 

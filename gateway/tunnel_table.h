@@ -44,7 +44,8 @@ struct alignas(64) TunnelReport {
   // What became of the last move that the control thread asked for: its number, and a MoveRefusal.
   std::atomic<uint8_t> move_refusal{0};
   std::atomic<uint32_t> move_answered{0};
-  // These may be late, by up to a second, where packets are ordinary (Pipeline::report_traffic).
+  // These may be late where packets are ordinary (Pipeline::sweep_tunnels): by half a second, and by
+  // two where a million tunnels have been open at once.
   std::atomic<uint64_t> heard_ns{0};         // last authenticated type 4 packet received
   std::atomic<uint64_t> heard_packet_ns{0};  // the last of them that carried an inner packet
   std::atomic<uint64_t> sent_ns{0};          // last type 4 packet sent

@@ -90,8 +90,12 @@ class World {
   uint64_t expire_mappings();
   // kPackets heartbeats of tunnels at random, each answered, in one worker; their cycles.
   uint64_t heartbeats();
-  // The clock hands for so many milliseconds, with all of it idle; the cycles of all workers.
-  uint64_t sweep(unsigned milliseconds);
+  // And what of that is their two ciphers alone: of as many of one burst of tunnels, over and over,
+  // so that nothing waits for memory.
+  uint64_t heartbeat_ciphers();
+  // The clock hands for so many seconds, in which no packet comes but those that keep each mapping
+  // alive, once in `used_every_s`; the hands' cycles, of all workers.
+  uint64_t age(unsigned seconds, unsigned used_every_s);
 
   // The pool, and where the mappings of one of its addresses begin: UDP, port 0.
   Ipv4Address first_pool_address() const { return nat_settings_.pool.front(); }
@@ -126,6 +130,7 @@ class World {
   };
   Parts make_parts(unsigned worker);
   gateway::Pipeline& pipeline_of(uint32_t slot) { return *parts_[tunnels_->home(slot)].pipeline; }
+  void use_mappings(unsigned used_every_s);
   void take_sent(gateway::Pipeline& pipeline, unsigned port);
   // bench/instructions.py counts what is in it, by its name.
   [[gnu::noinline]] uint64_t run_bursts(unsigned from, unsigned to);
@@ -146,6 +151,7 @@ class World {
   std::vector<Parts> parts_;                  // by worker; all count in counters_
 
   std::vector<Endpoint> externals_;          // by flow
+  uint64_t next_used_ = 0;                   // by use_mappings()
   std::vector<uint64_t> client_counters_;    // by slot: of the next type 4 packet
   std::vector<uint32_t> drawn_;
   std::vector<rte_mbuf*> buffers_;

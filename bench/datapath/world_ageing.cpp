@@ -8,13 +8,27 @@
 
 namespace adit::bench {
 
-uint64_t World::sweep(unsigned milliseconds) {
-  constexpr uint64_t kMillisecondNs = 1'000'000;
+// Each mapping is used once in `used_every_s`, one as far from the next in time as may be: an odd
+// step goes through all flows of a power of two, and through nearly all of others.
+void World::use_mappings(unsigned used_every_s) {
+  constexpr uint64_t kStep = 0x9e3779b1;
+  const auto now_s = static_cast<uint32_t>(now_ns_ / tunnel::kSecondNs);
+  for (uint32_t i = 0; i < options_.flows / used_every_s + 1; ++i) {
+    const Endpoint& external = externals_[next_used_++ * kStep % options_.flows];
+    parts_[0].nat->entry(external.address, nat::Protocol::udp, external.port)->last_seen_s = now_s;
+  }
+}
+
+uint64_t World::age(unsigned seconds, unsigned used_every_s) {
+  constexpr unsigned kSweepsASecond = 1000;
   uint64_t cycles = 0;
-  for (unsigned i = 0; i < milliseconds; ++i) {
-    now_ns_ += kMillisecondNs;
+  for (unsigned second = 0; second < seconds; ++second) {
+    use_mappings(used_every_s);
     const uint64_t start = rte_rdtsc_precise();
-    for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+    for (unsigned i = 0; i < kSweepsASecond; ++i) {
+      now_ns_ += tunnel::kSecondNs / kSweepsASecond;
+      for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+    }
     cycles += rte_rdtsc_precise() - start;
   }
   return cycles;

@@ -84,6 +84,7 @@ Mapping* Nat::hold(Subscriber& subscriber, const Hold& wish, uint32_t now_s,
   const bool may_shorten = wish.is_open || !is_held(*mapping, now_s) ||
                            static_cast<int32_t>(until_s - mapping->held_until_s) > 0;
   if (may_shorten) mapping->held_until_s = until_s;
+  hasten(*mapping, now_s);
   if (wish.is_open) mapping->is_open = true;
   mapping->nonce = folded(wish.nonce);
   return mapping;

@@ -222,8 +222,13 @@ void Nat::on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flag
 
 void Nat::on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s) {
   const bool is_tcp = mapping.protocol == index_of(Protocol::tcp);
+  const TcpState before = mapping.tcp_state;
   const bool is_use = !is_tcp || track_tcp_inbound(mapping, remote, tcp_flags);
-  if (is_use && profile_of(mapping).inbound_refresh) mapping.last_seen_s = now_s;
+  if (is_use && profile_of(mapping).inbound_refresh) {
+    mapping.last_seen_s = now_s;
+  } else if (mapping.tcp_state != before && !mapping.is_forward) {
+    hasten(mapping, now_s);  // another timer, and that one runs already
+  }
 }
 
 // ---- A mapping's life: free, live, resting, free ----
@@ -371,6 +376,7 @@ void Nat::start_life(Subscriber& subscriber, Mapping& mapping, uint32_t now_s) {
   mapping.held_until_s = 0;
   mapping.is_open = false;
   mapping.last_seen_s = now_s;
+  hasten(mapping, now_s);
   ++subscriber.live_mappings;
   ++counts_.mappings_live;
 }
@@ -425,6 +431,7 @@ void Nat::rest(Mapping& mapping, uint32_t released_s) {
   mapping.state = MappingState::resting;
   mapping.tunnel_slot = kNoTunnel;
   mapping.last_seen_s = released_s;
+  hasten(mapping, released_s);
   --counts_.mappings_live;
   ++counts_.mappings_resting;
   Subscriber* const owner = is_low(mapping)

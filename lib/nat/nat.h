@@ -23,8 +23,8 @@
 //
 // A mapping's life is a function of time, not of when the sweep comes by: it is live while it was
 // used within its timeout, rests for port_rest_s from the moment that ran out, and is free then.
-// Whoever meets an entry whose time is over moves it on; the sweep meets all of them in turn. Idle
-// mappings count against their subscriber's limit until they are met.
+// Whoever meets an entry whose time is over moves it on; the sweep meets all of those, in its turn
+// (nat_ageing.cpp). Idle mappings count against their subscriber's limit until they are met.
 //
 // Pure: no DPDK, no clock, no system call. The caller hands in the memory; nothing is allocated
 // after construction. One thread. `now_s` is a coarse clock that never goes back and may wrap.
@@ -286,11 +286,12 @@ class Nat {
   void on_outbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
   void on_inbound(Mapping& mapping, const Endpoint& remote, uint8_t tcp_flags, uint32_t now_s);
 
-  // Clock hand: looks at up to `entries` more entries of granted blocks, rounded up to a window's
-  // 48 and at most once round; expires what is idle, frees what has rested, returns blocks that
-  // are empty. Returns how many mappings expired. Wants to be called so that the hand goes round
-  // every few seconds: granted_entries() says how far that is.
-  unsigned sweep(uint32_t now_s, unsigned entries);
+  // Clock hand: goes over up to `blocks` more granted blocks, at most once round, and looks into
+  // those in which something may be over, at up to `entries` entries, rounded up to a window's 48;
+  // expires what is idle, frees what has rested, returns blocks that are empty. Returns how many
+  // mappings expired. Wants to be called so that the hand goes round every few seconds:
+  // Counts::blocks_granted and granted_entries() say how far that is.
+  unsigned sweep(uint32_t now_s, unsigned entries, unsigned blocks = UINT32_MAX);
   uint64_t granted_entries() const;  // ports in granted blocks, times the protocols
 
   // Whether the subscriber may move to another translator that shares the table: not while its
@@ -370,7 +371,18 @@ class Nat {
   Mapping* find_wanted(const Subscriber& subscriber, Protocol protocol, uint64_t hash,
                        const Endpoint& wanted, uint32_t now_s, unsigned& block_index);
 
-  // nat_blocks.cpp: who has which block, and the sweep.
+  // nat_ageing.cpp: what is over, and when it is looked at.
+  uint32_t due_s(const Mapping& mapping, uint32_t now_s) const;
+  void hasten(uint32_t unit, uint32_t due_s);
+  void hasten(const Mapping& mapping, uint32_t now_s);
+  void look_soon(uint32_t unit);
+  void find_due(uint32_t now_s, uint32_t& blocks);
+  void ask_for_due() const;
+  void ask_for_mappings(uint32_t unit) const;
+  void look_into_window(uint32_t now_s);
+  void forget_due(uint32_t unit);
+
+  // nat_blocks.cpp: who has which block.
   static bool is_bound(const Subscriber& subscriber);
   bool grant_block(Subscriber& subscriber, unsigned index, Refusal& refusal);
   void enlist_block(uint32_t unit, uint16_t ports);
@@ -421,8 +433,15 @@ class Nat {
   const unsigned low_internal_end_;  // internal ports below it get low ports
   uint32_t granted_blocks_ = 0;
   uint64_t granted_ports_ = 0;
-  uint32_t hand_block_ = 0;   // into the list of granted blocks
-  uint32_t hand_window_ = 0;  // within that block
+  uint32_t hand_ = 0;         // into the list of granted blocks: the next one
+  // What the hand has found: blocks to look into, by their first unit, the first of them from
+  // `window` on.
+  static constexpr unsigned kDueBlocks = 8;
+  struct {
+    std::array<uint32_t, kDueBlocks> units{};
+    unsigned count = 0;
+    uint32_t window = 0;
+  } due_blocks_;
   uint32_t orphans_ = 0;      // blocks here that lie in others' windows and are nobody's any more
   std::optional<ForeignBlock> homesick_;
   Counts counts_;

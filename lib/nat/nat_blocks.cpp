@@ -60,21 +60,27 @@ void Nat::enlist_block(uint32_t unit, uint16_t ports) {
 void Nat::keep_block(uint32_t unit) {
   BlockRecord& block = table_.block(unit);
   block.granted_at = granted_blocks_;
-  table_.granted(granted_blocks_++) = unit;
+  table_.granted(granted_blocks_++) = {.unit = unit, .due_s = GrantedBlock::kAtOnce};
   granted_ports_ += block.ports;
   counts_.blocks_granted = granted_blocks_;
 }
 
-// The list stays dense: its last entry fills the gap. Where the sweep is in one of the two, it
-// begins anew there.
+// The list stays dense. Its last entry fills a gap that the hand has yet to come to; a gap behind
+// it is filled by the one that the hand passed last, and that one's place, to which the hand goes
+// back, by the last: so nobody is passed unseen.
 void Nat::unlist_block(uint32_t unit) {
-  const BlockRecord& block = table_.block(unit);
-  const uint32_t end = --granted_blocks_;
-  if (hand_block_ == block.granted_at || hand_block_ == end) hand_window_ = 0;
-  const uint32_t last = table_.granted(end);
-  table_.granted(block.granted_at) = last;
-  table_.block(last).granted_at = block.granted_at;
-  granted_ports_ -= block.ports;
+  const auto put = [this](uint32_t place, GrantedBlock block) {
+    table_.granted(place) = block;
+    table_.block(block.unit).granted_at = place;
+  };
+  uint32_t gap = table_.block(unit).granted_at;
+  if (gap < hand_) {
+    put(gap, table_.granted(--hand_));
+    gap = hand_;
+  }
+  if (gap != --granted_blocks_) put(gap, table_.granted(granted_blocks_));
+  forget_due(unit);
+  granted_ports_ -= table_.block(unit).ports;
   counts_.blocks_granted = granted_blocks_;
 }
 
@@ -118,7 +124,10 @@ void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {
     table_.visit(block.first_unit(), block.units(),
                  [&](Mapping& mapping) { end_life(mapping, now_s); });
     owners_[block.first_unit()] = nullptr;
-    orphans_ += !is_own(block.first_unit());
+    if (!is_own(block.first_unit())) {
+      ++orphans_;
+      look_soon(block.first_unit());
+    }
     block = Subscriber::Block{};
   }
 }
@@ -173,51 +182,6 @@ bool Nat::hold_range(Subscriber& subscriber, uint32_t now_s) {
                           .ports = settings_.deterministic_ports,
                           .unused = 0};
   return true;
-}
-
-// ---- The sweep ----
-
-uint64_t Nat::granted_entries() const {
-  return granted_ports_ * kProtocols;
-}
-
-unsigned Nat::sweep(uint32_t now_s, unsigned entries) {
-  // Whole and inlined: a function that only prefetches has no effect that the compiler knows of,
-  // and is left out.
-  const auto ask_for = [&](uint32_t unit) __attribute__((always_inline)) {
-    for (unsigned p = 0; p < kProtocols; ++p) {
-      const Mapping* const mappings = table_.unit_mappings(unit, static_cast<Protocol>(p));
-      unsigned used = 0xffffu & ~matching_tags(table_.window(unit).tags[p], kFreeTag);
-      for (; used != 0; used &= used - 1) __builtin_prefetch(mappings + std::countr_zero(used), 1);
-    }
-  };
-  constexpr unsigned kWindowEntries = kWindowPorts * kProtocols;
-  const uint64_t expired_before = counts_.mappings_expired;
-  uint64_t windows = std::min((uint64_t{entries} + kWindowEntries - 1) / kWindowEntries,
-                              granted_ports_ / kWindowPorts);
-  for (; windows > 0 && granted_blocks_ > 0; --windows) {
-    if (hand_block_ >= granted_blocks_) hand_block_ = 0;
-    const uint32_t unit = table_.granted(hand_block_);
-    const BlockRecord& block = table_.block(unit);
-    const unsigned windows_of_block = block.ports / kWindowPorts;
-    // While one window is looked at, the next one's mappings are on their way.
-    if (hand_window_ + 1 < windows_of_block) {
-      ask_for(unit + hand_window_ + 1);
-    } else if (hand_block_ + 1 < granted_blocks_) {
-      ask_for(table_.granted(hand_block_ + 1));
-    }
-    table_.visit(unit + hand_window_, 1, [&](Mapping& mapping) { settle(mapping, now_s); });
-    if (++hand_window_ < windows_of_block) continue;
-    hand_window_ = 0;
-    // Where a block returns, the one which fills the gap in the list comes next.
-    if (block.used == 0 && is_own(unit)) {
-      return_block(unit);
-      continue;
-    }
-    if (should_go_home(unit)) homesick_ = {unit, windows_of_block};
-    ++hand_block_;
-  }
-  return static_cast<unsigned>(counts_.mappings_expired - expired_before);
 }
 
 }  // namespace adit::nat

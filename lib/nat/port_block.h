@@ -47,4 +47,13 @@ struct BlockRecord {
 };
 static_assert(sizeof(BlockRecord) == 8);
 
+// An entry of the list of granted blocks, which the clock hand goes along.
+struct GrantedBlock {
+  static constexpr uint32_t kAtOnce = 0;
+
+  uint32_t unit = 0;        // with which it begins
+  uint32_t due_s = kAtOnce;  // coarse clock: nothing in it is over before
+};
+static_assert(sizeof(GrantedBlock) == 8);
+
 }  // namespace adit::nat

@@ -28,7 +28,7 @@ class Carver {
 size_t Table::memory_bytes(size_t pool_addresses, unsigned sharers) {
   constexpr size_t kBytesPerUnit =
       sizeof(Mapping) * kWindowPorts * kProtocols + sizeof(Window) + sizeof(BlockRecord);
-  const size_t own = sizeof(uint32_t) * kUnitsPerAddress + sizeof(AddressUnits);
+  const size_t own = sizeof(GrantedBlock) * kUnitsPerAddress + sizeof(AddressUnits);
   return pool_addresses * (kBytesPerUnit * kUnitsPerAddress + sharers * own);
 }
 
@@ -43,7 +43,7 @@ Table::Table(std::span<const Ipv4Address> pool, std::span<std::byte> memory, uns
   units_ = carver.next<AddressUnits>(pool.size() * sharers)
                .subspan(pool.size() * share, pool.size());
   blocks_ = carver.next<BlockRecord>(units);
-  granted_ = carver.next<uint32_t>(units * sharers).subspan(units * share, units);
+  granted_ = carver.next<GrantedBlock>(units * sharers).subspan(units * share, units);
 }
 
 void Table::reserve(uint32_t pool_index, uint32_t port) {

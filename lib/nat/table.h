@@ -64,7 +64,7 @@ class Table {
   }
   BlockRecord& block(uint32_t unit) { return blocks_[unit]; }
   const BlockRecord& block(uint32_t unit) const { return blocks_[unit]; }
-  uint32_t& granted(uint32_t index) { return granted_[index]; }
+  GrantedBlock& granted(uint32_t index) { return granted_[index]; }
   AddressUnits& units(uint32_t pool_index) { return units_[pool_index]; }
   uint32_t total_units() const { return static_cast<uint32_t>(windows_.size()); }
 
@@ -96,7 +96,7 @@ class Table {
   std::span<Window> windows_;
   std::span<AddressUnits> units_;
   std::span<BlockRecord> blocks_;
-  std::span<uint32_t> granted_;  // units at which granted blocks begin, dense, in no order
+  std::span<GrantedBlock> granted_;  // dense, in no order
 };
 
 }  // namespace adit::nat

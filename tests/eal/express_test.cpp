@@ -153,6 +153,18 @@ class Player : public Rig {
     return tcp_packet(from, to, payload, {.flags = kFlags[any(8)]}, ip);
   }
 
+  // What is no packet: a heartbeat, a probe of every kind, or neither.
+  Bytes control_text() {
+    Bytes text(any(8) == 0 ? any(20) : 16, 0);
+    if (any(4) == 0 || text.size() < 16) return any(2) == 0 ? Bytes{} : text;
+    text[0] = static_cast<uint8_t>(any(4) != 0 ? tunnel::kProbeRequest : any(6));
+    text[15] = static_cast<uint8_t>(any(256));
+    const unsigned mtu_bytes = any(4) == 0 ? 1000 + 4 * any(100) : any(2) * 1440;
+    text[2] = static_cast<uint8_t>(mtu_bytes >> 8);
+    text[3] = static_cast<uint8_t>(mtu_bytes);
+    return text;
+  }
+
   Bytes outbound_packet() {
     const uint32_t slot = 1 + any(kTunnels);
     FarEnd& far = far_[slot - 1];
@@ -163,7 +175,9 @@ class Player : public Rig {
     // Of a sealed one the tunnel would move, within a burst: see something_happens().
     if (plain && any(50) == 0) outer.port = Be16::from_host(9);
     Bytes payload = plain ? far.plain(inner) : far.seal(inner);
-    if (!plain && any(60) == 0) payload = far.seal({});
+    if (outer == far.outer && any(30) == 0) {
+      payload = far.seal(any(4) == 0 ? inner : control_text());
+    }
     spoil(payload);
     Ipv4Options ip{};
     if (any(100) == 0) ip.options = Bytes(8, 1);

@@ -109,6 +109,21 @@ TEST_F(NatMoving, NextBlockIsTheNewTranslatorsOnTheSameAddress) {
             subscriber.blocks[1].first / kPortsPerAddress);
 }
 
+// Not only when its ports have rested: until then nothing could be granted there.
+TEST_F(NatMoving, BlockOfASubscriberThatIsGoneGoesHomeAtOnce) {
+  Subscriber subscriber;
+  nats_[0]->attach(subscriber, 7, 0, now_s_);
+  create(0, subscriber, internal_endpoint(0));
+  move(subscriber, 0, 1);
+  nats_[1]->sweep(now_s_, 1000);
+  EXPECT_FALSE(nats_[1]->homesick());
+  nats_[1]->detach(subscriber, now_s_);
+  EXPECT_TRUE(nats_[1]->has_orphans());
+  sweep(1, 1000);
+  EXPECT_FALSE(nats_[1]->has_orphans());
+  EXPECT_EQ(nats_[0]->counts().mappings_resting, 1u);
+}
+
 // Whoever comes and goes, moves and ages: in the end all is as in the beginning.
 TEST_F(NatMoving, EverythingComesHomeWhateverChanceDoes) {
   constexpr unsigned kSubscribers = 40;

@@ -1,0 +1,59 @@
+// The express way's part for what clients say to the gateway itself, sealed: heartbeats above all,
+// one from each tunnel in some seconds. A group's are opened together and their answers sealed
+// together, and nothing is needed of a tunnel but its line, its report and its current session.
+// Whatever else is said goes through the stages, in its turn, from where it has been opened.
+#include <rte_prefetch.h>
+
+#include "gateway/packet_offsets.h"
+#include "gateway/pipeline.h"
+#include "gateway/raw_words.h"
+#include "lib/tunnel/seal.h"
+#include "lib/tunnel/wire.h"
+
+namespace adit::gateway {
+
+using tunnel::ProbePacket;
+using tunnel::SessionSet;
+
+// Of a type 4 packet in a plain session, whose own packets are bare: such a session has nothing
+// else to open. Asks for what is needed of its tunnel, beside what has been asked for.
+void Pipeline::gather_control(ExpressPacket& packet) {
+  const TunnelLine& line = *packet.line;
+  const uint8_t* const outer = packet.ip;
+  uint8_t* const header = packet.ip + kPayload;
+  const unsigned tunnel_bytes = packet.total_bytes - kPayload;
+  rte_prefetch0(&tunnels_.report(packet.slot()));
+  rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
+  const bool is_current = load<uint32_t>(header + 4) == line.index && now_s_ < line.expires_s &&
+                          load<uint32_t>(outer + kSource) == line.remote.address.value.raw() &&
+                          load<uint16_t>(outer + kSourcePort) == line.remote.port.raw();
+  if (is_current && tunnel_bytes >= tunnel::kEncryptedOverheadBytes) {
+    return gather_to_open(packet, header, tunnel_bytes);
+  }
+  const auto* const tunnel = reinterpret_cast<const char*>(&tunnels_.at(packet.slot()));
+  rte_prefetch0(tunnel);
+  rte_prefetch0(tunnel + 64);
+}
+
+// A probe that has been opened and asks for nothing but its answer becomes that: what is left to do
+// is to wrap it, as a packet that is to be sealed. False where the stages have to look at it. As
+// answer_control_text() and send_into_tunnel() do it.
+bool Pipeline::gather_answer(const ExpressPacket& packet) {
+  const TunnelLine& line = *packet.line;
+  if (packet.total_bytes != sizeof(ProbePacket)) return false;
+  auto& probe = *reinterpret_cast<ProbePacket*>(packet.ip);
+  const uint16_t mtu_bytes = probe.mtu_bytes.host();
+  const bool is_news = mtu_bytes != 0 && mtu_bytes != line.mtu_bytes;
+  if (probe.kind != tunnel::kProbeRequest || is_news) return false;
+  // A packet in front, in the same burst, may have changed the tunnel.
+  if (line.index == 0 || now_s_ >= line.expires_s) return false;
+  if (!gather_to_seal(packet)) return false;
+  probe.kind = tunnel::kProbeReply;
+  ++counters_.probes_answered;
+  TunnelReport& report = tunnels_.report(packet.slot());
+  report.heard(now_ns_, false);
+  report.sent(now_ns_, false);
+  return true;
+}
+
+}  // namespace adit::gateway
