@@ -102,6 +102,8 @@ class Client {
   void lose_device(const char* how);
   void shut_down();
   bool needs_no_more_rights() const;
+
+  // client_status.cpp: what it says of itself.
   Status make_status() const;
 
   // client_connect.cpp: from a gateway's name to a configured device.
