@@ -287,7 +287,7 @@ void Client::shut_down() {
   if (lanes_) lanes_->stop();
   // The kernel has the packet when this returns, and sends it though the socket closes.
   act(dhcp_.release(turn_ns), turn_ns);
-  if (second_ && second_->is_left) say_goodbye(turn_ns);
+  end_second(turn_ns);
   if (device_gone_) {
     // Nobody asked for the end: what a kill switch refuses stays refused until the next start.
     network_.withdraw();

@@ -109,7 +109,7 @@ class Client {
   // client_connect.cpp: from a gateway's name to a configured device.
   void begin_attempt(uint64_t now_ns);
   void restart(uint64_t now_ns);
-  void drop_peer();
+  void drop_peer(uint64_t now_ns);
   void on_resolved(uint64_t now_ns);
   bool make_peer();
   std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
@@ -166,7 +166,7 @@ class Client {
   void run_second(uint64_t now_ns);
   void change_places(uint64_t now_ns);
   void give_up_second(const std::string& reason, uint64_t now_ns);
-  void say_goodbye(uint64_t now_ns);
+  void end_second(uint64_t now_ns);
 
   // client_heartbeat.cpp: the tunnel's heartbeats, and how seldom they may be.
   bool learns_heartbeat() const {

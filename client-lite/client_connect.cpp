@@ -41,14 +41,14 @@ void Client::begin_attempt(uint64_t now_ns) {
 
 // Whatever the phase: what is left of the last attempt is dropped, but not what is on the host.
 void Client::restart(uint64_t now_ns) {
-  drop_peer();
+  drop_peer(now_ns);
   begin_attempt(now_ns);
 }
 
-void Client::drop_peer() {
+void Client::drop_peer(uint64_t now_ns) {
+  end_second(now_ns);
   if (lanes_) lanes_->end();
   peer_.reset();
-  second_.reset();
   path_.clear();
   counters_.tx_no_session += waiting_.size();
   waiting_.clear();
@@ -172,7 +172,7 @@ void Client::on_overdue(uint64_t now_ns) {
 void Client::give_up(const std::string& reason, uint64_t now_ns) {
   const bool was_up = phase_ == Phase::up;
   report_gateway(reason);
-  drop_peer();
+  drop_peer(now_ns);
   ++counters_.gateway_changes;
   lanes_wanted_ = config_.lanes;
 
@@ -201,7 +201,8 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
       return configure(now_ns);
     case dhcp::Client::Event::lost:
       report("the address lease is over" + (reason.empty() ? "" : ": " + reason));
-      network_.withdraw();
+      // On the host it stays until there is another, or packets would leave past the tunnel. What
+      // is sent from it meanwhile the gateway refuses.
       settings_.reset();
       path_.set_address(std::nullopt);
       if (lanes_) publish_device();
@@ -230,7 +231,10 @@ void Client::configure(uint64_t now_ns) {
   const bool changed = !settings_ || settings_->address != settings.address;
   if (leased && changed) {
     const std::string conflict = network_.conflict_of(settings.address, gateway_.address);
-    if (!conflict.empty()) return give_up(conflict, now_ns);
+    if (!conflict.empty()) {
+      act(dhcp_.release(now_ns), now_ns);
+      return give_up(conflict, now_ns);
+    }
   }
   settings_ = settings;
   path_.set_address(settings.address.address);

@@ -140,18 +140,36 @@ void HostNetwork::set_other_gateways(std::vector<Ipv4Address> gateways) {
 
 void HostNetwork::apply(const Settings& settings) {
   problem_.clear();
-  const std::optional<Settings> before = settings_;
-  if (before && before->address != settings.address) withdraw();
   // What is as wanted is left alone: a new tunnel needs no right where it changes nothing.
   const bool is_set_up = interface_is_up(interface_index_) &&
                          interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
   const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
-  const int address =
-      has_address(settings.address) ? 0 : netlink_.add_address(interface_index_, settings.address);
-  if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
+  // A device that loses its last address loses its routes with it: the new one comes first, and the
+  // old one goes when nothing leads by it any more.
+  put_address(settings.address);
   settings_ = settings;
   apply_routes_and_dns();
+  if (has_address(settings.address)) remove_addresses_but(settings.address);
+}
+
+void HostNetwork::put_address(const Ipv4Interface& address) {
+  if (has_address(address)) return;
+  // Where both are in one network the new one is the old one's secondary, and would go with it.
+  int error = addresses_.empty() ? 0 : netlink_.keep_secondary_addresses(interface_index_);
+  if (error == 0) error = netlink_.add_address(interface_index_, address);
+  if (error != 0) return set_problem(address.to_string() + ": " + std::strerror(error));
+  if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
+    addresses_.push_back(address);
+  }
+}
+
+void HostNetwork::remove_addresses_but(const std::optional<Ipv4Interface>& address) {
+  std::erase_if(addresses_, [&](const Ipv4Interface& other) {
+    if (other == address) return false;
+    netlink_.remove_address(interface_index_, other);
+    return true;
+  });
 }
 
 void HostNetwork::apply_routes_and_dns() {
@@ -203,9 +221,9 @@ bool HostNetwork::has_address(const Ipv4Interface& address) const {
 
 void HostNetwork::withdraw() {
   withdraw_dns();
-  const std::optional<Settings> before = std::exchange(settings_, std::nullopt);
+  settings_.reset();
   reconcile_routes();
-  if (before) netlink_.remove_address(interface_index_, before->address);
+  remove_addresses_but(std::nullopt);
 }
 
 void HostNetwork::undo_all() {
@@ -293,15 +311,16 @@ void HostNetwork::reconcile_routes() {
                 " outside the tunnel: routes that cover it are not installed");
     if (settings_) return;  // what is there stays, so that nothing slips past the tunnel
   }
-  const std::vector<Route> before = installed_;
-  // New ones first: between the two no packet of the tunnel may slip into the tunnel. For the same
-  // reason none follows the gateway's own, which is the first, if that cannot be had.
+  // New ones first: between the two no packet of the tunnel may slip into the tunnel, and none that
+  // traverses past it. For the same reason none follows the gateway's own, which is the first, if
+  // that cannot be had.
   for (const Route& route : plan.routes) {
-    const bool there = std::find(before.begin(), before.end(), route) != before.end();
+    const bool there = std::find(installed_.begin(), installed_.end(), route) != installed_.end();
     const bool is_way_to_gateway = route.destination == Ipv4Prefix{gateway_, 32};
     if (!there && !install(route) && is_way_to_gateway) return;
   }
-  for (const Route& route : before) {
+  const std::vector<Route> left = installed_;
+  for (const Route& route : left) {
     const bool wanted =
         std::find(plan.routes.begin(), plan.routes.end(), route) != plan.routes.end();
     if (!wanted) remove(route);
@@ -325,7 +344,17 @@ bool HostNetwork::install(const Route& route) {
     set_problem("the undo journal cannot be written: " + change + " is left out");
     return false;
   }
-  const int error = netlink_.add_route(route);
+  const auto former =
+      std::find_if(installed_.begin(), installed_.end(), [&](const Route& other) {
+        return other.destination == route.destination && other.metric == route.metric;
+      });
+  const bool replaces = former != installed_.end();
+  const int error = replaces ? netlink_.replace_route(route) : netlink_.add_route(route);
+  if (error == 0 && replaces) {
+    const Route replaced = std::exchange(*former, route);
+    if (replaced.interface_index != interface_index_) journal_.strike_out(change_of(replaced));
+    return true;
+  }
   if (error == 0) {
     installed_.push_back(route);
     return true;
