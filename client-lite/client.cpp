@@ -43,6 +43,7 @@ Client::Client(const Config& config, const Log& log)
       return_watch_(config.return_after_ns.value_or(0)),
       dhcp_(identity_.public_key.bytes, random_u64),
       order_(in_order(config.gateways.size())),
+      known_addresses_(config.gateways.size()),
       is_choice_due_(chooses_nearest()),
       lanes_wanted_(config.lanes) {
   path_.set_takes_dhcp(!config.address.has_value());

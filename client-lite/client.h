@@ -25,6 +25,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client-lite/adaptive_heartbeat.h"
 #include "client-lite/backoff.h"
@@ -111,6 +112,8 @@ class Client {
   void restart(uint64_t now_ns);
   void drop_peer(uint64_t now_ns);
   void on_resolved(uint64_t now_ns);
+  void on_unresolved(const std::string& reason, uint64_t now_ns);
+  void reach(Ipv4Address gateway, uint64_t now_ns);
   bool make_peer();
   std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
   tunnel::PeerConfig peer_config_of(const GatewayConfig& gateway) const;
@@ -261,6 +264,7 @@ class Client {
   std::vector<size_t> order_;    // of the gateways, by preference
   size_t position_ = 0;          // in it, of the one in use
   size_t gateway_index_ = 0;     // what stands there
+  std::vector<std::optional<Ipv4Address>> known_addresses_;  // of the gateways, found last
   bool is_choice_due_ = false;   // the order is to be found anew
   uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up

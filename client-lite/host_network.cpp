@@ -145,12 +145,32 @@ void HostNetwork::apply(const Settings& settings) {
                          interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
   const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
-  // A device that loses its last address loses its routes with it: the new one comes first, and the
-  // old one goes when nothing leads by it any more.
-  put_address(settings.address);
   settings_ = settings;
-  apply_routes_and_dns();
-  if (has_address(settings.address)) remove_addresses_but(settings.address);
+  apply_address();
+  apply_dns(*settings_);
+  if (problem_.empty()) logged_problems_.clear();
+}
+
+// A device that loses its last address loses its routes with it: the new one comes first, and the
+// old one goes when nothing leads by it any more.
+void HostNetwork::apply_address() {
+  const Ipv4Interface address = fitting_address();
+  put_address(address);
+  reconcile_routes();
+  if (has_address(address)) remove_addresses_but(address);
+}
+
+// Who else has come into the tunnel's network since its address was taken. (Without the right to
+// change the device, nobody is asked after.)
+std::optional<HostAddress> HostNetwork::network_sharer() const {
+  const std::vector<HostAddress> host = host_addresses(device_);
+  const HostAddress* sharer = network_taken_by(settings_->address.prefix(), host);
+  return sharer != nullptr && has_net_admin() ? std::optional(*sharer) : std::nullopt;
+}
+
+// Without its network where that is shared: the hosts that are meant are there.
+Ipv4Interface HostNetwork::fitting_address() const {
+  return network_sharer() ? Ipv4Interface{settings_->address.address, 32} : settings_->address;
 }
 
 void HostNetwork::put_address(const Ipv4Interface& address) {
@@ -172,12 +192,6 @@ void HostNetwork::remove_addresses_but(const std::optional<Ipv4Interface>& addre
   });
 }
 
-void HostNetwork::apply_routes_and_dns() {
-  reconcile_routes();
-  apply_dns(*settings_);
-  if (problem_.empty()) logged_problems_.clear();
-}
-
 HostNetwork::Device HostNetwork::mend() {
   char name[IF_NAMESIZE];
   if (if_indextoname(interface_index_, name) == nullptr) return Device::intact;  // it has gone
@@ -185,8 +199,7 @@ HostNetwork::Device HostNetwork::mend() {
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (problem_.empty() || !has_net_admin()) return Device::intact;
-    problem_.clear();
-    apply_routes_and_dns();
+    apply(Settings(*settings_));
     return Device::intact;
   }
   if (!has_net_admin()) return Device::lost;
@@ -202,14 +215,18 @@ HostNetwork::Device HostNetwork::mend() {
 
 // Whether the device is up, and has its address and the routes that we gave it.
 bool HostNetwork::device_is_intact() {
-  if (!interface_is_up(interface_index_)) return false;
+  // (A smaller MTU than ours is somebody's wish, and does no harm.)
+  if (!interface_is_up(interface_index_) ||
+      interface_mtu_bytes(interface_index_) > settings_->mtu_bytes) {
+    return false;
+  }
   const std::optional<std::vector<Route>> table = netlink_.routes();
   const auto is_there = [&](const Route& route) {
     return route.interface_index != interface_index_ || !table ||
            std::find(table->begin(), table->end(), route) != table->end();
   };
   return std::all_of(installed_.begin(), installed_.end(), is_there) &&
-         has_address(settings_->address);
+         has_address(fitting_address());
 }
 
 bool HostNetwork::has_address(const Ipv4Interface& address) const {
@@ -245,7 +262,11 @@ std::string HostNetwork::conflict_of(const Ipv4Interface& address, Ipv4Address g
 }
 
 void HostNetwork::refresh() {
-  if (settings_ || !refusals_.empty()) reconcile_routes();
+  if (settings_) {
+    apply_address();
+  } else if (!refusals_.empty()) {
+    reconcile_routes();
+  }
 }
 
 std::optional<OuterPath> HostNetwork::outer_path(uint32_t mark) {
@@ -268,7 +289,13 @@ uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
 // nor one that it comes into later.
 void HostNetwork::choose_traversing() {
   traversing_ = settings_ ? settings_->routes : refused_routes_;
-  if (!settings_ || settings_->offered_routes.empty()) return;
+  if (!settings_) return;
+  if (const std::optional<HostAddress> sharer = network_sharer()) {
+    set_problem("the tunnel's network " + settings_->address.prefix().to_string() +
+                " is left to " + sharer->device + ", which has come into it with " +
+                sharer->address.to_string());
+  }
+  if (settings_->offered_routes.empty()) return;
   const std::vector<HostAddress> host = host_addresses(device_);
   for (const Ipv4Prefix& route : settings_->offered_routes) {
     const HostAddress* taken = network_taken_by(route, host);
@@ -293,7 +320,7 @@ void HostNetwork::reconcile_routes() {
     }
     forget_missing(*table);
     // A router that the address's own subnet does not hold could not be reached.
-    const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
+    const bool on_link = settings_ && fitting_address().prefix().contains(settings_->router);
     plan = plan_routes({traversing_, on_link ? settings_->router : Ipv4Address{},
                         interface_index_, gateway_, other_gateways_},
                        *table);

@@ -88,7 +88,9 @@ class HostNetwork {
   bool refuse_outside(std::string& refusal);
   void withdraw_refusals();
   void undo_change(const std::string& change);
-  void apply_routes_and_dns();
+  void apply_address();
+  std::optional<HostAddress> network_sharer() const;
+  Ipv4Interface fitting_address() const;
   bool device_is_intact();
   bool has_address(const Ipv4Interface& address) const;
   void put_address(const Ipv4Interface& address);

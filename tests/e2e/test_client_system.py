@@ -103,6 +103,14 @@ def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
     assert "-d adit0" in log.read_text()
 
 
+def test_a_resolvconf_that_hangs_holds_no_packet_up(world):
+    tools, _ = recording_tool(world, "resolvconf", then="exec sleep 60")
+    client = start_client_with_dns(world, tools)
+    assert "resolvconf refused the tunnel's DNS servers" in client.process.log()
+    assert world.pc.succeeds("ping", "-c1", "-W1", "40.1.1.10")
+    assert client.stop() == 0
+
+
 @pytest.fixture
 def resolved_seems_to_run():
     """The directory by which systemd-resolved is known, made for the test where it is absent."""

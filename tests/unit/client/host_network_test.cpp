@@ -151,6 +151,60 @@ TEST_F(HostNetworkTest, RoutesThatAreOfferedOtherwiseLeaveNoGap) {
   expect_no_gap(one, other);
 }
 
+TEST_F(HostNetworkTest, ANetworkThatTheHostComesIntoLaterIsLeftToIt) {
+  const HostNetwork::Settings wanted = settings("192.168.1.10/24", "192.168.1.1");
+  const Ipv4Address neighbour = address_of("192.168.1.50");
+  network_.apply(wanted);
+  ASSERT_EQ(device_towards(neighbour), tunnel_->index());
+  const Ipv4Interface own = interface_of("192.168.1.7/24");
+  ASSERT_EQ(netlink_.add_address(card_->index(), own), 0);
+  network_.refresh();
+  EXPECT_EQ(device_towards(neighbour), card_->index());
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+  EXPECT_EQ(addresses_of_tunnel(), std::vector{interface_of("192.168.1.10/32")});
+  EXPECT_EQ(network_.problem(), "the tunnel's network 192.168.1.0/24 is left to eth0, which has "
+                                "come into it with 192.168.1.7/24");
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  ASSERT_EQ(netlink_.remove_address(card_->index(), own), 0);
+  network_.refresh();
+  EXPECT_EQ(device_towards(neighbour), tunnel_->index());
+  EXPECT_EQ(addresses_of_tunnel(), std::vector{wanted.address});
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  EXPECT_EQ(network_.problem(), "");
+}
+
+// Packets of more than the tunnel takes would go nowhere, without a word.
+TEST_F(HostNetworkTest, AnMtuThatOtherHandsHaveRaisedIsLoweredAgainAndOneLoweredStays) {
+  network_.apply(settings("192.168.1.10/24"));
+  ASSERT_EQ(netlink_.set_link_up(tunnel_->index(), 9000), 0);
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::mended);
+  EXPECT_EQ(interface_mtu_bytes(tunnel_->index()), 1400u);
+  ASSERT_EQ(netlink_.set_link_up(tunnel_->index(), 1300), 0);
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  EXPECT_EQ(interface_mtu_bytes(tunnel_->index()), 1300u);
+}
+
+// What is there before stays, so that nothing slips past the tunnel.
+TEST_F(HostNetworkTest, WithoutAWayToTheGatewayOutsideNothingNewLeadsIntoTheTunnel) {
+  const std::string cut_off = "no route to the gateway 30.1.1.10 outside the tunnel: routes that "
+                              "cover it are not installed";
+  const Route outside{prefix_of("0.0.0.0/0"), address_of("10.1.1.1"), card_->index(), 100, 0,
+                      kByHand};
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_EQ(network_.problem(), cut_off);
+  EXPECT_EQ(device_towards(kServer), 0u);
+  ASSERT_EQ(netlink_.add_route(outside), 0);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), "");
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+  EXPECT_EQ(device_towards(kGateway), card_->index());
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), cut_off);
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
 // The first card keeps its address, and its route to the gateway stands.
 TEST_F(HostNetworkTest, TheWayToTheGatewayFollowsTheDefaultRouteWithoutAGap) {
   network_.apply(settings("192.168.1.10/24", "192.168.1.1"));
