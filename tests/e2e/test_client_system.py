@@ -122,13 +122,18 @@ def resolved_seems_to_run():
         path.rmdir()
 
 
-def test_dns_servers_go_to_systemd_resolved_and_are_taken_back(world, resolved_seems_to_run):
+@pytest.mark.parametrize("routes_to, told", [
+    (["40.1.1.10/32"], ["dns adit0 9.9.9.9"]),
+    (["default"], ["dns adit0 9.9.9.9", "domain adit0 ~."]),  # for every name
+])
+def test_dns_servers_go_to_systemd_resolved_and_are_taken_back(world, resolved_seems_to_run,
+                                                               routes_to, told):
     tools, log = recording_tool(world, "resolvectl")
-    client = start_client_with_dns(world, tools)
-    wait_until(lambda: log.exists() and "dns adit0 9.9.9.9" in log.read_text(), 5,
+    client = start_client_with_dns(world, tools, routes=routes_to)
+    wait_until(lambda: log.exists() and log.read_text().splitlines() == told, 5,
                "resolvectl to be told")
     assert client.stop() == 0
-    assert log.read_text().splitlines() == ["dns adit0 9.9.9.9", "revert adit0"]
+    assert log.read_text().splitlines() == [*told, "revert adit0"]
 
 
 def test_status_says_state_addresses_bytes_and_round_trip_time(world):
