@@ -1,5 +1,5 @@
-"""Gateways that are known by name: it is resolved for each new tunnel, and where that cannot be done
-the last answer has to do.
+"""Gateways that are known by name: it is resolved for each new tunnel, and where that cannot be
+done the last answer has to do.
 """
 
 import pathlib

@@ -51,7 +51,8 @@ def wait_for_address(client, address):
 
 def test_an_address_that_is_lost_lets_nothing_past_the_tunnel(world, hostile, client):  # noqa: F811
     hostile.answer_with(refusal("not yours any more"))
-    wait_until(lambda: "the address lease is over: not yours" in client.process.log(), 5, "its loss")
+    wait_until(lambda: "the address lease is over: not yours" in client.process.log(), 5,
+               "its loss")
     before = sent_into_tunnel(world)
     wait_until(lambda: sent_into_tunnel(world) > before + 500, 5, "packets to be sent without it")
     hostile.answer_with(reply("192.168.1.99"))

@@ -54,7 +54,7 @@ class Card {
     const ssize_t got = read(device_.get(), room.data(), room.size());
     return {room.data(), room.data() + std::max<ssize_t>(got, 0)};
   }
-  // How many of those that wait, and how many must wait: the first few hundred, go to `destination`.
+  // How many of those that wait here, a few hundred at most, go to `destination`.
   unsigned count_to(Ipv4Address destination) {
     unsigned count = 0;
     for (std::vector<uint8_t> packet = take(); !packet.empty(); packet = take()) {

@@ -50,7 +50,8 @@ inline Message make_query(MessageType type) {
   return query;
 }
 
-inline Message make_discover(std::optional<Ipv4Address> wanted = std::nullopt, bool rapid_commit = true) {
+inline Message make_discover(std::optional<Ipv4Address> wanted = std::nullopt,
+                             bool rapid_commit = true) {
   Message query = make_query(MessageType::discover);
   query.requested_address = wanted;
   query.rapid_commit = rapid_commit;
