@@ -25,6 +25,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client-lite/adaptive_heartbeat.h"
 #include "client-lite/backoff.h"
@@ -102,13 +103,17 @@ class Client {
   void lose_device(const char* how);
   void shut_down();
   bool needs_no_more_rights() const;
+
+  // client_status.cpp: what it says of itself.
   Status make_status() const;
 
   // client_connect.cpp: from a gateway's name to a configured device.
   void begin_attempt(uint64_t now_ns);
   void restart(uint64_t now_ns);
-  void drop_peer();
+  void drop_peer(uint64_t now_ns);
   void on_resolved(uint64_t now_ns);
+  void on_unresolved(const std::string& reason, uint64_t now_ns);
+  void reach(Ipv4Address gateway, uint64_t now_ns);
   bool make_peer();
   std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
   tunnel::PeerConfig peer_config_of(const GatewayConfig& gateway) const;
@@ -164,7 +169,7 @@ class Client {
   void run_second(uint64_t now_ns);
   void change_places(uint64_t now_ns);
   void give_up_second(const std::string& reason, uint64_t now_ns);
-  void say_goodbye(uint64_t now_ns);
+  void end_second(uint64_t now_ns);
 
   // client_heartbeat.cpp: the tunnel's heartbeats, and how seldom they may be.
   bool learns_heartbeat() const {
@@ -259,6 +264,7 @@ class Client {
   std::vector<size_t> order_;    // of the gateways, by preference
   size_t position_ = 0;          // in it, of the one in use
   size_t gateway_index_ = 0;     // what stands there
+  std::vector<std::optional<Ipv4Address>> known_addresses_;  // of the gateways, found last
   bool is_choice_due_ = false;   // the order is to be found anew
   uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up

@@ -13,6 +13,8 @@ constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 // With another gateway to try: three initiations, five seconds apart.
 constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
+// With an address that the name had before.
+constexpr uint64_t kNamePatienceNs = 5 * kSecondNs;
 constexpr uint64_t kAddressPatienceNs = 10 * kSecondNs;  // DHCP has asked four times
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
@@ -34,21 +36,22 @@ void Client::begin_attempt(uint64_t now_ns) {
   }
   const GatewayConfig& gateway = config_.gateways[gateway_index_];
   phase_ = Phase::resolving;
-  attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
+  attempt_ends_ns_ =
+      now_ns + (known_addresses_[gateway_index_] ? kNamePatienceNs : kHandshakePatienceNs);
   log_.debug("trying %s:%u", gateway.host.c_str(), gateway.port);
   resolver_.ask(gateway.host);
 }
 
 // Whatever the phase: what is left of the last attempt is dropped, but not what is on the host.
 void Client::restart(uint64_t now_ns) {
-  drop_peer();
+  drop_peer(now_ns);
   begin_attempt(now_ns);
 }
 
-void Client::drop_peer() {
+void Client::drop_peer(uint64_t now_ns) {
+  end_second(now_ns);
   if (lanes_) lanes_->end();
   peer_.reset();
-  second_.reset();
   path_.clear();
   counters_.tx_no_session += waiting_.size();
   waiting_.clear();
@@ -62,8 +65,23 @@ void Client::drop_peer() {
 void Client::on_resolved(uint64_t now_ns) {
   const std::optional<Resolver::Answer> answer = resolver_.take();
   if (!answer || phase_ != Phase::resolving) return;
-  if (!answer->address) return give_up(answer->failure, now_ns);
-  gateway_ = {*answer->address, Be16::from_host(config_.gateways[gateway_index_].port)};
+  if (!answer->address) return on_unresolved(answer->failure, now_ns);
+  known_addresses_[gateway_index_] = answer->address;
+  reach(*answer->address, now_ns);
+}
+
+// The name server may be where only the tunnel leads: then what it said last has to do.
+void Client::on_unresolved(const std::string& reason, uint64_t now_ns) {
+  const std::optional<Ipv4Address> known = known_addresses_[gateway_index_];
+  if (!known) return give_up(reason, now_ns);
+  report_gateway(reason + "; its last address, " + known->to_string() + ", is tried");
+  reach(*known, now_ns);
+  // Not for ever: the name may be found by then.
+  if (phase_ == Phase::handshaking) attempt_ends_ns_ = now_ns + kHandshakePatienceNs;
+}
+
+void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
+  gateway_ = {gateway, Be16::from_host(config_.gateways[gateway_index_].port)};
   // The way to it must not lead into the tunnel; then the first packet may go.
   network_.set_gateway(gateway_.address);
   path_.set_gateway(gateway_);
@@ -163,7 +181,7 @@ void Client::begin_tunnel(tunnel::Protection protection, uint64_t now_ns) {
 
 // An attempt has taken too long. Without another gateway to try, DHCP goes on asking this one.
 void Client::on_overdue(uint64_t now_ns) {
-  if (phase_ == Phase::resolving) return give_up("its name is not resolved", now_ns);
+  if (phase_ == Phase::resolving) return on_unresolved("its name is not resolved", now_ns);
   if (phase_ == Phase::handshaking) return give_up("the gateway does not answer", now_ns);
   if (config_.gateways.size() > 1) return give_up("gives no address", now_ns);
   report_no_address("gives no address");
@@ -172,7 +190,7 @@ void Client::on_overdue(uint64_t now_ns) {
 void Client::give_up(const std::string& reason, uint64_t now_ns) {
   const bool was_up = phase_ == Phase::up;
   report_gateway(reason);
-  drop_peer();
+  drop_peer(now_ns);
   ++counters_.gateway_changes;
   lanes_wanted_ = config_.lanes;
 
@@ -201,7 +219,8 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
       return configure(now_ns);
     case dhcp::Client::Event::lost:
       report("the address lease is over" + (reason.empty() ? "" : ": " + reason));
-      network_.withdraw();
+      // On the host it stays until there is another, or packets would leave past the tunnel. What
+      // is sent from it meanwhile the gateway refuses.
       settings_.reset();
       path_.set_address(std::nullopt);
       if (lanes_) publish_device();
@@ -230,7 +249,10 @@ void Client::configure(uint64_t now_ns) {
   const bool changed = !settings_ || settings_->address != settings.address;
   if (leased && changed) {
     const std::string conflict = network_.conflict_of(settings.address, gateway_.address);
-    if (!conflict.empty()) return give_up(conflict, now_ns);
+    if (!conflict.empty()) {
+      act(dhcp_.release(now_ns), now_ns);
+      return give_up(conflict, now_ns);
+    }
   }
   settings_ = settings;
   path_.set_address(settings.address.address);

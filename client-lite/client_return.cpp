@@ -18,6 +18,8 @@ void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
   second_.emplace(gateway, std::move(*peer), PacketPath(counters_),
                   dhcp::Client(identity_.public_key.bytes, random_u64),
                   now_ns + SecondTunnel::kMakeNs);
+  second_->has_own_lease =
+      config_.gateways[order_[0]].public_key != config_.gateways[gateway_index_].public_key;
   PacketPath& path = second_->path;
   path.set_gateway(gateway);
   path.set_takes_dhcp(!config_.address);
@@ -128,7 +130,7 @@ void Client::on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns) {
 
 void Client::run_second(uint64_t now_ns) {
   if (second_ && now_ns >= second_->ends_ns) {
-    return second_->is_left ? say_goodbye(now_ns) : give_up_second("does not come up", now_ns);
+    return second_->is_left ? end_second(now_ns) : give_up_second("does not come up", now_ns);
   }
   if (second_ && !second_->is_left) act_second(second_->peer.tick(now_ns, tai64n_now()), now_ns);
   if (second_ && !second_->is_left) act_second(second_->dhcp.tick(now_ns), now_ns);
@@ -141,8 +143,6 @@ void Client::change_places(uint64_t now_ns) {
   const Ipv4Interface address = config_.address ? *config_.address : second.dhcp.lease()->address;
   const std::string conflict = network_.conflict_of(address, second.gateway.address);
   if (!conflict.empty()) return give_up_second(conflict, now_ns);
-  second.has_own_lease =
-      config_.gateways[order_[0]].public_key != config_.gateways[gateway_index_].public_key;
   // First both are kept outside the tunnel, then one follows the other.
   network_.set_other_gateways({gateway_.address, second.gateway.address});
   std::swap(gateway_, second.gateway);
@@ -173,12 +173,14 @@ void Client::change_places(uint64_t now_ns) {
 void Client::give_up_second(const std::string& reason, uint64_t now_ns) {
   log_.warning("%s: %s; the gateway in use stays so", config_.gateways[order_[0]].host.c_str(),
                reason.c_str());
-  second_.reset();
+  end_second(now_ns);
   return_watch_.on_returned(now_ns);
   return_watch_.on_left(now_ns);
 }
 
-void Client::say_goodbye(uint64_t now_ns) {
+// Wherever it stands. What its gateway has given, that has back.
+void Client::end_second(uint64_t now_ns) {
+  if (!second_) return;
   if (second_->has_own_lease) act_second(second_->dhcp.release(now_ns), now_ns);
   second_.reset();
   network_.set_other_gateways({});

@@ -140,24 +140,56 @@ void HostNetwork::set_other_gateways(std::vector<Ipv4Address> gateways) {
 
 void HostNetwork::apply(const Settings& settings) {
   problem_.clear();
-  const std::optional<Settings> before = settings_;
-  if (before && before->address != settings.address) withdraw();
   // What is as wanted is left alone: a new tunnel needs no right where it changes nothing.
   const bool is_set_up = interface_is_up(interface_index_) &&
                          interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
   const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
-  const int address =
-      has_address(settings.address) ? 0 : netlink_.add_address(interface_index_, settings.address);
-  if (address != 0) set_problem(settings.address.to_string() + ": " + std::strerror(address));
   settings_ = settings;
-  apply_routes_and_dns();
-}
-
-void HostNetwork::apply_routes_and_dns() {
-  reconcile_routes();
+  apply_address();
   apply_dns(*settings_);
   if (problem_.empty()) logged_problems_.clear();
+}
+
+// A device that loses its last address loses its routes with it: the new one comes first, and the
+// old one goes when nothing leads by it any more.
+void HostNetwork::apply_address() {
+  const Ipv4Interface address = fitting_address();
+  put_address(address);
+  reconcile_routes();
+  if (has_address(address)) remove_addresses_but(address);
+}
+
+// Who else has come into the tunnel's network since its address was taken. (Without the right to
+// change the device, nobody is asked after.)
+std::optional<HostAddress> HostNetwork::network_sharer() const {
+  const std::vector<HostAddress> host = host_addresses(device_);
+  const HostAddress* sharer = network_taken_by(settings_->address.prefix(), host);
+  return sharer != nullptr && has_net_admin() ? std::optional(*sharer) : std::nullopt;
+}
+
+// Without its network where that is shared: the hosts that are meant are there.
+Ipv4Interface HostNetwork::fitting_address() const {
+  return network_sharer() ? Ipv4Interface{settings_->address.address, 32} : settings_->address;
+}
+
+void HostNetwork::put_address(const Ipv4Interface& address) {
+  if (has_address(address)) return;
+  // Where both are in one network the new one is the old one's secondary, and would go with it.
+  int error = addresses_.empty() ? 0 : netlink_.keep_secondary_addresses(interface_index_);
+  if (error == 0) error = netlink_.add_address(interface_index_, address);
+  if (error != 0) return set_problem(address.to_string() + ": " + std::strerror(error));
+  if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
+    addresses_.push_back(address);
+  }
+}
+
+void HostNetwork::remove_addresses_but(const std::optional<Ipv4Interface>& address) {
+  std::erase_if(addresses_, [&](const Ipv4Interface& other) {
+    if (other == address) return false;
+    netlink_.remove_address(interface_index_, other);
+    return true;
+  });
 }
 
 HostNetwork::Device HostNetwork::mend() {
@@ -167,8 +199,7 @@ HostNetwork::Device HostNetwork::mend() {
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (problem_.empty() || !has_net_admin()) return Device::intact;
-    problem_.clear();
-    apply_routes_and_dns();
+    apply(Settings(*settings_));
     return Device::intact;
   }
   if (!has_net_admin()) return Device::lost;
@@ -184,14 +215,18 @@ HostNetwork::Device HostNetwork::mend() {
 
 // Whether the device is up, and has its address and the routes that we gave it.
 bool HostNetwork::device_is_intact() {
-  if (!interface_is_up(interface_index_)) return false;
+  // (A smaller MTU than ours is somebody's wish, and does no harm.)
+  if (!interface_is_up(interface_index_) ||
+      interface_mtu_bytes(interface_index_) > settings_->mtu_bytes) {
+    return false;
+  }
   const std::optional<std::vector<Route>> table = netlink_.routes();
   const auto is_there = [&](const Route& route) {
     return route.interface_index != interface_index_ || !table ||
            std::find(table->begin(), table->end(), route) != table->end();
   };
   return std::all_of(installed_.begin(), installed_.end(), is_there) &&
-         has_address(settings_->address);
+         has_address(fitting_address());
 }
 
 bool HostNetwork::has_address(const Ipv4Interface& address) const {
@@ -203,9 +238,9 @@ bool HostNetwork::has_address(const Ipv4Interface& address) const {
 
 void HostNetwork::withdraw() {
   withdraw_dns();
-  const std::optional<Settings> before = std::exchange(settings_, std::nullopt);
+  settings_.reset();
   reconcile_routes();
-  if (before) netlink_.remove_address(interface_index_, before->address);
+  remove_addresses_but(std::nullopt);
 }
 
 void HostNetwork::undo_all() {
@@ -227,7 +262,11 @@ std::string HostNetwork::conflict_of(const Ipv4Interface& address, Ipv4Address g
 }
 
 void HostNetwork::refresh() {
-  if (settings_ || !refusals_.empty()) reconcile_routes();
+  if (settings_) {
+    apply_address();
+  } else if (!refusals_.empty()) {
+    reconcile_routes();
+  }
 }
 
 std::optional<OuterPath> HostNetwork::outer_path(uint32_t mark) {
@@ -250,7 +289,13 @@ uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
 // nor one that it comes into later.
 void HostNetwork::choose_traversing() {
   traversing_ = settings_ ? settings_->routes : refused_routes_;
-  if (!settings_ || settings_->offered_routes.empty()) return;
+  if (!settings_) return;
+  if (const std::optional<HostAddress> sharer = network_sharer()) {
+    set_problem("the tunnel's network " + settings_->address.prefix().to_string() +
+                " is left to " + sharer->device + ", which has come into it with " +
+                sharer->address.to_string());
+  }
+  if (settings_->offered_routes.empty()) return;
   const std::vector<HostAddress> host = host_addresses(device_);
   for (const Ipv4Prefix& route : settings_->offered_routes) {
     const HostAddress* taken = network_taken_by(route, host);
@@ -275,7 +320,7 @@ void HostNetwork::reconcile_routes() {
     }
     forget_missing(*table);
     // A router that the address's own subnet does not hold could not be reached.
-    const bool on_link = settings_ && settings_->address.prefix().contains(settings_->router);
+    const bool on_link = settings_ && fitting_address().prefix().contains(settings_->router);
     plan = plan_routes({traversing_, on_link ? settings_->router : Ipv4Address{},
                         interface_index_, gateway_, other_gateways_},
                        *table);
@@ -293,15 +338,16 @@ void HostNetwork::reconcile_routes() {
                 " outside the tunnel: routes that cover it are not installed");
     if (settings_) return;  // what is there stays, so that nothing slips past the tunnel
   }
-  const std::vector<Route> before = installed_;
-  // New ones first: between the two no packet of the tunnel may slip into the tunnel. For the same
-  // reason none follows the gateway's own, which is the first, if that cannot be had.
+  // New ones first: between the two no packet of the tunnel may slip into the tunnel, and none that
+  // traverses past it. For the same reason none follows the gateway's own, which is the first, if
+  // that cannot be had.
   for (const Route& route : plan.routes) {
-    const bool there = std::find(before.begin(), before.end(), route) != before.end();
+    const bool there = std::find(installed_.begin(), installed_.end(), route) != installed_.end();
     const bool is_way_to_gateway = route.destination == Ipv4Prefix{gateway_, 32};
     if (!there && !install(route) && is_way_to_gateway) return;
   }
-  for (const Route& route : before) {
+  const std::vector<Route> left = installed_;
+  for (const Route& route : left) {
     const bool wanted =
         std::find(plan.routes.begin(), plan.routes.end(), route) != plan.routes.end();
     if (!wanted) remove(route);
@@ -325,7 +371,17 @@ bool HostNetwork::install(const Route& route) {
     set_problem("the undo journal cannot be written: " + change + " is left out");
     return false;
   }
-  const int error = netlink_.add_route(route);
+  const auto former =
+      std::find_if(installed_.begin(), installed_.end(), [&](const Route& other) {
+        return other.destination == route.destination && other.metric == route.metric;
+      });
+  const bool replaces = former != installed_.end();
+  const int error = replaces ? netlink_.replace_route(route) : netlink_.add_route(route);
+  if (error == 0 && replaces) {
+    const Route replaced = std::exchange(*former, route);
+    if (replaced.interface_index != interface_index_) journal_.strike_out(change_of(replaced));
+    return true;
+  }
   if (error == 0) {
     installed_.push_back(route);
     return true;

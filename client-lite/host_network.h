@@ -50,6 +50,7 @@ class HostNetwork {
   void set_gateway(Ipv4Address gateway);
   // Gateways beside it that are to be reached outside the tunnel, too.
   void set_other_gateways(std::vector<Ipv4Address> gateways);
+  // From earlier settings to these there is no moment in which what traverses goes another way.
   void apply(const Settings& settings);
   enum class Device : uint8_t {
     intact,  // or gone, of which network_watch.h tells
@@ -87,9 +88,13 @@ class HostNetwork {
   bool refuse_outside(std::string& refusal);
   void withdraw_refusals();
   void undo_change(const std::string& change);
-  void apply_routes_and_dns();
+  void apply_address();
+  std::optional<HostAddress> network_sharer() const;
+  Ipv4Interface fitting_address() const;
   bool device_is_intact();
   bool has_address(const Ipv4Interface& address) const;
+  void put_address(const Ipv4Interface& address);
+  void remove_addresses_but(const std::optional<Ipv4Interface>& address);
   void choose_traversing();
   void reconcile_routes();
   void forget_missing(const std::vector<Route>& table);
@@ -112,6 +117,7 @@ class HostNetwork {
   std::vector<Ipv4Address> other_gateways_;
   std::optional<Settings> settings_;
   std::vector<Ipv4Prefix> traversing_;
+  std::vector<Ipv4Interface> addresses_;  // that we put on the device: one, but while it changes
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;

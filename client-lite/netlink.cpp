@@ -1,6 +1,7 @@
 #include "client-lite/netlink.h"
 
 #include <linux/if_link.h>
+#include <linux/ip.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -209,12 +210,40 @@ int Netlink::remove_address(uint32_t interface_index, const Ipv4Interface& addre
   return exchange(request);
 }
 
+int Netlink::keep_secondary_addresses(uint32_t interface_index) {
+  ifinfomsg body{};
+  body.ifi_family = AF_UNSPEC;
+  body.ifi_index = static_cast<int>(interface_index);
+  Request request(RTM_NEWLINK, 0, &body, sizeof body);
+  // Attributes within attributes, the innermost of which says which setting of IPv4's it is.
+  struct {
+    rtattr inet;
+    rtattr settings;
+    rtattr setting;
+    uint32_t value;
+  } const family{{sizeof family, AF_INET},
+                 {sizeof family - sizeof(rtattr), IFLA_INET_CONF},
+                 {sizeof family - 2 * sizeof(rtattr), IPV4_DEVCONF_PROMOTE_SECONDARIES},
+                 1};
+  request.add(IFLA_AF_SPEC, family);
+  return exchange(request);
+}
+
 int Netlink::add_route(const Route& route) {
+  return put_route(route, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+int Netlink::replace_route(const Route& route) {
+  return put_route(route, NLM_F_CREATE | NLM_F_REPLACE);
+}
+
+int Netlink::put_route(const Route& route, uint16_t flags) {
   const rtmsg body = route_body(route);
-  Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body, sizeof body);
+  Request request(RTM_NEWROUTE, flags, &body, sizeof body);
   request.add(RTA_DST, route.destination.address);
   request.add(RTA_OIF, route.interface_index);
   if (!route.via.is_zero()) request.add(RTA_GATEWAY, route.via);
+  if (route.metric != 0) request.add(RTA_PRIORITY, route.metric);
   return exchange(request);
 }
 
@@ -224,6 +253,7 @@ int Netlink::remove_route(const Route& route) {
   request.add(RTA_DST, route.destination.address);
   request.add(RTA_OIF, route.interface_index);
   if (!route.via.is_zero()) request.add(RTA_GATEWAY, route.via);
+  if (route.metric != 0) request.add(RTA_PRIORITY, route.metric);
   return exchange(request);
 }
 

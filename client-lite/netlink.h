@@ -34,8 +34,12 @@ class Netlink {
   int set_link_up(uint32_t interface_index, uint16_t mtu_bytes);
   int add_address(uint32_t interface_index, const Ipv4Interface& address);
   int remove_address(uint32_t interface_index, const Ipv4Interface& address);
+  // From now on the other addresses of a network stay when the first of them is removed.
+  int keep_secondary_addresses(uint32_t interface_index);
   // Never replaces a route that is there: EEXIST then.
   int add_route(const Route& route);
+  // Puts it in the place of the one to the same destination, without a moment between the two.
+  int replace_route(const Route& route);
   // Removes only a route with our own mark: ESRCH if there is none.
   int remove_route(const Route& route);
 
@@ -54,6 +58,7 @@ class Netlink {
   struct Request;
   // `answer`: what the kernel says before its acknowledgement, if anything.
   int exchange(Request& request, OuterPath* answer = nullptr);
+  int put_route(const Route& route, uint16_t flags);
 
   FileDescriptor socket_;
   uint32_t sequence_ = 0;

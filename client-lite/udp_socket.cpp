@@ -238,17 +238,50 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
   return taken;
 }
 
-bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& destination) {
-  const auto set = [this](int discover) {
-    return setsockopt(socket_.get(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover) == 0;
+// The kernel has DF for a socket and not for a datagram, and other threads send on this one. So
+// there is a second one of the same port for the moment, at an address that nobody has (RFC 5737):
+// nothing arrives there that was meant for the first. The source address is that of the route.
+bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
+                           std::optional<uint32_t> fwmark) {
+  const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const auto set = [&socket](int level, int option, auto value) {
+    return setsockopt(socket.get(), level, option, &value, sizeof value) == 0;
   };
   // PROBE: DF, and what ICMP has told the kernel of the path does not matter.
-  if (!set(IP_PMTUDISC_PROBE)) return false;
-  const sockaddr_in address = socket_address(destination);
-  const ssize_t sent = sendto(socket_.get(), datagram.data(), datagram.size(), 0,
-                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  set(IP_PMTUDISC_DONT);
-  return sent == static_cast<ssize_t>(datagram.size());
+  if (!set(IPPROTO_IP, IP_MTU_DISCOVER, int{IP_PMTUDISC_PROBE}) ||
+      !set(IPPROTO_IP, IP_FREEBIND, int{1}) || (fwmark && !set(SOL_SOCKET, SO_MARK, *fwmark)) ||
+      !share_port(socket.get())) {
+    return false;
+  }
+  sockaddr_in address = socket_address(destination);
+  iovec part{const_cast<uint8_t*>(datagram.data()), datagram.size()};
+  Control<in_pktinfo> room;  // zero: any source
+  msghdr message{};
+  message.msg_name = &address;
+  message.msg_namelen = sizeof address;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = room.bytes.data();
+  message.msg_controllen = room.bytes.size();
+  cmsghdr* control = CMSG_FIRSTHDR(&message);
+  control->cmsg_level = IPPROTO_IP;
+  control->cmsg_type = IP_PKTINFO;
+  control->cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
+  return sendmsg(socket.get(), &message, 0) == static_cast<ssize_t>(datagram.size());
+}
+
+// Binds `fd` to this socket's port, which is open to nobody else before and after.
+bool UdpSocket::share_port(int fd) const {
+  const auto set_shared = [](int socket, int shared) {
+    return setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &shared, sizeof shared) == 0;
+  };
+  const sockaddr_in nowhere = socket_address(
+      {Ipv4Address::from_octets(192, 0, 2, 1), Be16::from_host(local_port())});
+  const bool is_bound =
+      set_shared(fd, 1) && set_shared(socket_.get(), 1) &&
+      bind(fd, reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere) == 0;
+  set_shared(socket_.get(), 0);
+  return is_bound;
 }
 
 }  // namespace adit::client

@@ -63,12 +63,14 @@ class UdpSocket {
   // Sends up to kSendBatch datagrams; returns how many the kernel took. The rest are lost, as any
   // datagram may be.
   unsigned send(std::span<const std::span<const uint8_t>> datagrams, const Endpoint& destination);
-  // Sends one datagram that must not be cut on its way (DF). False: it is larger than the link
-  // takes, or the kernel refuses it for another reason.
-  bool send_whole(std::span<const uint8_t> datagram, const Endpoint& destination);
+  // Sends one datagram, from the same port, that must not be cut on its way (DF). False: it is
+  // larger than the link takes, or the kernel refuses it for another reason.
+  bool send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
+                  std::optional<uint32_t> fwmark);
 
  private:
   struct Messages;
+  bool share_port(int fd) const;
   void gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
               Messages& out) const;
 

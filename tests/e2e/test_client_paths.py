@@ -9,7 +9,7 @@ import os
 import time
 
 import pytest
-from conftest import download, start_gateway, start_udp_echo, start_web_server
+from conftest import download, start_client, start_gateway, start_web_server
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import Client
@@ -201,6 +201,36 @@ def test_a_path_that_swallows_large_packets_is_measured(world, mtu_bytes):
     assert download(world.pc, "file", timeout_s=20) == content
     size = device_mtu() - 28
     assert world.pc.succeeds("ping", "-c2", "-i0.2", "-W2", "-s", size, topology.SERVER)
+
+
+SILENT = """
+table ip silent {
+  chain out {
+    type filter hook output priority filter;
+    ip protocol icmp counter drop
+  }
+}
+"""
+
+
+def test_routers_that_send_no_icmp_hinder_nothing(world):
+    """A narrow link between two routers, and no word of what it does not carry."""
+    content = os.urandom(200_000)
+    start_web_server(world, {"file": content})
+    for router, device in ((world.natfw, "outside"), (world.internet, "natfw")):
+        router.ip("link", "set", device, "mtu", "1400")
+        router.nft(SILENT)
+    gateway = start_gateway(world)
+    began_s = time.monotonic()
+    client = start_client(gateway, world.pc)
+    wait_until(lambda: 1340 - 24 <= client.status()["mtu"] <= 1340, 15,
+               lambda: f"the MTU to be found, not {client.status()['mtu']}")
+    print(f"recovery: a link of 1400 bytes and no ICMP: MTU {client.status()['mtu']} after "
+          f"{time.monotonic() - began_s:.1f} s (bound 15 s)")
+    assert download(world.pc, "file", timeout_s=20) == content
+    refused = world.natfw.run("nft", "list", "chain", "ip", "silent", "out").stdout
+    assert "packets 0 " not in refused, "natfw would have told of what it could not pass on"
+    gateway.check_conservation()
 
 
 def test_a_path_that_becomes_narrow_is_measured_again(world):

@@ -121,7 +121,7 @@ def test_a_preferred_gateway_that_comes_and_goes_is_not_gone_back_to(world):
     wait_until(lambda: in_use(client, first), 20, "the first gateway, which stays now")
 
 
-def start_other_gateway(world, first):
+def start_other_gateway(world, first, **pool):
     """One with a key and leases of its own, at OTHER."""
     namespace = world.lab.namespace("gateway2")
     world.lab.link(world.internet, "gateway2", namespace, "uplink")
@@ -136,6 +136,7 @@ def start_other_gateway(world, first):
     other.socket = world.lab.directory / "gateway2.sock"
     other.config["control"]["socket"] = str(other.socket)
     other.config["ports"][0].update(address=f"{OTHER}/24", next_hop="30.2.1.1")
+    other.config["pools"][0].update(pool)
     other.start()
     return other
 
@@ -153,6 +154,11 @@ def start_client_of_both(world, first, other):
 
 def endpoint_of(client):
     return client.status()["endpoint"]
+
+
+def releases(gateway):
+    """How many addresses it was given back."""
+    return gateway.status()["dhcp"]["release"]
 
 
 def test_the_gateway_that_was_left_has_its_address_back(world):
@@ -206,6 +212,41 @@ def test_a_preferred_gateway_that_has_no_address_for_us_costs_nothing(world):
     assert client.stop() == 0
     wait_until(lambda: (first.leases_bound(), other.leases_bound()) == (0, 0), 2,
                "both addresses to be given back")
+
+
+def test_an_address_that_cannot_be_used_here_is_given_back(world):
+    """The host came into its network while another gateway was in use."""
+    first = start_gateway(world)
+    other = start_other_gateway(world, first, network="192.168.2.0/24", router="192.168.2.1",
+                                range="192.168.2.10-192.168.2.20")
+    client = start_client_of_both(world, first, other)
+    preferred = endpoint_of(client)
+    block(world, preferred)
+    wait_until(lambda: client.is_up() and endpoint_of(client) != preferred, 15, "the other gateway")
+    world.pc.address("eth0", "192.168.1.7/24")
+    unblock(world)
+    in_vain = "is in a network that eth0 is in already, with 192.168.1.7/24; the gateway in use"
+    wait_until(lambda: in_vain in client.process.log(), 20, "the first gateway to be tried")
+    wait_until(lambda: (first.leases_bound(), releases(first)) == (0, 1), 2,
+               "the first gateway to have its address back")
+    assert client.is_up() and endpoint_of(client) != preferred
+    assert other.leases_bound() == 1
+
+
+def test_the_address_is_given_back_though_the_new_tunnel_breaks_at_once(world):
+    first = start_gateway(world)
+    other = start_other_gateway(world, first)
+    client = start_client_of_both(world, first, other)
+    preferred = endpoint_of(client)
+    block(world, preferred)
+    wait_until(lambda: client.is_up() and endpoint_of(client) != preferred, 15, "the other gateway")
+    unblock(world)
+    wait_until(lambda: client.is_up() and endpoint_of(client) == preferred, 20,
+               "the first gateway to be used again")
+    block(world, preferred)
+    assert releases(other) == 0, "what is under way in it may still arrive"
+    wait_until(lambda: client.is_up() and endpoint_of(client) != preferred, 15, "the other gateway")
+    assert releases(other) == 1
 
 
 def test_both_gateways_may_be_lost_in_the_middle_of_the_move(world):

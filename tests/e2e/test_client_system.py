@@ -103,6 +103,14 @@ def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
     assert "-d adit0" in log.read_text()
 
 
+def test_a_resolvconf_that_hangs_holds_no_packet_up(world):
+    tools, _ = recording_tool(world, "resolvconf", then="exec sleep 60")
+    client = start_client_with_dns(world, tools)
+    assert "resolvconf refused the tunnel's DNS servers" in client.process.log()
+    assert world.pc.succeeds("ping", "-c1", "-W1", "40.1.1.10")
+    assert client.stop() == 0
+
+
 @pytest.fixture
 def resolved_seems_to_run():
     """The directory by which systemd-resolved is known, made for the test where it is absent."""
@@ -114,13 +122,18 @@ def resolved_seems_to_run():
         path.rmdir()
 
 
-def test_dns_servers_go_to_systemd_resolved_and_are_taken_back(world, resolved_seems_to_run):
+@pytest.mark.parametrize("routes_to, told", [
+    (["40.1.1.10/32"], ["dns adit0 9.9.9.9"]),
+    (["default"], ["dns adit0 9.9.9.9", "domain adit0 ~."]),  # for every name
+])
+def test_dns_servers_go_to_systemd_resolved_and_are_taken_back(world, resolved_seems_to_run,
+                                                               routes_to, told):
     tools, log = recording_tool(world, "resolvectl")
-    client = start_client_with_dns(world, tools)
-    wait_until(lambda: log.exists() and "dns adit0 9.9.9.9" in log.read_text(), 5,
+    client = start_client_with_dns(world, tools, routes=routes_to)
+    wait_until(lambda: log.exists() and log.read_text().splitlines() == told, 5,
                "resolvectl to be told")
     assert client.stop() == 0
-    assert log.read_text().splitlines() == ["dns adit0 9.9.9.9", "revert adit0"]
+    assert log.read_text().splitlines() == [*told, "revert adit0"]
 
 
 def test_status_says_state_addresses_bytes_and_round_trip_time(world):

@@ -1,13 +1,18 @@
-// The socket on the loopback device, with the kernel's own UDP_SEGMENT and UDP_GRO.
+// The socket on the loopback device, with the kernel's own UDP_SEGMENT and UDP_GRO; and on a card
+// that shows what it sends.
 #include "client-lite/udp_socket.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
+
+#include "tests/unit/client/own_network.h"
 
 namespace adit::client {
 namespace {
@@ -133,16 +138,70 @@ TEST_F(UdpSocketTest, IsTheSameWhenShared) {
   EXPECT_LT(UdpSocket{}.share().fd(), 0);
 }
 
-TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLinkAndTheNextMayBeCutAgain) {
+TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLink) {
   const std::vector<Bytes> small = datagrams_of({1000});
-  EXPECT_TRUE(sender.send_whole(small[0], to));
+  EXPECT_TRUE(sender.send_whole(small[0], to, std::nullopt));
   EXPECT_EQ(receive(), small);
-  int discover = -1;
-  socklen_t bytes = sizeof discover;
-  getsockopt(sender.fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, &bytes);
-  EXPECT_EQ(discover, IP_PMTUDISC_DONT);
   // The loopback device takes 65536 bytes: with its headers this is more than a datagram can be.
-  EXPECT_FALSE(sender.send_whole(Bytes(65535 - 27), to));
+  EXPECT_FALSE(sender.send_whole(Bytes(65535 - 27), to, std::nullopt));
+}
+
+// What arrives still comes to the socket itself, and nobody else may have its port.
+TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
+  ASSERT_TRUE(sender.send_whole(Bytes(100), to, std::nullopt));
+  EXPECT_EQ(receive().size(), 1u);
+  const Endpoint back{kLoopback, Be16::from_host(sender.local_port())};
+  const Bytes answer(50);
+  const std::span<const uint8_t> datagram = answer;
+  ASSERT_EQ(receiver.send({&datagram, 1}, back), 1u);
+  std::array<Arrival, kReceiveBatch> arrivals;
+  EXPECT_EQ(sender.receive(*buffers, arrivals), 1u);
+  std::string refusal;
+  UdpSocket other;
+  EXPECT_FALSE(other.open(sender.local_port(), std::nullopt, refusal));
+}
+
+class UdpSocketOnACard : public test::OwnNetwork {};
+
+// What another thread sends on the same socket meanwhile may be cut on its way, as ever.
+TEST_F(UdpSocketOnACard, WhatMustStayWholeIsAllThatMust) {
+  test::Card card("eth0", "10.1.1.10/24");
+  UdpSocket socket;
+  std::string refusal;
+  ASSERT_TRUE(socket.open(0, std::nullopt, refusal)) << refusal;
+  const Endpoint to{test::address_of("10.1.1.1"), Be16::from_host(8000)};
+  const Bytes usual(100);
+  const Bytes whole(200);
+  std::atomic<unsigned> sent = 0;
+  std::atomic<bool> ends = false;
+  std::thread other([&, shared = socket.share()]() mutable {
+    const std::span<const uint8_t> datagram = usual;
+    while (!ends) sent += shared.send({&datagram, 1}, to);
+  });
+  unsigned seen_usual = 0;
+  unsigned seen_whole = 0;
+  const auto look = [&] {
+    for (Bytes packet = card.take(); !packet.empty(); packet = card.take()) {
+      const auto* ip = reinterpret_cast<const Ipv4Header*>(packet.data());
+      const auto* udp = reinterpret_cast<const UdpHeader*>(ip + 1);
+      if (ip->destination != to.address) continue;
+      const bool is_whole = packet.size() == sizeof *ip + sizeof *udp + whole.size();
+      ++(is_whole ? seen_whole : seen_usual);
+      ASSERT_EQ((ip->fragment.host() & kIpDontFragment) != 0, is_whole);
+      ASSERT_EQ(ip->source, test::address_of("10.1.1.10"));
+      ASSERT_EQ(udp->source_port.host(), socket.local_port());
+    }
+  };
+  for (unsigned i = 0; i < 300 && !HasFatalFailure(); ++i) {
+    EXPECT_TRUE(socket.send_whole(whole, to, std::nullopt));
+    for (const unsigned until = sent + 3; sent < until;) std::this_thread::yield();
+    look();
+  }
+  ends = true;
+  other.join();
+  EXPECT_FALSE(socket.send_whole(Bytes(1473), to, std::nullopt)) << "more than the link takes";
+  EXPECT_GT(seen_usual, 300u);
+  EXPECT_GT(seen_whole, 200u);
 }
 
 TEST_F(UdpSocketTest, SendsOneByOneForGoodOnceTheKernelRefusesSegments) {

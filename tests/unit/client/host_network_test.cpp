@@ -1,0 +1,227 @@
+// What the client puts on a host, in a network namespace with the kernel's own routing: while it
+// changes, nothing goes a way that it must not go.
+#include "client-lite/host_network.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/client/own_network.h"
+
+namespace adit::client {
+namespace {
+
+using test::address_of;
+using test::Card;
+using test::interface_of;
+using test::prefix_of;
+
+const Ipv4Address kServer = address_of("9.9.9.9");
+const Ipv4Address kGateway = address_of("30.1.1.10");
+constexpr unsigned kChanges = 60;  // with what stands between two of them, a moment is hit
+
+// Sends datagrams without a pause, while it lives.
+class Sender {
+ public:
+  explicit Sender(Ipv4Address destination)
+      : thread_([this, destination] { run(destination); }) {
+    while (sent_ < 100) std::this_thread::yield();
+  }
+  ~Sender() {
+    ends_ = true;
+    thread_.join();
+  }
+
+  // Returns when some have gone the present way.
+  void wait() const {
+    for (const unsigned until = sent_ + 20; sent_ < until;) std::this_thread::yield();
+  }
+
+ private:
+  void run(Ipv4Address destination) {
+    const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = destination.value.raw();
+    to.sin_port = Be16::from_host(9).raw();
+    while (!ends_) {
+      sendto(socket.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+      ++sent_;
+    }
+  }
+
+  std::atomic<bool> ends_ = false;
+  std::atomic<unsigned> sent_ = 0;
+  std::thread thread_;
+};
+
+class HostNetworkTest : public test::OwnNetwork {
+ protected:
+  void SetUp() override {
+    OwnNetwork::SetUp();
+    if (IsSkipped()) return;
+    card_.emplace("eth0", "10.1.1.10/24");
+    tunnel_.emplace("adit0");
+    route("0.0.0.0/0", "10.1.1.1", *card_, 100);
+    std::string refusal;
+    ASSERT_TRUE(network_.open(journal_, refusal)) << refusal;
+    network_.set_device("adit0", tunnel_->index());
+    network_.set_gateway(kGateway);
+  }
+  void TearDown() override {
+    if (tunnel_) network_.undo_all();
+    std::filesystem::remove(journal_);
+    OwnNetwork::TearDown();
+  }
+
+  static HostNetwork::Settings settings(const char* address, const char* router = "0.0.0.0") {
+    HostNetwork::Settings settings;
+    settings.address = interface_of(address);
+    settings.router = address_of(router);
+    settings.mtu_bytes = 1400;
+    settings.routes = {prefix_of("0.0.0.0/0")};
+    return settings;
+  }
+
+  std::vector<Ipv4Interface> addresses_of_tunnel() const {
+    std::vector<Ipv4Interface> found;
+    for (const HostAddress& host : host_addresses("eth0")) found.push_back(host.address);
+    return found;
+  }
+  uint32_t device_towards(Ipv4Address destination) {
+    const auto path = netlink_.path_to(destination, 0);
+    return path ? path->interface_index : 0;
+  }
+
+  // Goes from one to the other and back, again and again, while packets traverse.
+  void expect_no_gap(const HostNetwork::Settings& one, const HostNetwork::Settings& other) {
+    network_.apply(one);
+    ASSERT_EQ(network_.problem(), "");
+    const Sender sender(kServer);
+    unsigned leaked = 0;
+    for (unsigned i = 0; i < kChanges; ++i) {
+      const HostNetwork::Settings& next = i % 2 == 0 ? other : one;
+      network_.apply(next);
+      sender.wait();
+      leaked += card_->count_to(kServer);
+      ASSERT_EQ(network_.problem(), "");
+      ASSERT_EQ(addresses_of_tunnel(), std::vector{next.address});
+      ASSERT_EQ(device_towards(kGateway), card_->index());
+      ASSERT_EQ(network_.mend(), HostNetwork::Device::intact);
+    }
+    EXPECT_EQ(leaked, 0u);
+    EXPECT_EQ(card_->count_to(kServer), 0u);
+  }
+
+  const std::string journal_ =
+      std::filesystem::temp_directory_path() / ("host-network-" + std::to_string(getpid()));
+  const Log log_{config::LogLevel::kError};
+  HostNetwork network_{log_};
+  std::optional<Card> card_;
+  std::optional<Card> tunnel_;
+};
+
+TEST_F(HostNetworkTest, AnotherAddressOfTheSameNetworkLeavesNoGap) {
+  expect_no_gap(settings("192.168.1.10/24", "192.168.1.1"),
+                settings("192.168.1.77/24", "192.168.1.1"));
+}
+
+TEST_F(HostNetworkTest, AnAddressOfAnotherNetworkBehindAnotherRouterLeavesNoGap) {
+  expect_no_gap(settings("192.168.1.10/24", "192.168.1.1"),
+                settings("172.16.5.9/16", "172.16.0.1"));
+}
+
+TEST_F(HostNetworkTest, TheSameAddressInAnotherNetworkLeavesNoGap) {
+  expect_no_gap(settings("192.168.1.10/24"), settings("192.168.1.10/32"));
+}
+
+TEST_F(HostNetworkTest, RoutesThatAreOfferedOtherwiseLeaveNoGap) {
+  HostNetwork::Settings one = settings("192.168.1.10/24");
+  HostNetwork::Settings other = settings("192.168.1.11/24");
+  one.routes.clear();
+  other.routes.clear();
+  one.offered_routes = {prefix_of("9.0.0.0/8")};
+  other.offered_routes = {prefix_of("9.0.0.0/9"), prefix_of("0.0.0.0/0")};
+  expect_no_gap(one, other);
+}
+
+TEST_F(HostNetworkTest, ANetworkThatTheHostComesIntoLaterIsLeftToIt) {
+  const HostNetwork::Settings wanted = settings("192.168.1.10/24", "192.168.1.1");
+  const Ipv4Address neighbour = address_of("192.168.1.50");
+  network_.apply(wanted);
+  ASSERT_EQ(device_towards(neighbour), tunnel_->index());
+  const Ipv4Interface own = interface_of("192.168.1.7/24");
+  ASSERT_EQ(netlink_.add_address(card_->index(), own), 0);
+  network_.refresh();
+  EXPECT_EQ(device_towards(neighbour), card_->index());
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+  EXPECT_EQ(addresses_of_tunnel(), std::vector{interface_of("192.168.1.10/32")});
+  EXPECT_EQ(network_.problem(), "the tunnel's network 192.168.1.0/24 is left to eth0, which has "
+                                "come into it with 192.168.1.7/24");
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  ASSERT_EQ(netlink_.remove_address(card_->index(), own), 0);
+  network_.refresh();
+  EXPECT_EQ(device_towards(neighbour), tunnel_->index());
+  EXPECT_EQ(addresses_of_tunnel(), std::vector{wanted.address});
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  EXPECT_EQ(network_.problem(), "");
+}
+
+// Packets of more than the tunnel takes would go nowhere, without a word.
+TEST_F(HostNetworkTest, AnMtuThatOtherHandsHaveRaisedIsLoweredAgainAndOneLoweredStays) {
+  network_.apply(settings("192.168.1.10/24"));
+  ASSERT_EQ(netlink_.set_link_up(tunnel_->index(), 9000), 0);
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::mended);
+  EXPECT_EQ(interface_mtu_bytes(tunnel_->index()), 1400u);
+  ASSERT_EQ(netlink_.set_link_up(tunnel_->index(), 1300), 0);
+  EXPECT_EQ(network_.mend(), HostNetwork::Device::intact);
+  EXPECT_EQ(interface_mtu_bytes(tunnel_->index()), 1300u);
+}
+
+// What is there before stays, so that nothing slips past the tunnel.
+TEST_F(HostNetworkTest, WithoutAWayToTheGatewayOutsideNothingNewLeadsIntoTheTunnel) {
+  const std::string cut_off = "no route to the gateway 30.1.1.10 outside the tunnel: routes that "
+                              "cover it are not installed";
+  const Route outside{prefix_of("0.0.0.0/0"), address_of("10.1.1.1"), card_->index(), 100, 0,
+                      kByHand};
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_EQ(network_.problem(), cut_off);
+  EXPECT_EQ(device_towards(kServer), 0u);
+  ASSERT_EQ(netlink_.add_route(outside), 0);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), "");
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+  EXPECT_EQ(device_towards(kGateway), card_->index());
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), cut_off);
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
+// The first card keeps its address, and its route to the gateway stands.
+TEST_F(HostNetworkTest, TheWayToTheGatewayFollowsTheDefaultRouteWithoutAGap) {
+  network_.apply(settings("192.168.1.10/24", "192.168.1.1"));
+  Card second("eth1", "10.3.1.10/24");
+  const Route better{prefix_of("0.0.0.0/0"), address_of("10.3.1.1"), second.index(), 0, 0, kByHand};
+  const Sender sender(kGateway);
+  sender.wait();
+  EXPECT_EQ(tunnel_->count_to(kGateway), 0u);
+  for (unsigned i = 0; i < kChanges; ++i) {
+    const bool is_there = i % 2 == 0;
+    ASSERT_EQ(is_there ? netlink_.add_route(better) : netlink_.remove_route(better), 0);
+    network_.refresh();
+    ASSERT_EQ(device_towards(kGateway), is_there ? second.index() : card_->index());
+    sender.wait();
+    ASSERT_EQ(tunnel_->count_to(kGateway), 0u) << "a packet of the tunnel's went into the tunnel";
+  }
+}
+
+}  // namespace
+}  // namespace adit::client
