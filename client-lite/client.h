@@ -298,8 +298,8 @@ class Client {
   uint64_t mended_ns_ = 0;          // when something last was not
   uint64_t awake_ns_ = 0;           // when the machine was last found to have slept
 
-  LaneOffer lane_offer_{1};              // to the gateway that is tried
-  std::vector<LaneSense> lane_senses_;   // of the gateways
+  LaneOffer lane_offer_{1};             // to the gateway that is tried
+  std::vector<LaneSense> lane_senses_;  // of the gateways
   std::unique_ptr<Lanes> lanes_;
 
   PacketQueue waiting_;

@@ -75,8 +75,8 @@ void Client::on_resolved(uint64_t now_ns) {
   lane_offer_.begin(is_stock() ? LaneSense::has : lane_sense());
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
-  attempt_ends_ns_ = now_ns + (config_.gateways.size() > 1 ? kHandshakePatienceNs
-                                                           : tunnel::kRekeyAttemptNs);
+  attempt_ends_ns_ =
+      now_ns + (config_.gateways.size() > 1 ? kHandshakePatienceNs : tunnel::kRekeyAttemptNs);
   act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 

@@ -51,8 +51,7 @@ uint64_t LaneLink::next_deadline_ns() const {
   if (!tunnel_) return kNever;
   const uint64_t peer_ns = peer_ ? peer_->next_deadline_ns() : kNever;
   if (down_since_ns_) return std::min(peer_ns, retry_ns_);
-  return std::min(
-      {peer_ns, path_watch_.next_deadline_ns(), next_heartbeat_ns_, session_ends_ns_});
+  return std::min({peer_ns, path_watch_.next_deadline_ns(), next_heartbeat_ns_, session_ends_ns_});
 }
 
 HandshakeReject LaneLink::on_message(std::span<const uint8_t> message, uint64_t now_ns) {

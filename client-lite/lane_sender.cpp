@@ -64,8 +64,7 @@ void LaneSender::expire(uint64_t now_ns) {
 }
 
 void LaneSender::find_next_expiry() {
-  next_expiry_ns_ =
-      fragments_.empty() ? UINT64_MAX : fragments_.first_came_ns() + kFragmentWaitNs;
+  next_expiry_ns_ = fragments_.empty() ? UINT64_MAX : fragments_.first_came_ns() + kFragmentWaitNs;
   for (const auto& lane : lanes_) {
     next_expiry_ns_ = std::min(next_expiry_ns_, lane->path.next_expiry_ns());
   }

@@ -47,8 +47,8 @@ void Lanes::start() {
   std::string refusal;
   for (size_t started = 0; started < threads_.size(); ++started) {
     if (threads_[started]->start(refusal)) continue;
-    log_.warning("there is no thread for lane %zu: %s: going on with %zu of %u lanes",
-                 started + 1, refusal.c_str(), started + 1, count());
+    log_.warning("there is no thread for lane %zu: %s: going on with %zu of %u lanes", started + 1,
+                 refusal.c_str(), started + 1, count());
     // With their queues, which nobody would read: the kernel uses those that are left.
     threads_.resize(started);
     links_.resize(started);

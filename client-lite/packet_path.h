@@ -48,7 +48,9 @@ struct PacketBuffer {
 
 // A session's next send counter, where several threads send in it.
 using SharedCounter = std::shared_ptr<std::atomic<uint64_t>>;
-inline SharedCounter make_counter() { return std::make_shared<std::atomic<uint64_t>>(0); }
+inline SharedCounter make_counter() {
+  return std::make_shared<std::atomic<uint64_t>>(0);
+}
 
 // What admit() found out about a packet from the TUN device.
 struct Admitted {

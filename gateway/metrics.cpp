@@ -57,8 +57,8 @@ class Figures final : public prometheus::Collectable {
       add(rejected, {{"reason", handshake_reject_name(static_cast<HandshakeReject>(i))}},
           counters.handshakes_rejected[i]);
     }
-    MetricFamily lanes = family("adit_lanes", "Lanes of subscribers who have several, by state",
-                                MetricType::Gauge);
+    MetricFamily lanes =
+        family("adit_lanes", "Lanes of subscribers who have several, by state", MetricType::Gauge);
     add(lanes, {{"state", "granted"}}, control_.lane_counts().granted);
     add(lanes, {{"state", "open"}}, control_.lane_counts().open);
     MetricFamily handshakes =

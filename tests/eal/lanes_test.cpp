@@ -97,8 +97,7 @@ TEST_F(Lanes, AreEachToldInTheStatusWithItsWorker) {
 
 class RestedLanes : public LanesRig {
  protected:
-  RestedLanes()
-      : LanesRig([](Config& config) { config.pools[0].nat.timeouts.port_rest_ns = 0; }) {}
+  RestedLanes() : LanesRig([](Config& config) { config.pools[0].nat.timeouts.port_rest_ns = 0; }) {}
 };
 
 TEST_F(RestedLanes, AreCounted) {

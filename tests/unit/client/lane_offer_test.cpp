@@ -38,14 +38,13 @@ TEST(LaneOffer, AsksForOneSoonAfterEverySecondThatWasInVain) {
   offer.begin(LaneSense::unknown);
   const uint64_t one_ns = kRetryNs + LaneOffer::kDoubtNs;
   const uint64_t again_ns = one_ns + LaneOffer::kOneNs;
-  EXPECT_EQ(asked_in_vain(offer, 22 * kSecondNs),
-            (std::vector<Sent>{{4, 0},
-                               {4, kRetryNs},
-                               {1, one_ns},
-                               {4, again_ns},
-                               {4, again_ns + kRetryNs},
-                               {1, again_ns + one_ns},
-                               {4, 2 * again_ns}}));
+  EXPECT_EQ(asked_in_vain(offer, 22 * kSecondNs), (std::vector<Sent>{{4, 0},
+                                                                     {4, kRetryNs},
+                                                                     {1, one_ns},
+                                                                     {4, again_ns},
+                                                                     {4, again_ns + kRetryNs},
+                                                                     {1, again_ns + one_ns},
+                                                                     {4, 2 * again_ns}}));
 }
 
 TEST(LaneOffer, LeavesAGatewayTimeForThreeAttemptsWithinItsPatience) {
