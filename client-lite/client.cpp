@@ -45,7 +45,7 @@ Client::Client(const Config& config, const Log& log)
       order_(in_order(config.gateways.size())),
       known_addresses_(config.gateways.size()),
       is_choice_due_(chooses_nearest()),
-      lanes_wanted_(config.lanes) {
+      lane_senses_(config.gateways.size()) {
   path_.set_takes_dhcp(!config.address.has_value());
   path_.set_lan(config.lan);
   last_address_ = files_.read_address();
@@ -111,6 +111,7 @@ bool Client::open() {
     if (!enter_sandbox(refusal)) log_.warning("%s", refusal.c_str());
   }
   if (lanes_) lanes_->start();
+  lane_offer_ = LaneOffer(lanes_max());
   return true;
 }
 
@@ -218,6 +219,7 @@ void Client::run_timers(uint64_t now_ns) {
   mend_network(now_ns);
   if (phase_ == Phase::waiting && now_ns >= retry_ns_) begin_attempt(now_ns);
   watch_gateways(now_ns);
+  if (phase_ == Phase::handshaking) offer_lanes(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
   run_second(now_ns);
   if (phase_ != Phase::waiting && now_ns >= attempt_ends_ns_) on_overdue(now_ns);
@@ -244,6 +246,7 @@ uint64_t Client::next_deadline_ns() const {
   if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (second_) next_ns = std::min(next_ns, second_->next_deadline_ns());
+  if (phase_ == Phase::handshaking) next_ns = std::min(next_ns, lane_offer_.next_deadline_ns());
   if (lanes_ && outer_path_) next_ns = std::min(next_ns, lanes_->next_deadline_ns());
   if (has_tunnel()) {
     next_ns = std::min({next_ns, next_heartbeat_ns_, dhcp_.next_deadline_ns()});

@@ -35,6 +35,7 @@
 #include "client-lite/device_reader.h"
 #include "client-lite/device_writer.h"
 #include "client-lite/host_network.h"
+#include "client-lite/lane_offer.h"
 #include "client-lite/lanes.h"
 #include "client-lite/log.h"
 #include "client-lite/network_watch.h"
@@ -115,8 +116,9 @@ class Client {
   void on_unresolved(const std::string& reason, uint64_t now_ns);
   void reach(Ipv4Address gateway, uint64_t now_ns);
   bool make_peer();
-  std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway) const;
-  tunnel::PeerConfig peer_config_of(const GatewayConfig& gateway) const;
+  // Which asks for so many lanes.
+  std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway, unsigned lanes) const;
+  tunnel::PeerConfig peer_config_of(const GatewayConfig& gateway, unsigned lanes) const;
   void act(const tunnel::Actions& actions, uint64_t now_ns);
   void on_session(const tunnel::Session& session, uint64_t now_ns);
   void begin_tunnel(tunnel::Protection protection, uint64_t now_ns);
@@ -161,7 +163,6 @@ class Client {
 
   // client_return.cpp: another gateway's tunnel beside the one in use, and going over to it.
   void begin_second(const Endpoint& gateway, uint64_t now_ns);
-  void return_at_once(uint64_t now_ns);
   void act_second(const tunnel::Actions& actions, uint64_t now_ns);
   void act_second(const dhcp::Client::Step& step, uint64_t now_ns);
   void send_in_second(size_t inner_bytes, uint64_t now_ns);
@@ -202,7 +203,13 @@ class Client {
   Be16 told_mtu() const;
 
   // client_lanes.cpp: what is different where there are lanes. Only then is lanes_ there.
+  unsigned lanes_max() const { return lanes_ ? lanes_->count() : 1; }
+  LaneSense& lane_sense() { return lane_senses_[gateway_index_]; }
+  LaneTunnel lane_tunnel() const;
   void begin_lanes(uint64_t now_ns);
+  void note_lane_sense();
+  void move_lanes(unsigned wanted);
+  void offer_lanes(uint64_t now_ns);
   void publish_device();
   void send_in_lanes(uint64_t now_ns);
   void tend_lanes(uint64_t now_ns);
@@ -224,7 +231,7 @@ class Client {
   void count_reject(tunnel::HandshakeReject reason);
   void send_control(size_t inner_bytes, bool wants_answer, uint64_t now_ns);
   void keep_stamp(const tunnel::Tai64n& stamp);
-  void send_message(std::span<const uint8_t> message);
+  void send_message(std::span<const uint8_t> message, uint64_t now_ns);
 
   const Config& config_;
   const Log& log_;
@@ -297,7 +304,8 @@ class Client {
   uint64_t mended_ns_ = 0;          // when something last was not
   uint64_t awake_ns_ = 0;           // when the machine was last found to have slept
 
-  unsigned lanes_wanted_;  // of the gateway that is tried
+  LaneOffer lane_offer_{1};             // to the gateway that is tried
+  std::vector<LaneSense> lane_senses_;  // of the gateways
   std::unique_ptr<Lanes> lanes_;
 
   PacketQueue waiting_;

@@ -90,36 +90,38 @@ void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
   outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+  lane_offer_.begin(is_stock() ? LaneSense::has : lane_sense());
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
-  attempt_ends_ns_ = config_.gateways.size() > 1 ? now_ns + kHandshakePatienceNs : kNever;
+  attempt_ends_ns_ =
+      now_ns + (config_.gateways.size() > 1 ? kHandshakePatienceNs : tunnel::kRekeyAttemptNs);
   act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 
 bool Client::make_peer() {
-  peer_ = peer_of(config_.gateways[gateway_index_]);
+  peer_ = peer_of(config_.gateways[gateway_index_], lane_offer_.wanted());
   round_trip_.reset();
   return peer_.has_value();
 }
 
 // Nothing when its key is of low order.
-std::optional<tunnel::Peer> Client::peer_of(const GatewayConfig& gateway) const {
+std::optional<tunnel::Peer> Client::peer_of(const GatewayConfig& gateway, unsigned lanes) const {
   const tunnel::PresharedKey preshared{config_.preshared_key.value_or(KeyBytes{})};
   const auto remote =
       tunnel::make_remote_identity(identity_, tunnel::PublicKey{gateway.public_key}, preshared);
   if (!remote) return std::nullopt;
-  tunnel::Peer peer(identity_, *remote, peer_config_of(gateway), random_);
+  tunnel::Peer peer(identity_, *remote, peer_config_of(gateway, lanes), random_);
   peer.restore_sent_stamp(stamps_.last());
   return peer;
 }
 
-tunnel::PeerConfig Client::peer_config_of(const GatewayConfig& gateway) const {
+tunnel::PeerConfig Client::peer_config_of(const GatewayConfig& gateway, unsigned lanes) const {
   tunnel::PeerConfig config;
   config.initiates = !config_.answer;
   // A stock peer negotiates nothing: bytes 1 and 2 of message 1 stay zero.
   if (!gateway.stock_wireguard) {
     config.accept(config_.protections);
-    config.lanes.lanes = static_cast<uint8_t>(lanes_wanted_);
+    config.lanes.lanes = static_cast<uint8_t>(lanes);
   }
   if (config_.answer) config.dead_after_ns = kAnsweredDeadNs;
   return config;
@@ -130,7 +132,7 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
   for (const tunnel::Action& action : actions) {
     switch (action.kind) {
       case tunnel::Action::send_message:
-        send_message(action.message_span());
+        send_message(action.message_span(), now_ns);
         break;
       case tunnel::Action::install_session:
         on_session(action.session, now_ns);
@@ -151,8 +153,13 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
 }
 
 void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
-  if (lanes_) begin_lanes(now_ns);
-  path_.install(session, lanes_ ? lanes_->install(session) : nullptr);
+  SharedCounter counter;
+  if (lanes_) {
+    begin_lanes(now_ns);
+    counter = make_counter();
+    lanes_->install(session, counter);
+  }
+  path_.install(session, std::move(counter));
   ++counters_.sessions;
   initiations_unanswered_ = 0;
   begin_tunnel(session.protection, now_ns);
@@ -192,7 +199,7 @@ void Client::give_up(const std::string& reason, uint64_t now_ns) {
   report_gateway(reason);
   drop_peer(now_ns);
   ++counters_.gateway_changes;
-  lanes_wanted_ = config_.lanes;
+  lane_offer_ = LaneOffer(lanes_max());
 
   phase_ = Phase::waiting;
   attempt_ends_ns_ = kNever;

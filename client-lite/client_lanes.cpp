@@ -5,23 +5,57 @@
 
 namespace adit::client {
 
+// Lane 0, whose last handshake has granted lanes.
+LaneTunnel Client::lane_tunnel() const {
+  const GatewayConfig& gateway = config_.gateways[gateway_index_];
+  const tunnel::PresharedKey preshared{config_.preshared_key.value_or(KeyBytes{})};
+  // Lane 0's peer has the same: the key can be used.
+  return {.gateway_identity = *tunnel::make_remote_identity(
+              identity_, tunnel::PublicKey{gateway.public_key}, preshared),
+          .config = peer_config_of(gateway, lane_offer_.wanted()),
+          .gateway = gateway_,
+          .lanes = peer_->lanes_granted()};
+}
+
 // Before lane 0's new session is in use.
 void Client::begin_lanes(uint64_t now_ns) {
+  if (phase_ == Phase::handshaking) note_lane_sense();
   const unsigned granted = peer_->lanes_granted();
   if (lanes_->granted() != granted || !lanes_->has_begun()) {
-    log_.info("the gateway grants %u of %u lanes", granted, lanes_wanted_);
-    const GatewayConfig& gateway = config_.gateways[gateway_index_];
-    const tunnel::PresharedKey preshared{config_.preshared_key.value_or(KeyBytes{})};
-    // Lane 0's peer has the same: the key can be used.
-    lanes_->begin({.gateway_identity = *tunnel::make_remote_identity(
-                       identity_, tunnel::PublicKey{gateway.public_key}, preshared),
-                   .config = peer_config_of(gateway),
-                   .gateway = gateway_,
-                   .lanes = granted});
+    log_.info("the gateway grants %u of %u lanes", granted, lane_offer_.wanted());
+    lanes_->begin(lane_tunnel());
     if (phase_ == Phase::up) lanes_->on_up(now_ns);
     return;
   }
   lanes_->on_renewed(now_ns);
+}
+
+// By whether it has answered what it was asked.
+void Client::note_lane_sense() {
+  const LaneSense sense = lane_offer_.on_answer();
+  if (sense == LaneSense::unknown) return;
+  if (sense == LaneSense::lacks && lane_sense() != LaneSense::lacks) {
+    log_.warning("%s answers, but not who asks for lanes: going on with one",
+                 config_.gateways[gateway_index_].host.c_str());
+  }
+  lane_sense() = sense;
+}
+
+// The second tunnel, which has asked for so many, has become the first. What waits in the old one's
+// lanes is dropped.
+void Client::move_lanes(unsigned wanted) {
+  lane_offer_ = LaneOffer(wanted);
+  note_lane_sense();
+  lanes_->end();
+  lanes_->begin(lane_tunnel());
+  lanes_->install(path_.session(), path_.shared_counter());
+  log_.info("the gateway grants %u of %u lanes", lanes_->granted(), wanted);
+}
+
+// While the gateway has not answered: asks for another number of lanes, if it is time to.
+void Client::offer_lanes(uint64_t now_ns) {
+  if (!lane_offer_.tick(now_ns) || !make_peer()) return;
+  act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 
 // What the device is now, to the threads.
@@ -47,7 +81,7 @@ void Client::tend_lanes(uint64_t now_ns) {
   if (!down) return;
   // Whatever the reason, this tunnel will not do; one lane has come up before.
   report_gateway("lane " + std::to_string(*down) + " stays down: going on with one lane");
-  lanes_wanted_ = 1;
+  lane_offer_ = LaneOffer(1);
   restart(now_ns);
 }
 

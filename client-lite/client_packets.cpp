@@ -131,6 +131,7 @@ void Client::on_received(const Received& received, std::span<const uint8_t> data
       tunnel::CookieReplyMessage message;
       std::memcpy(&message, datagram.data(), sizeof message);
       act(peer_->on_cookie_reply(now_ns, message, reject), now_ns);
+      if (reject == HandshakeReject::none) lane_offer_.on_cookie_reply();
       return count_reject(reject);
     }
     case Received::packet:
@@ -214,12 +215,13 @@ void Client::keep_stamp(const tunnel::Tai64n& stamp) {
   if (second_) second_->peer.restore_sent_stamp(stamps_.last());
 }
 
-void Client::send_message(std::span<const uint8_t> message) {
+void Client::send_message(std::span<const uint8_t> message, uint64_t now_ns) {
   keep_stamp(peer_->last_sent_stamp());
   ++counters_.handshakes_sent;
   // Every other one that stays unanswered goes from another port: the binding may be what is dead.
   if (++initiations_unanswered_ % 2 == 1 && initiations_unanswered_ > 1) rebind();
   if (udp_.send({&message, 1}, gateway_) == 0) ++counters_.tx_send_error;
+  lane_offer_.on_initiation(now_ns);
 }
 
 }  // namespace adit::client

@@ -101,7 +101,7 @@ void Client::on_path_changed(uint64_t now_ns) {
   relearn_heartbeat();
   if (!has_tunnel() || !path_.usable(now_ns)) {
     is_choice_due_ = chooses_nearest();
-    lanes_wanted_ = config_.lanes;
+    lane_offer_ = LaneOffer(lanes_max());
     return restart(now_ns);
   }
   rebind();

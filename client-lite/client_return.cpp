@@ -10,14 +10,14 @@ namespace adit::client {
 using tunnel::HandshakeReject;
 
 void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
-  if (lanes_) return return_at_once(now_ns);
-  std::optional<tunnel::Peer> peer = peer_of(config_.gateways[order_[0]]);
+  const unsigned lanes = lane_senses_[order_[0]] == LaneSense::lacks ? 1 : lanes_max();
+  std::optional<tunnel::Peer> peer = peer_of(config_.gateways[order_[0]], lanes);
   // Another of its names leads to where we are already.
   if (!peer || gateway == gateway_) return;
   log_.info("%s has been stable: a tunnel to it is made", gateway.to_string().c_str());
   second_.emplace(gateway, std::move(*peer), PacketPath(counters_),
                   dhcp::Client(identity_.public_key.bytes, random_u64),
-                  now_ns + SecondTunnel::kMakeNs);
+                  now_ns + SecondTunnel::kMakeNs, lanes);
   second_->has_own_lease =
       config_.gateways[order_[0]].public_key != config_.gateways[gateway_index_].public_key;
   PacketPath& path = second_->path;
@@ -29,16 +29,6 @@ void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
     path.set_mtu(settings_->mtu_bytes);
   }
   act_second(second_->peer.connect(now_ns, tai64n_now()), now_ns);
-}
-
-// Where a tunnel has lanes there is none beside it: what is to be sent waits for the new one.
-void Client::return_at_once(uint64_t now_ns) {
-  log_.info("back to %s, which has been stable", config_.gateways[order_[0]].host.c_str());
-  act(dhcp_.release(now_ns), now_ns);
-  return_watch_.on_returned(now_ns);
-  ++counters_.gateway_returns;
-  use(0);
-  restart(now_ns);
 }
 
 void Client::act_second(const tunnel::Actions& actions, uint64_t now_ns) {
@@ -53,7 +43,7 @@ void Client::act_second(const tunnel::Actions& actions, uint64_t now_ns) {
         break;
       }
       case tunnel::Action::install_session:
-        second_->path.install(action.session);
+        second_->path.install(action.session, lanes_ ? make_counter() : nullptr);
         ++counters_.sessions;
         has_session = true;
         break;
@@ -152,6 +142,7 @@ void Client::change_places(uint64_t now_ns) {
   second.is_left = true;
   second.ends_ns = now_ns + SecondTunnel::kLingerNs;
   use(0);
+  if (lanes_) move_lanes(second.lanes_wanted);
   return_watch_.on_returned(now_ns);
   ++counters_.gateway_returns;
   log_.info("back at %s", gateway_.to_string().c_str());

@@ -31,7 +31,7 @@ namespace adit::client {
   X(tx_malformed, "from the TUN device, lengths contradict each other")             \
   X(tx_outer_loop, "a tunnel packet of ours: the gateway's route led into the tunnel") \
   X(tx_no_session, "no session, and the waiting queue was full or given up")        \
-  X(tx_fragment_alone, "a fragment whose first, which says its lane, has not come")  \
+  X(tx_fragment_alone, "a fragment whose first, which says its lane, did not come")  \
   X(tx_counter_exhausted, "the session's counter is used up")                       \
   X(tx_send_error, "the UDP socket refused it")                                     \
   X(rx_wrong_source, "not from the gateway's address and port")                     \

@@ -38,6 +38,8 @@ struct LaneView {
 };
 
 struct LanesView {
+  // Which it is of the client's tunnels, one after another: a packet that waits is for one of them.
+  uint64_t tunnel = 0;
   unsigned lanes = 1;  // granted: each endpoint's lane is one of these
   Endpoint gateway;
   std::optional<Ipv4Interface> address;  // inner, in the gateway's network
@@ -79,7 +81,7 @@ class LaneBoard {
     }
     for (const int bell : bells_) ring(bell);
   }
-  // Main thread, before the others are there: an eventfd to ring when there is news.
+  // Main thread: an eventfd to ring when there is news.
   void add_bell(int bell) { bells_.push_back(bell); }
 
   // Whether the view is another than at the read() that gave `version`; 0: none was read yet.

@@ -10,7 +10,6 @@ namespace {
 
 using tunnel::HandshakeReject;
 
-constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 // The gateway wants to see a cookie, which is for this port, in the initiation after the next one's
 // ordinary time, which is spread by a third of a second.
@@ -31,6 +30,7 @@ void LaneLink::end() {
   peer_.reset();
   tunnel_.reset();
   down_since_ns_.reset();
+  useless_since_ns_.reset();
 }
 
 void LaneLink::tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t now_ns) {
@@ -39,6 +39,7 @@ void LaneLink::tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t
   if (down_since_ns_ && now_ns >= retry_ns_) attempt(now_ns);
   take_reports(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
+  if (now_ns >= session_ends_ns_) publish_session(nullptr);
   if (down_since_ns_) return;
   watch_path(round_trip, now_ns);
   if (down_since_ns_ || now_ns < next_heartbeat_ns_) return;
@@ -50,7 +51,7 @@ uint64_t LaneLink::next_deadline_ns() const {
   if (!tunnel_) return kNever;
   const uint64_t peer_ns = peer_ ? peer_->next_deadline_ns() : kNever;
   if (down_since_ns_) return std::min(peer_ns, retry_ns_);
-  return std::min({peer_ns, path_watch_.next_deadline_ns(), next_heartbeat_ns_});
+  return std::min({peer_ns, path_watch_.next_deadline_ns(), next_heartbeat_ns_, session_ends_ns_});
 }
 
 HandshakeReject LaneLink::on_message(std::span<const uint8_t> message, uint64_t now_ns) {
@@ -72,6 +73,7 @@ HandshakeReject LaneLink::on_message(std::span<const uint8_t> message, uint64_t 
 void LaneLink::on_path_changed(uint64_t now_ns) {
   if (!tunnel_) return;
   backoff_.reset();
+  if (useless_since_ns_) useless_since_ns_ = now_ns;
   if (down_since_ns_) {
     down_since_ns_ = retry_ns_ = now_ns;
     return;
@@ -118,6 +120,7 @@ void LaneLink::go_down(uint64_t now_ns) {
   publish_session(nullptr);
   peer_.reset();
   if (!down_since_ns_) down_since_ns_ = now_ns;
+  if (!useless_since_ns_) useless_since_ns_ = now_ns;
   retry_ns_ = now_ns;
 }
 
@@ -193,7 +196,10 @@ void LaneLink::take_reports(uint64_t now_ns) {
     peer_->on_packet_waiting(now_ns);
   }
   if (!peer_ || down_since_ns_) return;
-  if (has_heard) path_watch_.on_heard();
+  if (has_heard) {
+    path_watch_.on_heard();
+    useless_since_ns_.reset();
+  }
   if (has_sent && sent_ns > heard_ns) path_watch_.on_sent(now_ns);
   if (has_sent && parts_.sender.path(number_).is_plain()) {
     peer_->on_plain_sent(now_ns);
@@ -226,7 +232,8 @@ void LaneLink::watch_path(const RoundTrip& round_trip, uint64_t now_ns) {
 // Null: it has none any more.
 void LaneLink::publish_session(const tunnel::Session* session) {
   if (session == nullptr && !next_counter_) return;
-  next_counter_ = session ? std::make_shared<std::atomic<uint64_t>>(0) : nullptr;
+  next_counter_ = session ? make_counter() : nullptr;
+  session_ends_ns_ = session ? session->established_ns + tunnel::kRejectAfterNs : kNever;
   parts_.board.change([&](LanesView& view) {
     view.lane[number_].session = session ? *session : tunnel::Session{};
     view.lane[number_].next_counter = next_counter_;

@@ -70,14 +70,18 @@ class LaneLink {
   void on_tunnel_renewed(uint64_t now_ns);
   void send_heartbeat(uint64_t now_ns);
 
-  // Since when it is down, if it is.
-  std::optional<uint64_t> down_since_ns() const { return down_since_ns_; }
+  bool is_down() const { return down_since_ns_.has_value(); }
+  // Since when nothing has come in it, if it is or was down since: a session alone, in which
+  // nothing is heard, is of no use.
+  std::optional<uint64_t> useless_since_ns() const { return useless_since_ns_; }
   // 0: never, or no socket.
   uint64_t last_handshake_ns() const { return peer_ ? peer_->last_handshake_ns() : 0; }
   uint64_t last_heard_ns() const { return peer_ ? peer_->last_heard_ns() : 0; }
   uint16_t local_port() const { return socket_ ? socket_->local_port() : uint16_t{0}; }
 
  private:
+  static constexpr uint64_t kNever = UINT64_MAX;
+
   void attempt(uint64_t now_ns);
   void go_down(uint64_t now_ns);
   bool take_port();
@@ -97,7 +101,9 @@ class LaneLink {
   PathWatch path_watch_;
   Backoff backoff_;
   std::optional<uint64_t> down_since_ns_;
-  uint64_t retry_ns_ = 0;      // when down: the next attempt
+  std::optional<uint64_t> useless_since_ns_;
+  uint64_t session_ends_ns_ = kNever;  // of the one published, by time
+  uint64_t retry_ns_ = 0;              // when down: the next attempt
   uint64_t heartbeat_ns_ = 0;  // the interval
   uint64_t next_heartbeat_ns_ = 0;
   uint64_t seen_sent_ns_ = 0;

@@ -1,5 +1,6 @@
 #include "client-lite/lane_sender.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace adit::client {
@@ -27,13 +28,15 @@ bool LaneSender::refresh(uint64_t now_ns) {
     if (fresh.mtu_bytes != 0) lane.path.set_mtu(fresh.mtu_bytes);
     take(fresh.lane[i], view_.lane[i], lane);
   }
-  if (fresh.lanes != view_.lanes) {
-    // What waits was given a lane among others.
+  if (fresh.lanes != view_.lanes || fresh.tunnel != view_.tunnel) {
+    // What waits was given a lane among others, or was for a gateway that has been left.
     counters_.tx_no_session += waiting_.size();
     waiting_.clear();
   }
   packet_lanes_.set(fresh.lanes, fresh.address ? fresh.address->prefix() : kNowhere);
+  for (LaneView& lane : fresh.lane) lane.session = {};
   view_ = std::move(fresh);
+  find_next_expiry();
   flush_waiting(now_ns);
   return true;
 }
@@ -47,6 +50,23 @@ void LaneSender::take(const LaneView& fresh, const LaneView& known, Lane& lane) 
     lane.path.install(fresh.session, fresh.next_counter);
   } else {
     lane.path.clear();
+  }
+}
+
+void LaneSender::expire(uint64_t now_ns) {
+  if (now_ns < next_expiry_ns_) return;
+  for (auto& lane : lanes_) lane->path.expire(now_ns);
+  while (!fragments_.empty() && now_ns >= fragments_.first_came_ns() + kFragmentWaitNs) {
+    fragments_.pop();
+    ++counters_.tx_fragment_alone;
+  }
+  find_next_expiry();
+}
+
+void LaneSender::find_next_expiry() {
+  next_expiry_ns_ = fragments_.empty() ? UINT64_MAX : fragments_.first_came_ns() + kFragmentWaitNs;
+  for (const auto& lane : lanes_) {
+    next_expiry_ns_ = std::min(next_expiry_ns_, lane->path.next_expiry_ns());
   }
 }
 
@@ -65,15 +85,35 @@ std::optional<Admitted> LaneSender::admit(std::span<const uint8_t> inner, uint64
   if (!packet) return std::nullopt;
   const std::optional<uint8_t> lane = packet_lanes_.choose(inner, *packet, now_ns);
   if (!lane) {
-    ++counters_.tx_fragment_alone;
+    keep_fragment(inner, *packet, now_ns);
     return std::nullopt;
   }
   packet->lane = *lane;
   return packet;
 }
 
-// Wraps what stands in the next buffer. True if this filled the batches, which then are sent.
+// `inner` stands in the next buffer, unless it is larger than any packet that goes on.
+void LaneSender::keep_fragment(std::span<const uint8_t> inner, const Admitted& packet,
+                               uint64_t now_ns) {
+  PacketBuffer& buffer = buffers_[used_];
+  if (inner.data() != buffer.inner().data() || !fragments_.push(buffer, packet, now_ns)) {
+    ++counters_.tx_fragment_alone;
+  }
+  find_next_expiry();
+}
+
+// Wraps what stands in the next buffer, and whatever has waited for it. True if this filled the
+// batches, which then are sent.
 bool LaneSender::put_out(const Admitted& packet, uint64_t now_ns) {
+  const bool full = put_one_out(packet, now_ns);
+  const ParsedIpv4& parsed = packet.parsed;
+  if (parsed.is_fragment && parsed.is_first_fragment && !fragments_.empty()) [[unlikely]] {
+    release_fragments(now_ns);
+  }
+  return full;
+}
+
+bool LaneSender::put_one_out(const Admitted& packet, uint64_t now_ns) {
   PacketBuffer& buffer = buffers_[used_];
   if (!lanes_[packet.lane]->path.usable(now_ns)) {
     if (!waiting_.push(buffer, packet)) ++counters_.tx_no_session;
@@ -114,15 +154,33 @@ void LaneSender::send_batches(uint64_t now_ns) {
 
 // In the order in which they came; those whose lane still has no session wait on.
 void LaneSender::flush_waiting(uint64_t now_ns) {
-  for (unsigned left = waiting_.size(); left > 0; --left) {
-    PacketQueue::Waiting& waiting = waiting_.pop();
-    if (!lanes_[waiting.packet.lane]->path.usable(now_ns)) {
-      waiting_.push(waiting.buffer, waiting.packet);
-      continue;
-    }
+  for (unsigned left = waiting_.size(); left > 0; --left) send_or_keep(waiting_.pop(), now_ns);
+}
+
+void LaneSender::send_or_keep(PacketQueue::Waiting& waiting, uint64_t now_ns) {
+  if (lanes_[waiting.packet.lane]->path.usable(now_ns)) {
     wrap(waiting.buffer, waiting.packet);
     send_batches(now_ns);
+  } else if (!waiting_.push(waiting.buffer, waiting.packet)) {
+    ++counters_.tx_no_session;
   }
+}
+
+// A datagram's first has gone, or waits: what has come before it follows.
+void LaneSender::release_fragments(uint64_t now_ns) {
+  send_batches(now_ns);
+  for (unsigned left = fragments_.size(); left > 0; --left) {
+    PacketQueue::Waiting& fragment = fragments_.pop();
+    const auto inner = fragment.buffer.inner().first(fragment.packet.bytes);
+    const std::optional<uint8_t> lane = packet_lanes_.choose(inner, fragment.packet, now_ns);
+    if (lane) {
+      fragment.packet.lane = *lane;
+      send_or_keep(fragment, now_ns);
+    } else {
+      fragments_.push(fragment.buffer, fragment.packet, fragment.came_ns);
+    }
+  }
+  find_next_expiry();
 }
 
 bool LaneSender::send_heartbeat(unsigned lane, uint64_t now_ns) {

@@ -24,10 +24,17 @@ namespace adit::client {
 
 class LaneSender {
  public:
+  // How long a fragment waits for its datagram's first, as at the gateway.
+  static constexpr uint64_t kFragmentWaitNs = 2'000'000'000;
+
   LaneSender(LaneBoard& board, Counters& counters, const Config& config);
 
   // Takes in what the main thread has changed, and sends what waited for it. True if it has.
   bool refresh(uint64_t now_ns);
+  // Forgets the keys of sessions that have ended by time, and fragments that have waited for their
+  // first long enough; and when that is to be done next.
+  void expire(uint64_t now_ns);
+  uint64_t next_expiry_ns() const { return next_expiry_ns_; }
   // Sends what waits at this queue of the device, up to a batch. False: the device was taken away.
   bool send_from(Tun& queue, uint64_t now_ns);
   // Seals and sends a control message: nothing at all, or a probe. False: nothing to send it in.
@@ -49,23 +56,30 @@ class LaneSender {
     std::array<std::span<const uint8_t>, kSendBatch> datagrams;
   };
 
+  void find_next_expiry();
   void take(const LaneView& fresh, const LaneView& known, Lane& lane);
   std::optional<Admitted> admit(std::span<const uint8_t> inner, uint64_t now_ns);
+  void keep_fragment(std::span<const uint8_t> inner, const Admitted& packet, uint64_t now_ns);
   bool put_out(const Admitted& packet, uint64_t now_ns);
+  bool put_one_out(const Admitted& packet, uint64_t now_ns);
   void wrap(PacketBuffer& buffer, const Admitted& packet);
   void send_batches(uint64_t now_ns);
   void flush_waiting(uint64_t now_ns);
+  void release_fragments(uint64_t now_ns);
+  void send_or_keep(PacketQueue::Waiting& waiting, uint64_t now_ns);
   bool send_control(unsigned lane, size_t inner_bytes, uint64_t now_ns);
 
   LaneBoard& board_;
   Counters& counters_;
   uint64_t version_ = 0;
-  LanesView view_;
+  LanesView view_;  // whose sessions have been taken: their keys are not kept twice
+  uint64_t next_expiry_ns_ = UINT64_MAX;
   std::vector<std::unique_ptr<Lane>> lanes_;
   DeviceReader reader_;
   PacketLanes packet_lanes_;
-  PacketQueue waiting_;  // whose lane has no session
-  unsigned used_ = 0;    // of buffers_
+  PacketQueue waiting_;    // whose lane has no session
+  PacketQueue fragments_;  // whose lane is not known, since their first has not come
+  unsigned used_ = 0;      // of buffers_
   std::array<PacketBuffer, kSendBatch> buffers_;
   PacketBuffer control_buffer_;
 };

@@ -5,13 +5,25 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "client-lite/clock.h"
 #include "client-lite/privileges.h"
 
 namespace adit::client {
+namespace {
+
+// For poll(): not too early, and -1 if never.
+int milliseconds_until(uint64_t then_ns) {
+  if (then_ns == UINT64_MAX) return -1;
+  const uint64_t left_ns = then_ns - std::min(then_ns, now_ns());
+  return static_cast<int>(left_ns / 1'000'000 + 1);
+}
+
+}  // namespace
 
 LaneThread::LaneThread(unsigned lane, LaneBoard& board, const Config& config, const Log& log,
                        int mail)
@@ -25,17 +37,23 @@ LaneThread::LaneThread(unsigned lane, LaneBoard& board, const Config& config, co
 bool LaneThread::open(const Tun& device, std::string& refusal) {
   if (!device.open_queue(queue_, refusal)) return false;
   writer_.learn_kinds();
+  return true;
+}
+
+bool LaneThread::start(std::string& refusal) {
   wake_ = FileDescriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!wake_.is_open()) {
-    refusal = std::string("event of a lane: ") + std::strerror(errno);
+    refusal = std::strerror(errno);
+    return false;
+  }
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {  // no memory, a limit, or a filter of system calls
+    refusal = error.code().message();
     return false;
   }
   board_.add_bell(wake_.get());
   return true;
-}
-
-void LaneThread::start() {
-  thread_ = std::thread([this] { run(); });
 }
 
 void LaneThread::stop() {
@@ -55,10 +73,11 @@ void LaneThread::run() {
   std::array<pollfd, 3> watched{pollfd{wake_.get(), POLLIN, 0}, pollfd{queue_.fd(), POLLIN, 0},
                                 pollfd{-1, POLLIN, 0}};
   while (!is_ending_.load(std::memory_order_relaxed)) {
-    poll(watched.data(), watched.size(), -1);
+    poll(watched.data(), watched.size(), milliseconds_until(sender_.next_expiry_ns()));
     const uint64_t turn_ns = now_ns();
     if (watched[kWake].revents != 0) silence(wake_.get());
     sender_.refresh(turn_ns);
+    sender_.expire(turn_ns);
     watched[kSocket].fd = sender_.socket(lane_).fd();
     if (watched[kSocket].revents != 0) receive(turn_ns);
     // Who took the device away, the main thread hears too.

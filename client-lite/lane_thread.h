@@ -45,7 +45,8 @@ class LaneThread {
 
   // Makes its queue of `device`. False: `refusal` says why.
   bool open(const Tun& device, std::string& refusal);
-  void start();
+  // False: there is no thread, and `refusal` says why.
+  bool start(std::string& refusal);
   // Ends it, and waits until it has ended.
   void stop();
 

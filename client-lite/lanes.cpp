@@ -22,7 +22,7 @@ std::optional<uint64_t> ago(uint64_t then_ns, uint64_t now_ns) {
 
 Lanes::Lanes(const Config& config, const Log& log, const tunnel::Identity& identity,
              const tunnel::RandomSource& random, SentStamps& stamps, Counters& counters)
-    : sender_(board_, counters, config) {
+    : log_(log), sender_(board_, counters, config) {
   int ends[2] = {-1, -1};
   if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0) {
     mail_in_ = FileDescriptor(ends[0]);
@@ -44,23 +44,31 @@ bool Lanes::open(const Tun& device, std::string& refusal) {
 }
 
 void Lanes::start() {
-  for (auto& thread : threads_) thread->start();
+  std::string refusal;
+  for (size_t started = 0; started < threads_.size(); ++started) {
+    if (threads_[started]->start(refusal)) continue;
+    log_.warning("there is no thread for lane %zu: %s: going on with %zu of %u lanes", started + 1,
+                 refusal.c_str(), started + 1, count());
+    // With their queues, which nobody would read: the kernel uses those that are left.
+    threads_.resize(started);
+    links_.resize(started);
+  }
 }
 
 void Lanes::stop() {
   for (auto& thread : threads_) thread->stop();
 }
 
-SharedCounter Lanes::install(const tunnel::Session& session) {
-  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
+void Lanes::install(const tunnel::Session& session, const SharedCounter& counter) {
+  session_ends_ns_ = session.established_ns + tunnel::kRejectAfterNs;
   board_.change([&](LanesView& view) {
     view.lane[0].session = session;
     view.lane[0].next_counter = counter;
   });
-  return counter;
 }
 
 void Lanes::drop_session() {
+  session_ends_ns_ = kNever;
   board_.change([](LanesView& view) {
     view.lane[0].session = {};
     view.lane[0].next_counter = nullptr;
@@ -99,6 +107,8 @@ void Lanes::end() {
   end_links();
   tunnel_.reset();
   drop_session();
+  // What waits for the gateway that is left goes to no other.
+  board_.change([](LanesView& view) { ++view.tunnel; });
 }
 
 void Lanes::end_links() {
@@ -134,12 +144,14 @@ void Lanes::send_heartbeats(uint64_t now_ns) {
 std::optional<unsigned> Lanes::tick(const RoundTrip& round_trip, uint64_t heartbeat_ns,
                                     uint64_t now_ns) {
   if (now_ns < next_deadline_ns()) return std::nullopt;
+  if (now_ns >= session_ends_ns_) drop_session();
   sender_.refresh(now_ns);
+  sender_.expire(now_ns);
   next_look_ns_ = now_ns + kLookIntervalNs;
   for (unsigned lane = 1; lane < granted(); ++lane) {
     LaneLink& link = *links_[lane - 1];
     link.tick(round_trip, heartbeat_ns, now_ns);
-    const auto since_ns = link.down_since_ns();
+    const auto since_ns = link.useless_since_ns();
     if (since_ns && now_ns >= *since_ns + kDownNsMax) return lane;
   }
   return std::nullopt;
@@ -166,7 +178,7 @@ std::vector<LaneStatus> Lanes::make_status(uint64_t now_ns) const {
     status.rx_bytes = report.rx_bytes.load(std::memory_order_relaxed);
     if (lane == 0) continue;
     const LaneLink& link = *links_[lane - 1];
-    status.is_up = tunnel_.has_value() && is_up_ && !link.down_since_ns();
+    status.is_up = tunnel_.has_value() && is_up_ && !link.is_down();
     status.local_port = link.local_port();
     status.last_handshake_ago_ns = ago(link.last_handshake_ns(), now_ns);
     status.last_heard_ago_ns = ago(link.last_heard_ns(), now_ns);

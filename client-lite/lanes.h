@@ -37,12 +37,15 @@ class Lanes {
 
   // Makes the queues of `device`. False: `refusal` says why.
   bool open(const Tun& device, std::string& refusal);
-  // Makes the threads, which have this thread's rights and filter of system calls.
+  // Makes the threads, which have this thread's rights and filter of system calls. Where the system
+  // gives no more of them there are fewer lanes.
   void start();
   void stop();
+  // How many lanes there can be: 1 where there is no other thread.
+  unsigned count() const { return 1 + static_cast<unsigned>(threads_.size()); }
 
-  // Lane 0's, whose handshakes and receiving are Client's.
-  SharedCounter install(const tunnel::Session& session);
+  // Lane 0's, whose handshakes and receiving are Client's, and the counter that all share.
+  void install(const tunnel::Session& session, const SharedCounter& counter);
   void drop_session();
   void set_socket(const UdpSocket& socket);
 
@@ -89,6 +92,7 @@ class Lanes {
   void end_links();
   std::optional<LaneMail> next_mail();
 
+  const Log& log_;
   LaneBoard board_;
   LaneSender sender_;  // the main thread's
   FileDescriptor mail_in_;
@@ -97,6 +101,7 @@ class Lanes {
   std::vector<std::unique_ptr<LaneThread>> threads_;  // of the same
   std::optional<LaneTunnel> tunnel_;
   bool is_up_ = false;
+  uint64_t session_ends_ns_ = UINT64_MAX;  // lane 0's, by time
   uint64_t next_look_ns_ = 0;  // at what the threads report
   uint64_t seen_sent_ns_ = 0;  // in lane 0
 };

@@ -57,6 +57,17 @@ void PacketPath::expire(uint64_t now_ns) {
   if (sessions_.expire(now_ns) > 0) drop_unused_keys();
 }
 
+uint64_t PacketPath::next_expiry_ns() const {
+  uint64_t next_ns = UINT64_MAX;
+  for (const auto place : {SessionSet::kCurrent, SessionSet::kPrevious, SessionSet::kNext}) {
+    const tunnel::Session& session = sessions_.at(place);
+    if (session.exists()) {
+      next_ns = std::min(next_ns, session.established_ns + tunnel::kRejectAfterNs);
+    }
+  }
+  return next_ns;
+}
+
 void PacketPath::clear() {
   sessions_.clear();
   shared_counter_.reset();

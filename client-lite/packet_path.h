@@ -48,6 +48,9 @@ struct PacketBuffer {
 
 // A session's next send counter, where several threads send in it.
 using SharedCounter = std::shared_ptr<std::atomic<uint64_t>>;
+inline SharedCounter make_counter() {
+  return std::make_shared<std::atomic<uint64_t>>(0);
+}
 
 // What admit() found out about a packet from the TUN device.
 struct Admitted {
@@ -98,6 +101,12 @@ class PacketPath {
   void install(const tunnel::Session& session, SharedCounter counter = {});
   void expire(uint64_t now_ns);
   void clear();
+
+  // The session in use, if it exists, and its counter, where that is shared.
+  const tunnel::Session& session() const { return current(); }
+  const SharedCounter& shared_counter() const { return shared_counter_; }
+  // When the next of the sessions ends that are there, and expire() has something to do.
+  uint64_t next_expiry_ns() const;
 
   // Whether wrap() can send now.
   bool usable(uint64_t now_ns) const;

@@ -19,14 +19,15 @@ class PacketQueue {
   unsigned size() const { return count_; }
 
   // Copies the inner packet that stands in `buffer`, which may be what pop() gave: then it waits
-  // on, behind the others. False when there is no room.
-  bool push(PacketBuffer& buffer, const Admitted& packet) {
+  // on, behind the others. `came_ns` is for who wants to know it. False when there is no room.
+  bool push(PacketBuffer& buffer, const Admitted& packet, uint64_t came_ns = 0) {
     if (count_ == kPacketsMax) return false;
     Waiting& waiting = waiting_[(first_ + count_) % kPacketsMax];
     if (&waiting.buffer != &buffer) {
       std::memcpy(waiting.buffer.inner().data(), buffer.inner().data(), packet.bytes);
     }
     waiting.packet = packet;
+    waiting.came_ns = came_ns;
     ++count_;
     return true;
   }
@@ -34,6 +35,7 @@ class PacketQueue {
   struct Waiting {
     PacketBuffer buffer;
     Admitted packet;
+    uint64_t came_ns;
   };
   // The one that has waited longest; it stays valid until the next push(). Not when empty().
   Waiting& pop() {
@@ -42,6 +44,8 @@ class PacketQueue {
     --count_;
     return waiting;
   }
+  // When that came. Not when empty().
+  uint64_t first_came_ns() const { return waiting_[first_].came_ns; }
   void clear() { count_ = 0; }
 
  private:

@@ -31,6 +31,7 @@ struct SecondTunnel {
   PacketPath path;
   dhcp::Client dhcp;
   uint64_t ends_ns;
+  unsigned lanes_wanted;
   bool is_left = false;
   // Where both gateways have one key they are one gateway, by two ways: its lease is in use.
   bool has_own_lease = true;

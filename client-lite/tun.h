@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "client-lite/file_descriptor.h"
 #include "client-lite/offload.h"
@@ -23,6 +24,10 @@ namespace adit::client {
 
 class Tun {
  public:
+  Tun() = default;
+  // What is open already, and takes and gives packets one by one with nothing in front of them.
+  explicit Tun(FileDescriptor device) : device_(std::move(device)) {}
+
   enum class Queues : uint8_t { one, many };
   // `offloads` false: the kernel is not even asked for large packets. False: `refusal` says why, in
   // a sentence.

@@ -1,6 +1,5 @@
 #include "client-lite/udp_socket.h"
 
-#include <fcntl.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -64,8 +63,8 @@ struct UdpSocket::Messages {
 };
 
 bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string& refusal) {
-  socket_ = FileDescriptor(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int fd = socket_.get();
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  socket_ = std::make_shared<const FileDescriptor>(fd);
   if (fd < 0) {
     refusal = std::string("UDP socket: ") + std::strerror(errno);
     return false;
@@ -95,7 +94,7 @@ bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string&
 
 void UdpSocket::forgo_segments() {
   const int off = 0;
-  setsockopt(socket_.get(), IPPROTO_UDP, UDP_GRO, &off, sizeof off);
+  setsockopt(fd(), IPPROTO_UDP, UDP_GRO, &off, sizeof off);
   sends_segments_ = receives_segments_ = false;
 }
 
@@ -109,18 +108,10 @@ bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
   return true;
 }
 
-UdpSocket UdpSocket::share() const {
-  UdpSocket shared;
-  shared.socket_ = FileDescriptor(fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
-  shared.sends_segments_ = sends_segments_;
-  shared.receives_segments_ = receives_segments_;
-  return shared;
-}
-
 uint16_t UdpSocket::local_port() const {
   sockaddr_in address{};
   socklen_t bytes = sizeof address;
-  if (getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &bytes) != 0) return 0;
+  if (getsockname(fd(), reinterpret_cast<sockaddr*>(&address), &bytes) != 0) return 0;
   return Be16::from_raw(address.sin_port).host();
 }
 
@@ -142,7 +133,7 @@ unsigned UdpSocket::receive(std::span<ArrivalBuffer, kReceiveBatch> buffers,
   }
   int count;
   do {
-    count = recvmmsg(socket_.get(), messages.data(), kReceiveBatch, MSG_DONTWAIT, nullptr);
+    count = recvmmsg(fd(), messages.data(), kReceiveBatch, MSG_DONTWAIT, nullptr);
     // Anything but EAGAIN is a report about an earlier packet, and reading it clears it.
   } while (count < 0 && errno != EAGAIN && errno != EBADF && errno != ENOTSOCK);
   for (int i = 0; i < count; ++i) {
@@ -212,7 +203,7 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
   unsigned taken = 0;
   bool waited = false;
   for (unsigned at = 0, first = 0; at < messages.count;) {  // `first` datagram of message `at`
-    const int sent = sendmmsg(socket_.get(), &messages.headers[at], messages.count - at, 0);
+    const int sent = sendmmsg(fd(), &messages.headers[at], messages.count - at, 0);
     if (sent > 0) {
       for (const unsigned end = at + static_cast<unsigned>(sent); at < end; ++at) {
         taken += messages.datagrams[at];
@@ -220,7 +211,7 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
       }
     } else if (errno == EAGAIN && !waited) {
       waited = true;
-      pollfd room{socket_.get(), POLLOUT, 0};
+      pollfd room{fd(), POLLOUT, 0};
       poll(&room, 1, kSendWaitMs);
     } else if (errno == EAGAIN) {
       break;
@@ -270,17 +261,17 @@ bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& de
   return sendmsg(socket.get(), &message, 0) == static_cast<ssize_t>(datagram.size());
 }
 
-// Binds `fd` to this socket's port, which is open to nobody else before and after.
-bool UdpSocket::share_port(int fd) const {
+// Binds `other` to this socket's port, which is open to nobody else before and after.
+bool UdpSocket::share_port(int other) const {
   const auto set_shared = [](int socket, int shared) {
     return setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &shared, sizeof shared) == 0;
   };
   const sockaddr_in nowhere = socket_address(
       {Ipv4Address::from_octets(192, 0, 2, 1), Be16::from_host(local_port())});
   const bool is_bound =
-      set_shared(fd, 1) && set_shared(socket_.get(), 1) &&
-      bind(fd, reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere) == 0;
-  set_shared(socket_.get(), 0);
+      set_shared(other, 1) && set_shared(fd(), 1) &&
+      bind(other, reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere) == 0;
+  set_shared(fd(), 0);
   return is_bound;
 }
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -47,10 +48,10 @@ class UdpSocket {
   // there is none to be had, and the old one stays.
   bool rebind(std::optional<uint32_t> fwmark);
   // The same socket for another thread: what one learns of the kernel, the other learns by itself.
-  // Not open when there is no descriptor left.
-  UdpSocket share() const;
+  // It takes no descriptor more, and is closed when nobody has it any longer.
+  UdpSocket share() const { return *this; }
 
-  int fd() const { return socket_.get(); }
+  int fd() const { return socket_ ? socket_->get() : -1; }
   uint16_t local_port() const;
 
   // What the kernel can do, as far as is known.
@@ -70,11 +71,11 @@ class UdpSocket {
 
  private:
   struct Messages;
-  bool share_port(int fd) const;
+  bool share_port(int other) const;
   void gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
               Messages& out) const;
 
-  FileDescriptor socket_;
+  std::shared_ptr<const FileDescriptor> socket_;
   bool sends_segments_ = false;
   bool receives_segments_ = false;
 };

@@ -61,21 +61,27 @@ void print_workers(const Json& workers) {
   }
 }
 
+void print_lanes(const Json& lanes) {
+  const auto granted = lanes["granted"].get<unsigned>();
+  if (granted == 0) return;
+  fmt::print("lanes: {} of {} open\n", lanes["open"].get<unsigned>(), granted);
+}
+
 void print_status(const Json& status) {
   fmt::print("adit {} up {:.0f} s\n", status["version"].get<std::string>(),
              status["uptime_s"].get<double>());
   for (const Json& tunnel : status["tunnels"]) {
-    const unsigned lanes = tunnel.value("lanes", 1u);
+    const unsigned lanes = tunnel["lanes"].get<unsigned>();
     fmt::print("tunnel {} {}{}: {} -> {}, {}, worker {}, heard {:.1f} s ago, in {} B, out {} B\n",
                tunnel["index"].get<unsigned>(), tunnel["subscriber"].get<std::string>(),
                lanes == 1 ? ""
-                          : fmt::format(" lane {} of {}, worker {}", tunnel["lane"].get<unsigned>(),
-                                        lanes, tunnel["worker"].get<unsigned>()),
+                          : fmt::format(" lane {} of {}", tunnel["lane"].get<unsigned>(), lanes),
                tunnel["address"].get<std::string>(), tunnel["remote"].get<std::string>(),
                tunnel["protection"].get<std::string>(), tunnel["worker"].get<unsigned>(),
                tunnel["heard_ago_s"].get<double>(),
                tunnel["rx_bytes"].get<uint64_t>(), tunnel["tx_bytes"].get<uint64_t>());
   }
+  print_lanes(status["control"]["lanes"]);
   print_workers(status["workers"]);
   print_counts("event", status["worker"]["events"]);
   print_counts("drop", status["worker"]["drops"]);

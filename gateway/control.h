@@ -40,7 +40,8 @@ namespace adit::gateway {
   X(handshakes_accepted) X(handshakes_limited) X(handshakes_crowded_out)              \
   X(cookies_sent) X(tunnels_opened) X(tunnels_aged_out)                               \
   X(tunnel_table_full) X(dhcp_exhausted) X(worker_ring_full) X(no_buffer)             \
-  X(packets_taken) X(packets_given) X(tunnels_moved) X(moves_refused)
+  X(packets_taken) X(packets_given) X(tunnels_moved) X(moves_refused)                 \
+  X(lanes_without_first) X(lanes_not_granted)
 
 struct ControlCounters {
 #define X(name) uint64_t name = 0;
@@ -48,6 +49,12 @@ struct ControlCounters {
 #undef X
   // By tunnel::HandshakeReject.
   std::array<uint64_t, 16> handshakes_rejected{};
+};
+
+// Of subscribers who have several at the moment.
+struct LaneCounts {
+  uint32_t granted = 0;
+  uint32_t open = 0;
 };
 
 // One who may connect, and what is known of its tunnel. Where it has several lanes, each is a
@@ -112,6 +119,7 @@ class Control final : private Arp::Sink {
   const Arp& arp() const { return arp_; }
   const std::vector<Subscriber>& subscribers() const { return subscribers_; }
   const HandshakeThreads& handshakes() const { return handshakes_; }
+  const LaneCounts& lane_counts() const { return lane_counts_; }
   unsigned open_tunnels() const { return static_cast<unsigned>(open_.size()); }
   // Asks the worker for a tunnel's mappings; they are in listed_mappings() when mappings_listed().
   void list_mappings(uint32_t slot);
@@ -153,6 +161,7 @@ class Control final : private Arp::Sink {
   Subscriber* open_lane_of(const HandshakeJob& job);
   void begin_lanes(Subscriber& subscriber);
   void close_further_lanes(Subscriber& subscriber);
+  void count_lanes(const Subscriber& lane);
   Subscriber& lane_0_of(const Subscriber& lane) { return subscribers_[position_of(lane)]; }
 
   bool prepare_peer(Subscriber& subscriber);
@@ -236,6 +245,7 @@ class Control final : private Arp::Sink {
   std::vector<ToControl> listed_mappings_;
   bool mappings_listed_ = false;
   ControlCounters counters_;
+  LaneCounts lane_counts_;
   HandshakeThreads handshakes_;  // the first to end: its threads use others
 };
 

@@ -28,7 +28,10 @@ Subscriber* Control::lane_of(HandshakeJob& job, uint64_t now_ns) {
     wanted.lanes = std::min(wanted.lanes, subscriber.lanes);
     return &subscriber;
   }
-  if (subscriber.epoch == 0 || wanted.lane >= subscriber.lanes) return nullptr;
+  if (subscriber.epoch == 0 || wanted.lane >= subscriber.lanes) {
+    ++(subscriber.epoch == 0 ? counters_.lanes_without_first : counters_.lanes_not_granted);
+    return nullptr;
+  }
   if (subscriber.further.size() < wanted.lane) subscriber.further.resize(wanted.lane);
   std::unique_ptr<Subscriber>& lane = subscriber.further[wanted.lane - 1u];
   if (lane == nullptr) {
@@ -62,6 +65,14 @@ void Control::begin_lanes(Subscriber& subscriber) {
   random_(bytes);
   subscriber.paired_address = config_.nat.external_address(
       std::bit_cast<uint64_t>(bytes) % config_.nat.external_address_count());
+}
+
+// When it has opened or closed.
+void Control::count_lanes(const Subscriber& lane) {
+  if (lane.lanes == 1) return;
+  const bool is_open = lane.epoch != 0;
+  lane_counts_.open += is_open ? 1u : -1u;
+  if (lane.lane == 0) lane_counts_.granted += is_open ? lane.lanes : -uint32_t{lane.lanes};
 }
 
 void Control::close_further_lanes(Subscriber& subscriber) {

@@ -84,6 +84,7 @@ void Control::open_tunnel(Subscriber& subscriber, uint64_t now_ns) {
   subscriber.open_place = open_.size();
   open_.push_back(&subscriber);
   ++counters_.tunnels_opened;
+  count_lanes(subscriber);
 
   const ToWorker message = message_about(subscriber);
   tell_owner(message);
@@ -140,6 +141,7 @@ void Control::close_tunnel(Subscriber& subscriber, const char* why) {
   subscriber.slot = 0;
   subscriber.epoch = 0;
   subscriber.address = {};
+  count_lanes(subscriber);
 }
 
 // Passes on to the peer what the worker has seen of the tunnel, and does what is due.

@@ -236,7 +236,7 @@ void run(const Config& config) {
   StatusServer status(config.control_socket, sources, control);
   std::optional<Metrics> metrics;
   if (config.metrics_listen) {
-    metrics.emplace(*config.metrics_listen, sources.workers, control.handshakes());
+    metrics.emplace(*config.metrics_listen, sources.workers, control);
   }
 
   {

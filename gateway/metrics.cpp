@@ -13,11 +13,13 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
+using tunnel::handshake_reject_name;
+using tunnel::HandshakeReject;
 
 class Figures final : public prometheus::Collectable {
  public:
-  Figures(std::vector<WorkerFigures> workers, const HandshakeThreads& handshakes)
-      : workers_(std::move(workers)), handshakes_(handshakes) {}
+  Figures(std::vector<WorkerFigures> workers, const Control& control)
+      : workers_(std::move(workers)), control_(control) {}
 
   std::vector<MetricFamily> Collect() const override {
     MetricFamily events = family("adit_events_total", "What happened to packets, by event",
@@ -42,15 +44,32 @@ class Figures final : public prometheus::Collectable {
       add(mappings, worker, "state", "resting", counts.mappings_resting);
       add(blocks, worker, "state", "granted", counts.blocks_granted);
     }
+    const ControlCounters& counters = control_.counters();
+    MetricFamily control = family("adit_control_events_total",
+                                  "What the control thread did, by event", MetricType::Counter);
+#define X(name) add(control, {{"event", #name}}, counters.name);
+    ADIT_CONTROL_EVENTS(X)
+#undef X
+    MetricFamily rejected = family("adit_handshakes_rejected_total",
+                                   "Handshake messages refused, by reason", MetricType::Counter);
+    for (auto i = static_cast<size_t>(HandshakeReject::malformed);
+         i <= static_cast<size_t>(HandshakeReject::unexpected); ++i) {
+      add(rejected, {{"reason", handshake_reject_name(static_cast<HandshakeReject>(i))}},
+          counters.handshakes_rejected[i]);
+    }
+    MetricFamily lanes =
+        family("adit_lanes", "Lanes of subscribers who have several, by state", MetricType::Gauge);
+    add(lanes, {{"state", "granted"}}, control_.lane_counts().granted);
+    add(lanes, {{"state", "open"}}, control_.lane_counts().open);
     MetricFamily handshakes =
         family("adit_handshake_steps_total", "Initiations opened and answers made, by thread",
                MetricType::Counter);
-    const std::vector<uint64_t> done = handshakes_.done();
+    const std::vector<uint64_t> done = control_.handshakes().done();
     for (size_t i = 0; i < done.size(); ++i) {
       add(handshakes, {{"thread", std::to_string(i)}}, done[i]);
     }
-    return {std::move(events), std::move(drops), std::move(mappings), std::move(blocks),
-            std::move(handshakes)};
+    return {std::move(events),  std::move(drops),    std::move(mappings), std::move(blocks),
+            std::move(control), std::move(rejected), std::move(lanes),    std::move(handshakes)};
   }
 
  private:
@@ -74,14 +93,14 @@ class Figures final : public prometheus::Collectable {
   }
 
   const std::vector<WorkerFigures> workers_;
-  const HandshakeThreads& handshakes_;
+  const Control& control_;
 };
 
 }  // namespace
 
 Metrics::Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers,
-                 const HandshakeThreads& handshakes)
-    : collectable_(std::make_shared<Figures>(workers, handshakes)),
+                 const Control& control)
+    : collectable_(std::make_shared<Figures>(workers, control)),
       exposer_(std::make_unique<prometheus::Exposer>(listen.to_string(), 1)) {
   exposer_->RegisterCollectable(collectable_);
 }

@@ -19,7 +19,7 @@ class Metrics {
   // its own, which reads counters as the control thread does: a moment old, never torn.
   // What is referred to outlives this.
   Metrics(const Endpoint& listen, const std::vector<WorkerFigures>& workers,
-          const HandshakeThreads& handshakes);
+          const Control& control);
   ~Metrics();
 
  private:

@@ -51,6 +51,7 @@ Json control_json(const Control& control) {
         counters.handshakes_rejected[i];
   }
   out["handshakes_rejected"] = rejected;
+  out["lanes"] = {{"granted", control.lane_counts().granted}, {"open", control.lane_counts().open}};
   out["handshakes_under_way"] = control.handshakes().under_way();
   // Initiations opened and answers made, by thread.
   out["handshake_threads"] = control.handshakes().done();

@@ -37,7 +37,13 @@ SETTINGS = {
     "idle_timeout_s": 300.0,  # then a sender's port is forgotten
     "blackhole": False,  # nothing passes
     "deaf_ports": [],  # sender's ports from which nothing passes: a binding that died
+    "deaf_to_lanes": False,  # as a gateway that knows of none: who asks for them gets no answer
 }
+
+
+def asks_for_lanes(datagram):
+    """Whether it is a handshake's first message, with lanes in byte 2 (docs/protocol.md)."""
+    return len(datagram) == 148 and datagram[0] == 1 and datagram[2] != 0
 
 
 class Binding:
@@ -84,8 +90,9 @@ class Program:
     def read_command(self):
         request, asker = self.commands.recvfrom(65536)
         change = json.loads(request)
-        if change.pop("rebind", False):
-            for sender in list(self.bindings):
+        rebind = change.pop("rebind", False)
+        for sender in list(self.bindings):
+            if rebind is True or rebind == sender[1]:
                 self.forget(sender)
         if unknown := change.keys() - SETTINGS.keys():
             self.counts["unknown"] = sorted(unknown)
@@ -109,7 +116,8 @@ class Program:
                 datagram, sender = self.inside.recvfrom(65535)
             except BlockingIOError:
                 return
-            if sender[1] in self.settings["deaf_ports"]:
+            if sender[1] in self.settings["deaf_ports"] or (
+                    self.settings["deaf_to_lanes"] and asks_for_lanes(datagram)):
                 self.counts["swallowed"] += 1
                 continue
             binding = self.bindings.get(sender)
@@ -175,7 +183,9 @@ class Relay:
         self.process.wait_for_log("ready")
 
     def change(self, **settings):
-        """New settings (see SETTINGS), or rebind=True; its counts so far."""
+        """New settings (see SETTINGS), or rebind=True, or of one sender's port alone; its counts
+        so far.
+        """
         self._socket.sendto(json.dumps(settings).encode(), str(self._path))
         counts = json.loads(self._socket.recv(65536))
         assert "unknown" not in counts, f"the relay has no setting {counts['unknown']}"

@@ -3,6 +3,7 @@ of the gateway's workers.
 """
 
 import os
+import re
 import signal
 import time
 
@@ -16,7 +17,7 @@ from lab.programs import cores_for
 from lab.topology import SERVER_PORT
 from test_client_choice import in_use
 from test_client_paths import relay_before
-from test_client_return import block, fallen_back, unblock
+from test_client_return import DELAYS_MS, Flow, block, fallen_back, unblock
 
 LANES = 2
 UDP_PROTOCOL = 17
@@ -102,6 +103,13 @@ def start_pair(world, lanes=LANES, change=two_workers, **settings):
     return gateway, client
 
 
+def through(relay, lanes=LANES):
+    """A client's configuration with lanes, by a relay, from ports that it chooses itself."""
+    return lambda config: config.update(
+        lanes=lanes, listen_port=0,
+        gateways=[config["gateways"][0] | {"endpoint": relay.endpoint}])
+
+
 def ask_in_lane(world, client, lane, ports=4, count=3, size=100):
     address = client.address()
     for port in ports_of(address, lane, ports):
@@ -139,6 +147,11 @@ def test_flows_use_every_lane_and_every_worker_by_one_destination(world):
     assert len({lane["local_port"] for lane in lanes}) == LANES
     text = client.status_text()
     assert "lane 1                    up, UDP port" in text, text
+    text = gateway.status_text()
+    assert "lanes: 2 of 2 open\n" in text
+    for lane, tunnel in enumerate(tunnels):
+        assert re.search(rf"^tunnel {tunnel['index']} pc lane {lane} of 2: {client.address()} -> "
+                         rf"[0-9.:]+, aes-256-gcm, worker {lane}, heard ", text, re.MULTILINE), text
     sent = [packet for packet in outside.stop() if packet.source == topology.NATFW]
     assert {packet.destination_port for packet in sent} == {topology.TUNNEL_PORT}
     assert {packet.destination for packet in sent} == {topology.GATEWAY}
@@ -236,6 +249,35 @@ def test_a_gateway_that_grants_one_lane_gets_one(world):
     assert client.counters()["tx_no_session"] == 0
 
 
+def test_a_gateway_that_knows_no_lanes_is_asked_for_one(world):
+    bound_s = 8
+    start_udp_echo(world)
+    relay = relay_before(world, deaf_to_lanes=True)
+    gateway = start_gateway(world, change=two_workers)
+    client = start_client(gateway, world.pc, up_within_s=bound_s + 5, change=through(relay))
+    handshake_s = client.status()["uptime_s"] - client.status()["last_handshake_s"]
+    print(f"recovery: a gateway without lanes: {handshake_s:.2f} s (bound {bound_s} s)")
+    assert handshake_s <= bound_s
+    assert "answers, but not who asks for lanes: going on with one" in client.process.log()
+    assert len(client.status()["lanes"]) == 1
+    for lane in range(LANES):
+        ask_in_lane(world, client, lane)
+    assert [tunnel["lanes"] for tunnel in gateway.tunnels()] == [1]
+
+
+def test_every_lane_comes_up_and_carries_on_a_bad_path(world):
+    content = os.urandom(300_000)
+    start_web_server(world, {"file": content})
+    relay = relay_before(world, loss=0.05, reorder=0.2, duplicate=0.1)
+    gateway = start_gateway(world, change=two_workers)
+    client = start_client(gateway, world.pc, up_within_s=30, change=through(relay))
+    wait_until(lambda: lanes_up(client) == LANES, 20, lambda: f"lanes:\n{client.status_text()}")
+    for _ in range(4):
+        assert download(world.pc, "file", timeout_s=30) == content
+    assert len(client.status()["lanes"]) == LANES
+    assert client.counters()["gateway_changes"] == 0
+
+
 def test_every_lane_is_back_after_the_gateway_restarted(world):
     bound_s = 12
     start_udp_echo(world)
@@ -257,27 +299,47 @@ def test_every_lane_is_back_after_the_gateway_restarted(world):
     assert [tunnel["lane"] for tunnel in gateway.tunnels()] == [0, 1]
 
 
-def test_a_lane_whose_way_is_dead_takes_another_port_and_the_other_goes_on(world):
+@pytest.mark.parametrize("dead", range(LANES))
+def test_a_lane_whose_way_is_dead_takes_another_port_and_the_other_goes_on(world, dead):
     bound_s = 6
     start_udp_echo(world)
     relay = relay_before(world)
     gateway = start_gateway(world, change=two_workers)
-    client = start_client(gateway, world.pc, change=lambda config: config.update(
-        lanes=LANES, listen_port=0,
-        gateways=[config["gateways"][0] | {"endpoint": relay.endpoint}]))
+    client = start_client(gateway, world.pc, change=through(relay))
     wait_until(lambda: lanes_up(client) == LANES, 5, "both lanes")
-    first, second = (lane["local_port"] for lane in client.status()["lanes"])
-    assert answers_in_lane(world, client, 1)
-    relay.change(deaf_ports=[second])
+    before = [lane["local_port"] for lane in client.status()["lanes"]]
+    assert answers_in_lane(world, client, dead)
+    relay.change(deaf_ports=[before[dead]])
     dead_s = time.monotonic()
-    ask_in_lane(world, client, 0)
-    wait_until(lambda: answers_in_lane(world, client, 1), bound_s + 20, "the lane to answer")
+    ask_in_lane(world, client, 1 - dead)
+    wait_until(lambda: answers_in_lane(world, client, dead), bound_s + 20, "the lane to answer")
     took_s = time.monotonic() - dead_s
-    print(f"recovery: the binding of one lane is dead: {took_s:.2f} s (bound {bound_s} s)")
+    print(f"recovery: the binding of lane {dead} alone is dead: {took_s:.2f} s (bound {bound_s} s)")
     assert took_s <= bound_s
-    ports = [lane["local_port"] for lane in client.status()["lanes"]]
-    assert ports[0] == first and ports[1] != second
+    after = [lane["local_port"] for lane in client.status()["lanes"]]
+    moved = [lane for lane in range(LANES) if after[lane] != before[lane]]
+    assert moved == [dead]
     assert client.counters()["gateway_changes"] == 0
+    ask_in_lane(world, client, 1 - dead)
+
+
+def test_a_lane_that_a_nat_puts_elsewhere_is_followed_by_itself(world):
+    start_udp_echo(world)
+    relay = relay_before(world)
+    gateway = start_gateway(world, change=two_workers)
+    client = start_client(gateway, world.pc, change=through(relay))
+    wait_until(lambda: lanes_up(client) == LANES, 5, "both lanes")
+    for lane in range(LANES):
+        ask_in_lane(world, client, lane)
+    before = [tunnel["remote"] for tunnel in gateway.tunnels()]
+    relay.change(rebind=client.status()["lanes"][1]["local_port"])
+    for lane in range(LANES):
+        ask_in_lane(world, client, lane)  # none is lost
+    wait_until(lambda: [tunnel["remote"] == old
+                        for tunnel, old in zip(gateway.tunnels(), before)] == [True, False],
+               3, lambda: f"one lane to have moved from {before}: {gateway.tunnels()}")
+    assert len(gateway.tunnels()) == LANES
+    assert client.counters()["rebinds"] == 0
 
 
 def test_where_only_one_port_may_pass_the_tunnel_goes_on_with_one_lane(world):
@@ -310,6 +372,22 @@ def test_every_lane_goes_back_to_the_preferred_gateway(world):
     for lane in range(LANES):
         ask_in_lane(world, client, lane)
     assert client.counters()["gateway_returns"] == 1
+
+
+def test_where_one_lane_is_granted_nothing_is_lost_on_the_way_back(world):
+    client, first, second = fallen_back(world, lambda relay: block(world, relay.endpoint),
+                                        lanes=LANES)
+    assert len(client.status()["lanes"]) == 1
+    for relay, delay_ms in zip((first, second), DELAYS_MS):
+        relay.change(delay_ms=delay_ms)
+    flow = Flow(world.pc)
+    unblock(world)
+    wait_until(lambda: in_use(client, first), 20, "the preferred gateway to be used again")
+    wait_until(lambda: "tunnel to it is made" in client.process.log(), 1, "the second tunnel")
+    time.sleep(4)  # until the tunnel that was left is gone, too
+    flow.check("back with one lane of two")
+    block(world, second.endpoint)
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
 
 
 def test_lanes_threads_have_no_rights_and_the_filter(world):

@@ -18,6 +18,9 @@ def test_metrics_are_served(world):
     assert received and max(received) > 0, text
     # Opened and answered, by the only thread there is.
     assert float(samples['adit_handshake_steps_total{thread="0"}']) >= 2, text
+    assert float(samples['adit_control_events_total{event="tunnels_opened"}']) == 1, text
+    assert float(samples['adit_handshakes_rejected_total{reason="no_lane"}']) == 0, text
+    assert float(samples['adit_lanes{state="granted"}']) == 0, text
 
 
 def test_a_second_gateway_on_the_same_control_socket_is_refused(world):

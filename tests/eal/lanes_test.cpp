@@ -95,10 +95,36 @@ TEST_F(Lanes, AreEachToldInTheStatusWithItsWorker) {
                                             "other 0/1 at 1"}));
 }
 
+class RestedLanes : public LanesRig {
+ protected:
+  RestedLanes() : LanesRig([](Config& config) { config.pools[0].nat.timeouts.port_rest_ns = 0; }) {}
+};
+
+TEST_F(RestedLanes, AreCounted) {
+  const auto counts = [this] {
+    const StatusSources sources{
+        .config = &config_, .control = control_.get(), .tunnels = tunnels_.get()};
+    return status_document(sources, now_ns_)["control"]["lanes"].dump();
+  };
+  begin(0, 1, 1, 1);
+  EXPECT_EQ(counts(), R"({"granted":0,"open":0})") << "it has one";
+  const std::vector<LaneEnd*> lanes = {&begin(0, 4, 0), &begin(1, 4, 1), &begin(2, 4, 2)};
+  EXPECT_EQ(counts(), R"({"granted":4,"open":3})");
+  begin(0, 4, 0);  // once more
+  EXPECT_EQ(counts(), R"({"granted":4,"open":3})");
+  begin_all(2, 1);
+  EXPECT_EQ(counts(), R"({"granted":6,"open":5})");
+  pass(config_.tunnel.dead_after_ns + kSecondNs, {lanes[0], lanes[2]});
+  EXPECT_EQ(counts(), R"({"granted":4,"open":2})");
+  begin(0, 1, 0);
+  EXPECT_EQ(counts(), R"({"granted":0,"open":0})");
+}
+
 TEST_F(Lanes, AreNotOpenedWithoutTheFirst) {
   LaneEnd& early = begin(1, 2, 1);
   EXPECT_FALSE(is_up(early));
   EXPECT_EQ(rejected(HandshakeReject::no_lane), 1u);
+  EXPECT_EQ(control_->counters().lanes_without_first, 1u);
   EXPECT_EQ(control_->open_tunnels(), 0u);
   begin(0, 2, 0);
   pass(6 * kSecondNs, {&early});  // it tries again
@@ -111,6 +137,8 @@ TEST_F(Lanes, AreNoMoreThanTheFirstWasGranted) {
   EXPECT_FALSE(is_up(begin(4, 16, 1)));
   EXPECT_TRUE(is_up(begin(3, 16, 1)));
   EXPECT_EQ(rejected(HandshakeReject::no_lane), 1u);
+  EXPECT_EQ(control_->counters().lanes_not_granted, 1u);
+  EXPECT_EQ(control_->counters().lanes_without_first, 0u);
 }
 
 TEST_F(Lanes, EndWithTheFirst) {
@@ -151,12 +179,6 @@ TEST_F(Lanes, AreAsManyAsThereWereWhereTheyHaveJustBegun) {
   EXPECT_EQ(tunnels_->at(slot_of(fewer)).epoch, epoch);
   EXPECT_EQ(control_->open_tunnels(), 2u);
 }
-
-class RestedLanes : public LanesRig {
- protected:
-  RestedLanes()
-      : LanesRig([](Config& config) { config.pools[0].nat.timeouts.port_rest_ns = 0; }) {}
-};
 
 TEST_F(RestedLanes, BeginAnewWhereAnotherNumberIsWanted) {
   const auto lanes = begin_all(3);

@@ -132,7 +132,8 @@ TEST_F(LaneLinkTest, TriesFromAnotherPortLaterAndLaterWhileItIsNotAnswered) {
     for (size_t j = 0; j < i; ++j) EXPECT_NE(came[i].source.port, came[j].source.port);
   }
   EXPECT_GE(came[2].at_ns - came[1].at_ns, came[1].at_ns - came[0].at_ns);
-  EXPECT_EQ(link.down_since_ns(), kNow);
+  EXPECT_TRUE(link.is_down());
+  EXPECT_EQ(link.useless_since_ns(), kNow);
   EXPECT_FALSE(has_session());
 }
 
@@ -140,7 +141,7 @@ TEST_F(LaneLinkTest, IsUpWithAProbeInItsOwnSessionWhenItIsAnswered) {
   run_until(kNow + kSecondNs / 10);
   ASSERT_EQ(came.size(), 1u);
   answer();
-  EXPECT_FALSE(link.down_since_ns());
+  EXPECT_FALSE(link.is_down());
   EXPECT_TRUE(has_session());
   ASSERT_EQ(came.size(), 2u);
   EXPECT_EQ(came[1].bytes[0], 4);
@@ -169,9 +170,9 @@ TEST_F(LaneLinkTest, ProbesWhenNothingAnswersThenTakesAnotherPortThenIsDown) {
   EXPECT_NE(link.local_port(), port);
   EXPECT_TRUE(came.back().is_initiation());
   EXPECT_TRUE(has_session());  // which is sent in as long as there is hope
-  EXPECT_FALSE(link.down_since_ns());
+  EXPECT_FALSE(link.is_down());
   run_until(sent_ns + 10 * kSecondNs);
-  EXPECT_TRUE(link.down_since_ns());
+  EXPECT_TRUE(link.is_down());
   EXPECT_FALSE(has_session());
 }
 
@@ -186,7 +187,7 @@ TEST_F(LaneLinkTest, StaysAsItIsWhileWhatIsSentIsAnswered) {
     run_until(now_ns + kSecondNs / 2);
   }
   EXPECT_EQ(link.local_port(), port);
-  EXPECT_FALSE(link.down_since_ns());
+  EXPECT_FALSE(link.is_down());
   EXPECT_EQ(counters.handshakes_sent, 1u);
   // And is renewed in time.
   for (unsigned second = 0; second < 30; ++second) {
@@ -216,7 +217,7 @@ TEST_F(LaneLinkTest, AsksAtOnceWhenTheTunnelIsRenewed) {
   ASSERT_EQ(came.size(), 1u);
   EXPECT_TRUE(came[0].is_initiation());
   answer();
-  EXPECT_FALSE(link.down_since_ns());
+  EXPECT_FALSE(link.is_down());
 }
 
 TEST_F(LaneLinkTest, TakesAnotherPortAndAsksWhenThePathIsAnother) {
@@ -253,7 +254,49 @@ TEST_F(LaneLinkTest, ShowsACookieFromThePortThatItWasGivenTo) {
   EXPECT_EQ(checker.check(came[1].bytes, came[1].source, now_ns, random),
             tunnel::CookieChecker::Verdict::mac1_and_mac2);
   answer();
-  EXPECT_FALSE(link.down_since_ns());
+  EXPECT_FALSE(link.is_down());
+}
+
+// A way that carries handshakes alone.
+TEST_F(LaneLinkTest, ASessionInWhichNothingIsHeardIsOfNoUse) {
+  while (now_ns < kNow + 30 * kSecondNs) {
+    const size_t before = came.size();
+    run_until(now_ns + kSecondNs / 10);
+    if (came.size() > before && came.back().is_initiation()) answer();
+  }
+  EXPECT_EQ(link.useless_since_ns(), kNow);
+  hear();
+  run_until(now_ns + kSecondNs / 10);
+  EXPECT_EQ(link.useless_since_ns(), std::nullopt);
+}
+
+// Whatever else is heard: after so long nothing may go in it.
+TEST_F(LaneLinkTest, HasNoSessionBeyondItsEndByTime) {
+  run_until(kNow + kSecondNs / 10);
+  answer();
+  const uint64_t end_ns = now_ns + tunnel::kRejectAfterNs;
+  while (now_ns < end_ns) {
+    EXPECT_TRUE(has_session());
+    board.report(kLane).sent_ns.store(now_ns);
+    hear();
+    run_until(now_ns + kSecondNs / 2);
+  }
+  EXPECT_GT(counters.handshakes_sent, 5u) << "it was to be renewed";
+  run_until(now_ns + kSecondNs / 2);
+  EXPECT_FALSE(has_session());
+}
+
+TEST_F(LaneLinkTest, RenewsASessionOfWhichManyPacketsWereSent) {
+  run_until(kNow + kSecondNs / 10);
+  answer();
+  hear();
+  run_until(now_ns + 6 * kSecondNs);
+  came.clear();
+  uint64_t version = 0;
+  *board.read(version).lane[kLane].next_counter = tunnel::kRekeyAfterMessages + 1;
+  run_until(now_ns + kSecondNs / 5);
+  ASSERT_EQ(came.size(), 1u);
+  EXPECT_TRUE(came[0].is_initiation());
 }
 
 TEST_F(LaneLinkTest, RefusesWhatNobodyWaitsFor) {
@@ -264,7 +307,7 @@ TEST_F(LaneLinkTest, RefusesWhatNobodyWaitsFor) {
   EXPECT_NE(link.on_message(bytes, now_ns), HandshakeReject::none);
   EXPECT_EQ(link.on_message(bytes.first(sizeof(tunnel::CookieReplyMessage)), now_ns),
             HandshakeReject::unexpected);
-  EXPECT_TRUE(link.down_since_ns());
+  EXPECT_TRUE(link.is_down());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <memory>
@@ -126,7 +127,6 @@ TEST_F(UdpSocketTest, AReboundSocketHasAnotherPortAndCarriesAsBefore) {
 TEST_F(UdpSocketTest, IsTheSameWhenShared) {
   UdpSocket shared = sender.share();
   ASSERT_GE(shared.fd(), 0);
-  EXPECT_NE(shared.fd(), sender.fd());
   EXPECT_EQ(shared.local_port(), sender.local_port());
   EXPECT_EQ(shared.sends_segments(), sender.sends_segments());
   const std::vector<Bytes> datagrams = datagrams_of({500, 500, 499});
@@ -136,6 +136,23 @@ TEST_F(UdpSocketTest, IsTheSameWhenShared) {
   EXPECT_EQ(send(datagrams), datagrams.size());
   EXPECT_EQ(receive(), datagrams);
   EXPECT_LT(UdpSocket{}.share().fd(), 0);
+}
+
+// Each of 16 lanes' threads has each lane's socket.
+TEST_F(UdpSocketTest, IsSharedWhereNoDescriptorIsLeft) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  UdpSocket shared = sender.share();
+  UdpSocket another;
+  std::string refusal;
+  EXPECT_FALSE(another.open(0, std::nullopt, refusal)) << "there is indeed none";
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  sender = std::move(shared);
+  const std::vector<Bytes> datagrams = datagrams_of({500, 500, 499});
+  EXPECT_EQ(send(datagrams), datagrams.size());
+  EXPECT_EQ(receive(), datagrams);
 }
 
 TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLink) {

@@ -97,6 +97,8 @@ constexpr ProtectionSet set_of(std::initializer_list<Protection> protections) {
   for (const Protection protection : protections) set = set.with(protection);
   return set;
 }
+inline constexpr ProtectionSet kAll =
+    set_of({Protection::chacha20_poly1305, Protection::aes_256_gcm, Protection::plain});
 
 inline PeerConfig client_config(ProtectionSet offered) {
   PeerConfig config;
