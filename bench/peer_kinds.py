@@ -14,6 +14,8 @@ from lab.netns import wait_until
 from lab.programs import Client, Gateway, WireGuard, make_keys, start_client_pair
 
 SERVER_PREFIX = f"{topology.SERVER}/32"
+# Of the drivers for a veth the quickest.
+AF_XDP = "net_af_xdp0,iface=uplink"
 INNER_NETWORK = "192.168.1.0/24"
 
 
@@ -106,6 +108,7 @@ def bring_up_adit(world, protection):
     keys = make_keys(world.lab, ["gateway", "pc"])
     gateway = Gateway(world, keys, [{"name": "pc"}], [protection])
     gateway.config["log"]["level"] = "info"
+    gateway.config["ports"][0]["device"] = AF_XDP
     gateway.start()
     client = Client(world.pc, keys, "pc", [protection])
     client.config["log"]["level"] = "info"

@@ -217,7 +217,8 @@ void run(const Config& config) {
     std::vector<Worker::Queue> queues;
     for (const auto& port : ports) {
       queues.push_back({port->id(), static_cast<uint16_t>(worker % port->queues()),
-                        worker < port->queues()});
+                        worker < port->queues(), port->socket(worker),
+                        port->sender(worker)});
     }
     parts.push_back(std::make_unique<WorkerParts>(shared, worker, queues, adaptive));
     links.push_back({&parts.back()->from_control(), &parts.back()->replies(),

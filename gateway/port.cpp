@@ -1,15 +1,21 @@
 #include "gateway/port.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <rte_ethdev.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <filesystem>
+#include <iterator>
 #include <stdexcept>
 #include <string_view>
 #include <vector>
 
 #include "gateway/eal.h"
+#include "gateway/packet_wait.h"
 
 namespace adit::gateway {
 namespace {
@@ -110,6 +116,17 @@ bool redirect(uint16_t id, Spread spread) {
          (rss.rss_hf & kHashedByPort) == kHashedByPort;
 }
 
+// An interface of the kernel's with no device behind it. Where there is one, the driver may reach
+// it without the kernel's help, and nothing is quicker.
+bool is_virtual(unsigned interface) {
+  std::array<char, IF_NAMESIZE> name{};
+  if (if_indextoname(interface, name.data()) == nullptr) return false;
+  const std::filesystem::path path = std::filesystem::path("/sys/class/net") / name.data();
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) &&
+         !std::filesystem::exists(path / "device", ignored);
+}
+
 }  // namespace
 
 unsigned Port::redirection_entries(const PortConfig& config) {
@@ -161,6 +178,7 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
         rte_eth_dev_adjust_nb_rx_tx_desc(id_, &rx_descriptors, &tx_descriptors));
   const int socket = rte_eth_dev_socket_id(id_);
   const auto numa = static_cast<unsigned>(socket);
+  const std::vector<int> others = xdp_sockets();
   for (uint16_t queue = 0; queue < queues; ++queue) {
     check(name_, "receive queue",
           rte_eth_rx_queue_setup(id_, queue, rx_descriptors, numa, nullptr, pool));
@@ -187,6 +205,30 @@ Port::Port(const PortConfig& config, rte_mempool* pool, Steering wanted, const S
   view_.mtu_bytes = config.mtu;
   view_.checksum_ip_by_port = (ethernet.txmode.offloads & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0;
   view_.checksum_udp_by_port = (ethernet.txmode.offloads & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+  find_sockets(device.if_index, others);
+  if (driver_ == "net_af_xdp" && is_virtual(device.if_index)) open_senders(device.if_index);
+}
+
+// `others` are XDP sockets, but not this port's.
+void Port::find_sockets(unsigned interface, const std::vector<int>& others) {
+  if (driver_ == "net_af_packet") sockets_ = packet_sockets(interface);
+  if (driver_ == "net_af_xdp") {
+    std::ranges::set_difference(xdp_sockets(), others, std::back_inserter(sockets_));
+  }
+  if (sockets_.size() != queues_) sockets_.clear();
+}
+
+// For every queue, or for none.
+void Port::open_senders(unsigned interface) {
+  for (unsigned queue = 0; queue < queues_; ++queue) {
+    std::string refusal;
+    senders_.push_back(KernelSender::open(interface, refusal));
+    if (senders_.back() == nullptr) {
+      spdlog::info("port {}: the driver sends all by itself: {}", name_, refusal);
+      return senders_.clear();
+    }
+  }
+  view_.checksum_udp_by_port = true;
 }
 
 // Of the two ways the first that the device takes.
@@ -211,7 +253,10 @@ std::string Port::describe() const {
   return fmt::format("port {}: {} {} {} mtu {}{}; checksums by {}{}", name_, driver_,
                      view_.mac.to_string(), view_.address.to_string(), view_.mtu_bytes,
                      view_.vlan != 0 ? fmt::format(" vlan {}", view_.vlan) : "",
-                     view_.checksum_udp_by_port ? "device" : "software", steering_text());
+                     !view_.checksum_udp_by_port ? "software"
+                     : senders_.empty()          ? "device"
+                                                 : "kernel",
+                     steering_text());
 }
 
 std::string Port::steering_text() const {

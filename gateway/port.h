@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "gateway/config.h"
 #include "gateway/flow_rules.h"
+#include "gateway/kernel_sender.h"
 #include "gateway/pipeline.h"
 #include "gateway/steering.h"
 
@@ -42,12 +45,20 @@ class Port {
   const std::string& name() const { return name_; }
   // Everything but is_uplink and is_public, which are the gateway's to say.
   const PortView& view() const { return view_; }
+  // Readable when a packet waits in a queue; -1 where there is no such descriptor.
+  int socket(unsigned queue) const { return queue < sockets_.size() ? sockets_[queue] : -1; }
+  // Of a queue; null where the driver sends everything.
+  KernelSender* sender(unsigned queue) const {
+    return queue < senders_.size() ? senders_[queue].get() : nullptr;
+  }
   // What the device itself counted as lost before we saw it.
   uint64_t missed() const;
   // One line for the log: device, driver, address, what the hardware does for us.
   std::string describe() const;
 
  private:
+  void find_sockets(unsigned interface, const std::vector<int>& others);
+  void open_senders(unsigned interface);
   bool install_rules(const Endpoint& tunnel, unsigned key_bytes);
   std::string steering_text() const;
 
@@ -59,6 +70,8 @@ class Port {
   unsigned workers_ = 1;
   Steering steering_ = Steering::none;
   InstalledRules rules_;
+  std::vector<int> sockets_;  // by queue, or none
+  std::vector<std::unique_ptr<KernelSender>> senders_;  // by queue, or none
 };
 
 }  // namespace adit::gateway

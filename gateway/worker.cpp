@@ -3,7 +3,6 @@
 #include <rte_ethdev.h>
 #include <rte_pause.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -13,7 +12,8 @@ namespace {
 inline constexpr uint64_t kSweepPeriodNs = 1'000'000;
 
 // Adaptive idling: spin for a while, for the next packet of a flow comes soon; then sleep, a
-// small share of the time that nothing has come for, so that it hardly shows in a round trip.
+// small share of the time that nothing has come for, so that it hardly shows in a round trip where
+// no packet can end it.
 inline constexpr uint64_t kSpinNs = 100'000;
 inline constexpr uint64_t kSleptShare = 64;
 inline constexpr uint64_t kShortestSleepNs = 20'000;
@@ -24,6 +24,14 @@ inline constexpr unsigned long kTimerSlackNs = 1'000;  // instead of Linux's 50 
 bool is_event(ToControl::Kind kind) {
   return kind == ToControl::block_granted || kind == ToControl::block_returned ||
          kind == ToControl::limit_met;
+}
+
+std::vector<int> sockets_of(const std::vector<Worker::Queue>& queues) {
+  std::vector<int> sockets;
+  for (const Worker::Queue& queue : queues) {
+    if (queue.is_ours && queue.socket >= 0) sockets.push_back(queue.socket);
+  }
+  return sockets;
 }
 
 }  // namespace
@@ -40,7 +48,8 @@ Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues
       replies_(replies),
       to_control_(to_control),
       handshakes_(handshakes),
-      adaptive_(adaptive) {}
+      adaptive_(adaptive),
+      wait_(sockets_of(queues_)) {}
 
 void Worker::run() {
   if (adaptive_) prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
@@ -128,18 +137,32 @@ void Worker::flush() {
       queue.count = 0;
       continue;
     }
-    const uint16_t sent = rte_eth_tx_burst(queues_[port].ethdev, queues_[port].queue,
-                                           queue.packets.data(),
-                                           static_cast<uint16_t>(queue.count));
-    counters_.transmitted += sent;
-    counters_.fates[static_cast<unsigned>(Fate::tx_full)] += queue.count - sent;
-    if (sent < queue.count) {
-      rte_pktmbuf_free_bulk(queue.packets.data() + sent, queue.count - sent);
-    }
+    transmit(queues_[port], std::span(queue.packets).first(queue.count));
     queue.count = 0;
   }
   pipeline_.flush_hand_off();
   flush_control();
+}
+
+void Worker::transmit(const Queue& queue, std::span<rte_mbuf*> frames) {
+  unsigned lost = 0;
+  if (queue.sender != nullptr) {
+    const KernelSender::Outcome outcome = queue.sender->send(frames);
+    counters_.transmitted += outcome.sent;
+    lost = outcome.lost;
+    frames = frames.first(outcome.left);
+  }
+  if (!frames.empty()) {
+    const uint16_t sent = rte_eth_tx_burst(queue.ethdev, queue.queue, frames.data(),
+                                           static_cast<uint16_t>(frames.size()));
+    counters_.transmitted += sent;
+    frames = frames.subspan(sent);
+    lost += static_cast<unsigned>(frames.size());
+    if (!frames.empty()) {
+      rte_pktmbuf_free_bulk(frames.data(), static_cast<unsigned>(frames.size()));
+    }
+  }
+  counters_.fates[static_cast<unsigned>(Fate::tx_full)] += lost;
 }
 
 // A flood of handshakes fills a ring of its own, one of limits met half of the common one at most:
@@ -192,9 +215,8 @@ void Worker::rest(bool busy, uint64_t now_ns) {
     return;
   }
   const uint64_t sleep_ns = std::clamp(idle_ns / kSleptShare, kShortestSleepNs, kLongestSleepNs);
-  const timespec time{0, static_cast<long>(sleep_ns)};
   ++counters_.sleeps;
-  nanosleep(&time, nullptr);
+  wait_.wait(sleep_ns);
 }
 
 }  // namespace adit::gateway

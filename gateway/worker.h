@@ -8,7 +8,9 @@
 
 #include "gateway/channel.h"
 #include "gateway/clock.h"
+#include "gateway/kernel_sender.h"
 #include "gateway/messages.h"
+#include "gateway/packet_wait.h"
 #include "gateway/pipeline.h"
 
 namespace adit::gateway {
@@ -22,6 +24,8 @@ class Worker {
     uint16_t queue;   // to receive and to transmit
     // A port may have fewer queues than there are workers: then worker `queue` sends for this one.
     bool is_ours = true;
+    int socket = -1;  // on which a packet for this queue wakes the worker, where there is one
+    KernelSender* sender = nullptr;  // has the tunnels' datagrams, where there is one
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
   // null where there is one worker. Handshakes and replies to them have rings of their own. `adaptive`: sleep a little
@@ -43,6 +47,7 @@ class Worker {
   bool take_over(uint64_t now_ns);
   bool advance_moves(uint64_t now_ns);
   void flush();
+  void transmit(const Queue& queue, std::span<rte_mbuf*> frames);
   void flush_control();
   bool push_to_control(const ToControl& item);
   void sweep_when_due(uint64_t now_ns);
@@ -58,6 +63,7 @@ class Worker {
   Channel<ToControl>& to_control_;
   Channel<ToControl>& handshakes_;
   const bool adaptive_;
+  PacketWait wait_;
   WorkerClock clock_;
   uint64_t swept_at_ns_ = 0;
   uint64_t busy_at_ns_ = 0;
