@@ -49,6 +49,17 @@ def test_a_default_route_keeps_the_gateway_outside_the_tunnel(world):
     assert world.pc.succeeds("ping", "-c2", "-i0.2", "-W2", "40.1.1.10")
 
 
+def test_the_tunnels_own_packets_have_the_mark_that_is_wanted(world):
+    """Those that measure the path's MTU, too: what has no mark has no way here."""
+    world.pc.ip("route", "delete", "default")
+    world.pc.ip("route", "add", "default", "via", "10.1.1.1", "table", "100")
+    world.pc.ip("rule", "add", "fwmark", "0x51", "lookup", "100")
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=lambda config: config.update(fwmark=0x51))
+    wait_until(lambda: client.status()["mtu"] == 1440, 5, "the path's MTU")
+    assert world.pc.succeeds("ping", "-c1", "-W2", "40.1.1.10")
+
+
 def test_everything_is_undone_at_exit(world):
     before = routes(world.pc), devices(world.pc)
     gateway = start_gateway(world)
