@@ -99,7 +99,7 @@ void Pipeline::depart(unsigned port, std::span<ExpressPacket> group) {
     } else if (packet.opened && knows_hop(uplink_exit_, packet.line->remote.address.value.raw()) &&
                gather_answer(packet)) {
       const CryptoJob& answer = gathered_.jobs[gathered_.count - 1];
-      wrap_express(packet.mbuf, answer.packet,
+      wrap_express<kTraits>(packet.mbuf, answer.packet,
                    answer.text_bytes + unsigned{tunnel::kEncryptedOverheadBytes}, *packet.line);
       continue;
     }
