@@ -47,6 +47,11 @@ void Balance::rest(const Wish& wish, uint64_t now_ns) {
   if (wish.reason == Wish::overloaded) rest.roams_from_ns = now_ns + kRestFromRoamingNs;
 }
 
+void Balance::forget(uint32_t slot) {
+  resting_.erase(slot);
+  for (Worker& worker : seen_) worker.tunnels.erase(slot);
+}
+
 double Balance::load_of(unsigned worker, const Seen& seen, std::span<const double> busy) const {
   return busy[worker] * seen.packets / seen_[worker].packets;
 }

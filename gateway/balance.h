@@ -41,6 +41,8 @@ class Balance {
   std::optional<Wish> decide(std::span<const double> busy, uint64_t now_ns);
   // The wish has been tried, whatever became of it.
   void rest(const Wish& wish, uint64_t now_ns);
+  // The tunnel has closed: what is known of it does not concern the slot's next one.
+  void forget(uint32_t slot);
 
  private:
   struct Seen {

@@ -220,13 +220,14 @@ class Control final : private Arp::Sink {
   unsigned asker_ = 0;                 // the worker whose item is in hand
   std::vector<Subscriber*> open_;      // those with a tunnel
   TunnelHand hand_;
-  uint32_t next_epoch_ = 1;
+  uint32_t next_epoch_ = 1;            // and number of a move
   uint64_t announce_again_ns_ = 0;
   NatLog nat_log_;
   // The tunnel that is being moved; one at a time. What there is to say of it meanwhile is said
   // when it is known to whom.
   struct Move {
     uint32_t slot = 0;
+    uint32_t epoch = 0;
     uint32_t number = 0;
     unsigned to = 0;
     std::optional<Balance::Wish> wish;  // nullopt: somebody has asked for it
@@ -237,7 +238,6 @@ class Control final : private Arp::Sink {
     std::vector<Untold> untold;
   };
   std::optional<Move> move_;
-  uint32_t moves_ = 0;
   Balance balance_;
   uint64_t balance_at_ns_ = 0;
   unsigned balance_looks_ = 0;

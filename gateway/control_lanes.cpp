@@ -8,6 +8,17 @@
 
 namespace adit::gateway {
 
+namespace {
+
+// A handshake that is going to be refused ends nothing.
+bool is_acceptable(const SubscriberConfig& config, const tunnel::OpenedInitiation& opened) {
+  tunnel::PeerConfig peer;
+  peer.accept(config.protections);
+  return tunnel::choose_protection(peer, opened.offered).has_value();
+}
+
+}  // namespace
+
 // Which of its subscriber's lanes an initiation is for; nullptr: there is no such lane now. It is
 // authentic, but may be a replay.
 Subscriber* Control::lane_of(HandshakeJob& job, uint64_t now_ns) {
@@ -20,7 +31,8 @@ Subscriber* Control::lane_of(HandshakeJob& job, uint64_t now_ns) {
     // Until then it gets of the lanes that there are as many as it wants.
     const uint64_t rest_ns = config_.pools[subscriber.config->pool].nat.timeouts.port_rest_ns;
     const bool may_begin_anew = job.opened.timestamp > subscriber.last_stamp &&
-                                now_ns - subscriber.opened_ns >= rest_ns;
+                                now_ns - subscriber.opened_ns >= rest_ns &&
+                                is_acceptable(*subscriber.config, job.opened);
     if (subscriber.epoch != 0 && lanes != subscriber.lanes && may_begin_anew) {
       close_tunnel(subscriber, "begins anew with another number of lanes");
     }

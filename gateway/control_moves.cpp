@@ -32,10 +32,10 @@ const char* Control::move_tunnel(uint32_t slot, unsigned worker) {
   message.slot = slot;
   message.epoch = by_slot_[slot]->epoch;
   message.port = static_cast<uint8_t>(worker);
-  message.move_number = moves_ + 1;
+  message.move_number = next_epoch_;
   Channel<ToWorker>& ring = *links_[owners_.of(slot)].to_worker;
   if (!ring.push(message)) return "its worker's ring is full";
-  move_ = {.slot = slot, .number = ++moves_, .to = worker, .wish = {}, .untold = {}};
+  move_ = {.slot = slot, .epoch = message.epoch, .number = next_epoch_++, .to = worker, .wish = {}, .untold = {}};
   return nullptr;
 }
 
@@ -63,7 +63,9 @@ void Control::follow_move(uint64_t now_ns) {
     spdlog::info("tunnel {} of {} stays with worker {}: {}", move.slot, name, from,
                  move_refusal_text(refusal));
   }
-  if (move.wish) balance_.rest(*move.wish, now_ns);
+  if (move.wish && subscriber != nullptr && subscriber->epoch == move.epoch) {
+    balance_.rest(*move.wish, now_ns);
+  }
   for (const Move::Untold& untold : move.untold) {
     if (untold.to_others) {
       tell_others(untold.message, *untold.to_others);

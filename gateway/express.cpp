@@ -217,7 +217,10 @@ Way Pipeline::board_inbound(const uint8_t* ip, unsigned total, ExpressPacket& pa
     const unsigned owner =
         window_owner({to, Be16::from_raw(load<uint16_t>(ip + kDestinationPort))});
     packet.owner = owner;
-    if (owner != worker_) return owner < settings_.workers ? Way::handed : Way::stages;
+    // A forward's port is its tunnel's worker's, whosever the window: an unusual packet of the same
+    // flow goes there straight, and would overtake one that went round.
+    const bool is_known = owner < settings_.workers && forwards_ == nullptr;
+    if (owner != worker_) return is_known ? Way::handed : Way::stages;
   }
   packet.protocol = protocol;
   packet.mapping = mapping;

@@ -147,6 +147,7 @@ Fate Pipeline::hand_first_fragment(const Packet& packet, unsigned worker) {
   FragmentRoute route;
   route.way = FragmentRoute::to_worker;
   route.worker = static_cast<uint8_t>(worker);
+  route.tunnel_slot = fragments_.handed_share();
   route.hairpin = packet.hairpin;
   const Fragments::Key key = key_of(packet.ip());
   fate = fragments_.first(key, range, route, now_ns_);

@@ -15,13 +15,10 @@ namespace {
 
 inline constexpr unsigned kSweptAtATime = 64;
 
-// What one tunnel may have of either kind, and what is nobody's yet.
+// What one tunnel may have of either kind, what is nobody's yet, and what is another worker's.
 inline constexpr unsigned kTunnelShare = 8;  // an eighth
 inline constexpr unsigned kNobodysShare = 2;
-
-unsigned share_of(unsigned all, uint32_t owner) {
-  return std::max(1u, all / (owner == 0 ? kNobodysShare : kTunnelShare));
-}
+inline constexpr unsigned kHandedShare = 4;
 
 Fate fate_of(FragmentCoverage::Refusal refusal) {
   switch (refusal) {
@@ -40,7 +37,7 @@ Fate fate_of(FragmentCoverage::Refusal refusal) {
 }  // namespace
 
 Fragments::Fragments(const char* name, const Sizes& sizes)
-    : entries_(sizes.datagrams), held_packets_(sizes.held), shares_(sizes.tunnel_slots) {
+    : entries_(sizes.datagrams), held_packets_(sizes.held), shares_(sizes.tunnel_slots + 1) {
   static_assert(sizeof(Key) == 20 && std::has_unique_object_representations_v<Key>);
   rte_hash_parameters parameters{};
   parameters.name = name;
@@ -151,8 +148,15 @@ Fragments::Entry* Fragments::find(const Key& key) const {
   return &entries_[reinterpret_cast<uintptr_t>(position)];
 }
 
+unsigned Fragments::share_of(size_t all, uint32_t owner) const {
+  const unsigned part = owner == 0                ? kNobodysShare
+                        : owner == handed_share() ? kHandedShare
+                                                  : kTunnelShare;
+  return std::max(1u, static_cast<unsigned>(all) / part);
+}
+
 bool Fragments::may_own(uint32_t owner) const {
-  return shares_[owner].datagrams < share_of(static_cast<unsigned>(entries_.size()), owner);
+  return shares_[owner].datagrams < share_of(entries_.size(), owner);
 }
 
 Fragments::Entry* Fragments::occupy(const Key& key, uint32_t owner, uint64_t now_ns) {
@@ -187,7 +191,7 @@ void Fragments::remove(Entry& entry) {
 // Counted by the key's slot: an inbound fragment is nobody's while it waits.
 bool Fragments::may_hold(uint32_t owner) const {
   return free_held_ != kNone &&
-         shares_[owner].held < share_of(static_cast<unsigned>(held_packets_.size()), owner);
+         shares_[owner].held < share_of(held_packets_.size(), owner);
 }
 
 void Fragments::hold(Entry& entry, rte_mbuf* mbuf) {

@@ -6,8 +6,9 @@
 // their first are held, for a while, and follow it in the order of their arrival.
 //
 // Everything is bounded: datagrams, packets held in all, of one datagram and of one tunnel. What
-// has not found its owner yet, which anybody on the Internet can send, gets at most half. Routes
-// are values, not pointers: a mapping may end while its fragments are still on their way.
+// has not found its owner yet, which anybody on the Internet can send, gets at most half, and what
+// follows its first to another worker a quarter. Routes are values, not pointers: a mapping may end
+// while its fragments are still on their way.
 //
 // Writer and reader: the worker.
 #pragma once
@@ -100,6 +101,9 @@ class Fragments {
     return shares_[slot].datagrams != 0 || shares_[slot].held != 0;
   }
 
+  // As FragmentRoute::tunnel_slot, where that is not known here: the datagram is another worker's.
+  uint32_t handed_share() const { return static_cast<uint32_t>(shares_.size()) - 1; }
+
   unsigned datagrams() const { return datagrams_; }
   unsigned held() const { return held_; }
 
@@ -129,6 +133,7 @@ class Fragments {
   Entry* find(const Key& key) const;
   Entry* occupy(const Key& key, uint32_t owner, uint64_t now_ns);
   void remove(Entry& entry);
+  unsigned share_of(size_t all, uint32_t owner) const;
   bool may_own(uint32_t owner) const;
   bool may_hold(uint32_t owner) const;
   void hold(Entry& entry, rte_mbuf* mbuf);
@@ -140,7 +145,7 @@ class Fragments {
   std::vector<uint32_t> free_;  // positions
   std::vector<Held> held_packets_;
   uint32_t free_held_ = kNone;
-  std::vector<Share> shares_;  // by tunnel slot
+  std::vector<Share> shares_;  // by tunnel slot; the last one is handed_share()'s
   unsigned datagrams_ = 0;
   unsigned held_ = 0;
   size_t hand_ = 0;

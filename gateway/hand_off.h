@@ -38,10 +38,14 @@ struct HandedPacket {
     moved,       // `slot` is `worker`'s
     adopted,     // so it is, says that one
     block_home,  // a block of the receiver's is its own again: unit `slot`, `epoch` units
+    // And about its sessions in the filter (move_sessions.cpp).
+    expect,      // `count` sessions of `slot` are going to come from `worker`: is there room?
+    expected,    // `reason`, a MoveRefusal: there is, or why not
+    sessions,    // with a packet that is none: `count` records
   };
   rte_mbuf* mbuf = nullptr;
   uint32_t slot = 0;
-  uint32_t epoch = 0;  // of the tunnel; 0: whichever has the slot
+  uint32_t epoch = 0;  // of the tunnel; of messages about a move, its number
   Ipv4Address address;
   uint16_t profile = 0;  // of its subscriber
   Kind kind = frame;
@@ -50,6 +54,7 @@ struct HandedPacket {
   bool hairpin = false;  // portless_in: has turned round
   uint8_t lanes = 1;     // portless_out: of the tunnel's subscriber
   uint8_t worker = 0;
+  uint32_t count = 0;
 };
 static_assert(sizeof(HandedPacket) == 32);
 

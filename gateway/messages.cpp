@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gateway/pipeline.h"
+#include "lib/nat/coarse_clock.h"
 
 namespace adit::gateway {
 namespace {
@@ -105,6 +106,7 @@ void Pipeline::open_tunnel(const ToWorker& message) {
   tunnel.owner = message.subscriber;
   tunnel.opened_at_s = now_s_;
   tunnel.epoch = message.epoch;
+  tunnel.open->residence = message.epoch;
   tunnels_.report(message.slot).begin(message.epoch);
   tunnel.open->mtu_bytes_max = message.mtu_bytes;
   set_mtu(tunnel, message.mtu_bytes);
@@ -234,7 +236,8 @@ void Pipeline::tell_limit(Tunnel& tunnel, Fate limit) {
   OpenTunnel::LimitNotice& notice =
       tunnel.open->limit_notices[static_cast<size_t>(place - kToldLimits.begin())];
   ++notice.untold;
-  if (notice.told_at_s != 0 && now_s_ - notice.told_at_s < settings_.limit_window_s) return;
+  const uint32_t ago_s = nat::elapsed_s(notice.told_at_s, now_s_);
+  if (notice.told_at_s != 0 && ago_s < settings_.limit_window_s) return;
   ToControl item;
   item.kind = ToControl::limit_met;
   item.subscriber = tunnel.owner;

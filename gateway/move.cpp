@@ -7,9 +7,13 @@
 // their own, and that no packet overtakes another of the same flow:
 //
 //   control  ── move_tunnel ──► A                    A owns the tunnel and goes on serving it
+//      A     ── expect ───────► B                    where remotes are filtered (move_sessions.cpp):
+//      B     ── expected ─────► A                    B keeps room for the tunnel's sessions, and
+//      A     ── sessions ─────► B                    A copies them
 //      A     ── leaving ──────► all others           each other worker W hands A what it has, then
 //      W     ── mark ─────────► A                    a mark, and from there on holds what comes
-//      A     ── moved ────────► B                    when all have marked: A lets go, B adopts
+//      A     ── sessions ─────► B                    when all have marked: what has changed of them
+//      A     ── moved ────────► B                    A lets go, B adopts
 //      B     ── adopted ──────► A
 //      A     ── moved ────────► the others
 //      W     what it has held, as if it had come now: to B
@@ -36,8 +40,7 @@
 // worker cannot hold is dropped as move_hold_full.
 //
 // What does not move: tunnels whose ports follow from the configuration or are low ones, which are
-// one worker's by definition; any tunnel where remotes are filtered, for the filter's table is the
-// worker's. Fragments are followed where their first was: a tunnel moves when it has none on the
+// one worker's by definition. Fragments are followed where their first was: a tunnel moves when it has none on the
 // way. Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made
 // anew.
 #include "gateway/move.h"
@@ -75,28 +78,36 @@ const char* move_refusal_text(MoveRefusal refusal) {
 }
 
 bool Pipeline::advance_moves(uint64_t now_ns) {
-  if (departure_.state == Departure::none && holding_.state == Holding::none) [[likely]] {
+  if (departure_.state == Departure::none && holding_.state == Holding::none &&
+      !room_answer_.is_owed) [[likely]] {
     return false;
   }
   set_time(now_ns);
   bool any = false;
+  if (room_answer_.is_owed) any |= answer_whether_there_is_room();
   if (holding_.state == Holding::asked) any |= send_mark();
   if (holding_.owes_answer) any |= say_adopted();
   if (holding_.state == Holding::letting_go) any |= let_go_of_held();
+  if (departure_.state == Departure::copying) any |= copy_sessions();
   if (departure_.state == Departure::asking) any |= ask_others();
   if (departure_.state == Departure::telling) any |= tell_others();
   return any;
 }
 
+// False: its ring has no room.
+bool Pipeline::tell_worker(unsigned worker, const HandedPacket& message) {
+  flush_hand_outbox(worker);  // what has been said before
+  return hand_off_->push(worker_, worker, {&message, 1}) == 1;
+}
+
 bool Pipeline::tell_worker(unsigned worker, HandedPacket::Kind kind, uint32_t slot,
                            uint32_t number, unsigned about) {
-  flush_hand_outbox(worker);  // what has been said before
   HandedPacket message;
   message.kind = kind;
   message.slot = slot;
   message.epoch = number;
   message.worker = static_cast<uint8_t>(about);
-  return hand_off_->push(worker_, worker, {&message, 1}) == 1;
+  return tell_worker(worker, message);
 }
 
 // Tells those of `to_tell` whose rings have room; true: somebody.
@@ -129,18 +140,21 @@ void Pipeline::begin_move(const ToWorker& message) {
   if (is_busy || nat_.has_orphans()) refusal = MoveRefusal::busy;
   if (refusal != MoveRefusal::none) return answer_move(message.slot, message.move_number, refusal);
   const uint64_t others = all_but(settings_.workers, worker_);
-  departure_ = {.state = Departure::asking,
+  departure_ = {.state = filter_ != nullptr ? Departure::copying : Departure::asking,
                 .to = message.port,
                 .slot = message.slot,
                 .number = message.move_number,
                 .since_ns = now_ns_,
                 .to_tell = others,
                 .unmarked = others};
+  if (filter_ != nullptr) departure_.sessions = filter_->begin_leaving(tunnel);
 }
 
 MoveRefusal Pipeline::why_to_stay(const Tunnel& tunnel) const {
   if (!tunnel.active) return MoveRefusal::gone;
-  if (filter_ != nullptr) return MoveRefusal::filtered;
+  if (filter_ != nullptr && tunnel.filter_sessions > Filter::kMovableMax) {
+    return MoveRefusal::sessions;
+  }
   if (!nat_.may_move(tunnel.subscriber)) return MoveRefusal::ports_stay;
   return MoveRefusal::none;
 }
@@ -161,7 +175,8 @@ bool Pipeline::ask_others() {
     stay(refusal);
     return true;
   }
-  return is_marked ? let_go() : tell_of_departure(HandedPacket::leaving, worker_);
+  if (!is_marked) return tell_of_departure(HandedPacket::leaving, worker_);
+  return filter_ != nullptr && !copy_what_has_changed() ? true : let_go();
 }
 
 // It does not move: those that have been asked may forget it.
@@ -169,8 +184,10 @@ void Pipeline::stay(MoveRefusal refusal) {
   Departure& departure = departure_;
   answer_move(departure.slot, departure.number, refusal);
   departure.state = Departure::telling;
-  departure.to = static_cast<uint8_t>(worker_);
   departure.to_tell = all_but(settings_.workers, worker_) & ~departure.to_tell;
+  if (departure.is_announced) departure.to_tell |= uint64_t{1} << departure.to;
+  departure.to = static_cast<uint8_t>(worker_);
+  if (filter_ != nullptr) filter_->end_leaving();
 }
 
 // Everything that the others had for the tunnel has been dealt with.
@@ -180,6 +197,7 @@ bool Pipeline::let_go() {
   if (!hand_off_->has_room(worker_, departure.to)) return false;
   Tunnel& tunnel = tunnels_.at(departure.slot);
   nat_.leave(tunnel.subscriber);
+  if (filter_ != nullptr) filter_->end_leaving();
   owners_.set(departure.slot, departure.to);
   for (const nat::Subscriber::Block& block : tunnel.subscriber.blocks) {
     if (block.ports == 0) continue;
@@ -246,6 +264,7 @@ Fate Pipeline::hold_for_move(const HandedPacket& packet) {
 
 void Pipeline::hear_moved(const HandedPacket& handed) {
   const bool is_it = holding_.slot == handed.slot && holding_.number == handed.epoch;
+  if (handed.worker != worker_) forget_arrival(handed);
   if (holding_.state == Holding::asked && is_it) holding_.state = Holding::none;
   if (holding_.state != Holding::holding || !is_it) return;
   holding_.state = Holding::letting_go;
@@ -261,6 +280,7 @@ void Pipeline::hear_moved(const HandedPacket& handed) {
 // The tunnel is ours, and its packets wait: what comes to its ports, too, even in our own slice.
 void Pipeline::adopt(Tunnel& tunnel) {
   nat_.adopt(tunnel.subscriber);
+  if (filter_ != nullptr) filter_->adopt(tunnel);
   std::ranges::copy(tunnel.subscriber.blocks, holding_.blocks.begin());
   for (const nat::Subscriber::Block& block : holding_.blocks) {
     if (block.ports != 0) moved_ports_.set(block.first_unit(), block.units(), tunnel.slot);

@@ -16,7 +16,8 @@ namespace adit::gateway {
 #define ADIT_MOVE_REFUSALS(X)                                    \
   X(gone, "it has gone")                                         \
   X(busy, "its worker has not done with another one")            \
-  X(filtered, "there is a filter, which keeps its remotes")      \
+  X(sessions, "it has more filter sessions than can be moved")   \
+  X(sessions_full, "the other worker has no room for its filter sessions") \
   X(ports_stay, "its ports follow from the configuration, or are shared") \
   X(fragments, "fragments were on their way")                    \
   X(late, "a worker did not answer in time")
@@ -37,15 +38,28 @@ inline constexpr unsigned kHeldForMoveMax = 2048;
 
 // At the worker that gives a tunnel away: one at a time.
 struct Departure {
-  enum State : uint8_t { none, asking, given, telling };
+  enum State : uint8_t { none, copying, asking, given, telling };
   State state = none;
   uint8_t to = 0;     // telling: whose it is now
+  // Where remotes are filtered: whether `to` has been asked for room, and has said that there is.
+  bool is_announced = false;
+  bool has_room = false;
+  uint32_t sessions = 0;  // for so many
   uint32_t slot = 0;
   uint32_t number = 0;  // of the move, the control thread's
   uint64_t since_ns = 0;
   // A bit for each worker.
   uint64_t to_tell = 0;   // what the state is about, and who has not been told yet
   uint64_t unmarked = 0;  // whose packets may still be on their way here
+};
+
+// At the worker that is asked for room for sessions: an answer that is owed.
+struct RoomAnswer {
+  bool is_owed = false;
+  uint8_t asker = 0;
+  MoveRefusal refusal = MoveRefusal::none;
+  uint32_t slot = 0;
+  uint32_t number = 0;
 };
 
 // At any other worker.

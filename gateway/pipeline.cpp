@@ -149,6 +149,7 @@ Pipeline::Pipeline(const PipelineSettings& settings, const Tables& tables, Crypt
       ids_(settings.ipv4_id_key, settings.worker,
            static_cast<unsigned>(std::bit_width(settings.workers - 1))) {
   prepare_express();
+  if (filter_ != nullptr && has_others_) filter_->watch_owners(owners_, worker_);
   if (settings_.tell_blocks) {
     nat_.watch_blocks([this](const nat::BlockEvent& event) { tell_block(event); });
   }

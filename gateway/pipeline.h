@@ -2,7 +2,8 @@
 // inbound.cpp hold the stages of the two journeys, unmapped.cpp what is different for packets that
 // are not translated by a mapping, follow.cpp for fragments, send.cpp what all end with, and
 // answers.cpp the packets that the gateway itself has to say. What belongs to another worker is
-// handed over in take_over.cpp; move.cpp makes a tunnel another worker's.
+// handed over in take_over.cpp; move.cpp makes a tunnel another worker's, move_sessions.cpp the
+// filter's sessions with it.
 //
 // Owner: a worker, or a test with packets in memory. One thread. Nothing here allocates, locks,
 // logs, waits or makes a system call.
@@ -27,6 +28,7 @@
 #include "gateway/neighbours.h"
 #include "gateway/ownership.h"
 #include "gateway/packet.h"
+#include "gateway/pipeline_settings.h"
 #include "gateway/portless.h"
 #include "gateway/reassembly.h"
 #include "gateway/samples.h"
@@ -41,57 +43,6 @@ struct rte_mempool;
 #define ADIT_INLINED [[gnu::always_inline]] inline
 
 namespace adit::gateway {
-
-inline constexpr unsigned kPortsMax = 4;
-
-// What the packet path knows of a port. Set before the worker starts, never changed.
-struct PortView {
-  Ipv4Interface address;
-  Ipv4Address next_hop;  // zero: none
-  MacAddress mac;
-  uint16_t mtu_bytes = 1500;
-  uint16_t vlan = 0;                  // 0: untagged
-  bool is_uplink = false;             // tunnels come in here
-  bool is_public = false;             // translated packets go out here
-  bool checksum_ip_by_port = false;   // the device writes the IPv4 header checksum
-  bool checksum_udp_by_port = false;  // the device writes the UDP checksum
-};
-
-// What we may say of our own accord, and how often (RFC 1812 §4.3.2.8, RFC 5508 REQ-9).
-struct IcmpErrorSettings {
-  bool to_clients = true;
-  bool to_internet = true;
-  uint32_t per_second = 1000;  // all tunnels together
-  uint32_t per_tunnel_per_second = 50;  // that one tunnel may cause, so that it cannot use up all
-};
-
-struct PortControlSettings {
-  bool enabled = false;
-  uint32_t lifetime_min_s = 120;
-  uint32_t lifetime_max_s = 86'400;
-};
-
-struct PipelineSettings {
-  std::vector<PortView> ports;
-  uint8_t uplink = 0;
-  uint8_t public_port = 0;
-  Endpoint tunnel_endpoint;           // our own outer address and port
-  std::vector<Ipv4Prefix> inner_networks;
-  std::vector<Ipv4Address> inner_routers;  // our own addresses in them
-  bool tunnel_to_tunnel = false;  // may any clients reach each other by inner addresses?
-  bool inner_networks_outside = false;  // are addresses of those networks in use outside as well?
-  std::vector<Ipv4Prefix> exempt;       // networks outside that see inner addresses
-  bool mss_clamp = true;
-  bool express = true;  // off: every packet through the stages, to hold one against the other
-  IcmpErrorSettings icmp_errors;
-  PortControlSettings port_control;
-  bool tell_blocks = false;   // to the control thread, which logs them
-  uint32_t limit_window_s = 0;  // a limit met is told once in so long; 0: never
-  uint64_t ipv4_id_key = 0;  // random: see lib/nat/ipv4_ids.h
-  unsigned workers = 1;
-  unsigned worker = 0;          // which of them this one's is
-  std::vector<uint8_t> shares;  // whose each window of ports is, as the translator has it
-};
 
 // Frames for one port, in order. Room for a burst, its answers and the control thread's packets;
 // the worker empties it after every burst.
@@ -372,9 +323,21 @@ class Pipeline {
   void send_block_home();
   void hear_block_home(const HandedPacket& handed);
   void answer_move(uint32_t slot, uint32_t number, MoveRefusal refusal);
+  bool tell_worker(unsigned worker, const HandedPacket& message);
   bool tell_worker(unsigned worker, HandedPacket::Kind kind, uint32_t slot, uint32_t number,
                    unsigned about);
   bool tell_of_departure(HandedPacket::Kind kind, unsigned about);
+
+  // move_sessions.cpp: its sessions in the filter go along
+  bool copy_sessions();
+  bool copy_what_has_changed();
+  bool send_sessions();
+  void hear_expect(const HandedPacket& handed);
+  bool answer_whether_there_is_room();
+  void hear_expected(const HandedPacket& handed);
+  void hear_sessions(const HandedPacket& handed);
+  void forget_buffer(rte_mbuf* mbuf);
+  void forget_arrival(const HandedPacket& handed);
 
   // send.cpp: the way out, shared
   enum class Seal : bool { as_session, always };  // always: DHCP, heartbeats, probes (rule 5)
@@ -468,6 +431,7 @@ class Pipeline {
   TunnelOwners owners_;
   MovedPorts moved_ports_;
   Departure departure_;
+  RoomAnswer room_answer_;
   Holding holding_;
 
   // What express.cpp compares packets with, as it lies in memory.

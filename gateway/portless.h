@@ -53,13 +53,17 @@ class PortlessMappings {
   enum class Use : bool { look, refresh };
   const nat::Mapping* inbound(uint8_t protocol, Ipv4Address remote, Ipv4Address external,
                               uint32_t now_s, Use use);
+  // Of one of these mappings: which use of the slot its tunnel is.
+  static uint32_t epoch_of(const nat::Mapping& mapping) {
+    return reinterpret_cast<const Entry&>(mapping).epoch;
+  }
   // Looks at a few more entries and ends those that are idle or whose tunnel has gone.
   void sweep(uint32_t now_s);
   unsigned live() const { return live_; }
 
  private:
   struct Entry {
-    nat::Mapping mapping;  // ports are zero
+    nat::Mapping mapping;  // ports are zero; the first, for epoch_of()
     Ipv4Address remote;
     uint32_t epoch = 0;  // of the tunnel
     uint8_t protocol = 0;

@@ -98,6 +98,7 @@ Fate Pipeline::hand_portless_in(const Packet& packet) {
   handed.kind = HandedPacket::portless_in;
   handed.port = packet.port;
   handed.slot = packet.portless->tunnel_slot;
+  handed.epoch = PortlessMappings::epoch_of(*packet.portless);
   handed.address = packet.portless->internal.address;
   handed.hairpin = packet.hairpin;
   return hand_over(owners_.of(handed.slot), handed);
@@ -106,7 +107,7 @@ Fate Pipeline::hand_portless_in(const Packet& packet) {
 // As found by the worker that keeps the mapping: find_mapping() has been passed there.
 Fate Pipeline::enter_portless(Packet& packet, const HandedPacket& handed) {
   Tunnel& tunnel = tunnels_.at(handed.slot);
-  if (!tunnel.active) return Fate::stale_tunnel;
+  if (!tunnel.active || tunnel.epoch != handed.epoch) return Fate::stale_tunnel;
   if (parse_ipv4(packet.span(), HeaderChecksum::trusted, packet.parsed) != ParseError::none) {
     return Fate::ip_bad_length;
   }

@@ -91,6 +91,7 @@ Fate Pipeline::hand_to_tunnel(uint32_t slot, rte_mbuf* mbuf) {
   handed.mbuf = mbuf;
   handed.kind = HandedPacket::inner;
   handed.slot = slot;
+  handed.epoch = tunnels_.report(slot).epoch.load(std::memory_order_relaxed);
   return hand_over(owners_.of(slot), handed);
 }
 
@@ -165,7 +166,8 @@ void Pipeline::take_one_over(const HandedPacket& handed) {
     case HandedPacket::inner: {
       Tunnel& tunnel = tunnels_.at(handed.slot);
       if (!is_ours(tunnel)) return pass_on(handed);
-      return finish(tunnel.active ? send_to_client(tunnel, handed.mbuf) : Fate::stale_tunnel,
+      const bool is_stale = !tunnel.active || tunnel.epoch != handed.epoch;
+      return finish(is_stale ? Fate::stale_tunnel : send_to_client(tunnel, handed.mbuf),
                     handed.mbuf);
     }
     case HandedPacket::portless_out:
@@ -188,6 +190,12 @@ void Pipeline::take_one_over(const HandedPacket& handed) {
       return hear_adopted(handed);
     case HandedPacket::block_home:
       return hear_block_home(handed);
+    case HandedPacket::expect:
+      return hear_expect(handed);
+    case HandedPacket::expected:
+      return hear_expected(handed);
+    case HandedPacket::sessions:
+      return hear_sessions(handed);
   }
 }
 

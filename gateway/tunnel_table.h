@@ -95,6 +95,9 @@ struct OpenTunnel {
   uint16_t mtu_bytes_max = 0;     // as configured; the client may say that its path takes less
   uint32_t icmp_errors_left = 0;  // of this second's, see IcmpErrorSettings
   uint32_t icmp_errors_at_s = 0;
+  // Which of its stays with a worker this is: no other one of any tunnel has the same. Its epoch, or
+  // the number of the move by which it came.
+  uint32_t residence = 0;
   uint64_t remote_hint_ns = 0;    // last answer to a right packet from a wrong address (rule 12)
   Endpoint mark;                  // where the last kProbeMark came from; zero: there was none
 };

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <utility>
 
+#include "lib/nat/coarse_clock.h"
 #include "lib/nat/tcp_state.h"
 
 namespace adit::nat {
@@ -292,10 +293,11 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
 
 bool Nat::take_token(Subscriber& subscriber, uint32_t now_s) const {
   const Limits& limits = profile_of(subscriber).limits;
-  const uint32_t elapsed_s = now_s - subscriber.tokens_at_s;
-  const uint64_t tokens = subscriber.tokens + uint64_t{elapsed_s} * limits.new_mappings_per_second;
-  subscriber.tokens = static_cast<uint32_t>(std::min<uint64_t>(tokens, limits.new_mappings_burst));
-  subscriber.tokens_at_s = now_s;
+  const uint64_t earned = uint64_t{elapsed_s(subscriber.tokens_at_s, now_s)} *
+                          limits.new_mappings_per_second;
+  subscriber.tokens = static_cast<uint32_t>(
+      std::min<uint64_t>(subscriber.tokens + earned, limits.new_mappings_burst));
+  if (earned != 0) subscriber.tokens_at_s = now_s;
   if (subscriber.tokens == 0) return false;
   --subscriber.tokens;
   return true;

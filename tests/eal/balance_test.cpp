@@ -95,6 +95,17 @@ TEST_F(Balanced, WhatHasBeenMovedStaysForAWhile) {
   EXPECT_TRUE(decide({0.5, 0.1, 0.2}));
 }
 
+// What its predecessor in the slot has done and sent is not the next tunnel's.
+TEST_F(Balanced, SlotsNextTunnelDoesNotRestAndHasNotRoamed) {
+  see(0, 3, 100, 1);
+  balance_.rest(*decide({0.5, 0.1, 0.2}), now_ns_);
+  see(0, 3, 100, 1);
+  balance_.forget(3);
+  EXPECT_FALSE(decide({0.5, 0.1, 0.2}));
+  see(0, 3, 100, 1);
+  EXPECT_TRUE(decide({0.5, 0.1, 0.2}));
+}
+
 // Its packets come in at the worker that was overloaded: no reason to go back there.
 TEST_F(Balanced, MovedForLoadIsNotTakenForRoamed) {
   see(0, 3, 700, 0);

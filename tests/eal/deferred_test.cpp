@@ -85,7 +85,7 @@ TEST_F(Deferred, SessionOfATunnelThatStaysGoesToItsWorker) {
   begin_move();
   connect(0, kTo);
   EXPECT_TRUE(said().empty());
-  end_move(MoveRefusal::filtered);
+  end_move(MoveRefusal::ports_stay);
   EXPECT_EQ(control_->owner_of(slot_), kFrom);
   EXPECT_EQ(said_to(kFrom), Kinds{ToWorker::install_session});
   EXPECT_EQ(said_to(kTo), Kinds{});

@@ -250,6 +250,9 @@ class Player : public Rig {
     // But for the misses of the cache of expanded keys: where two sessions share a place in it, how
     // many there are depends on which packets are opened together.
     counters_.key_expansions = 0;
+    // And for what workers hand over: to whom a reply's port belongs the express way looks first,
+    // the stages when they have found nothing wrong with it.
+    counters_.handed_over = counters_.taken_over = 0;
 #define X(name) record_.events.push_back(counters_.name);
     ADIT_EVENTS(X)
 #undef X

@@ -195,7 +195,7 @@ INSTANTIATE_TEST_SUITE_P(
         DropRow{"to an address that is not ours", Fate::not_our_address,
                 udp_packet(kService, from(30, 1, 1, 11), kHello)},
         DropRow{"a first fragment to a port nobody has", Fate::no_mapping,
-                tcp_packet(kService, kNobody, kHello, {}, {.fragment = 0x2000})},
+                tcp_packet(kService, kNobody, payload_bytes(36), {}, {.fragment = 0x2000})},
         DropRow{"cut short", Fate::ip_truncated, Bytes(kUnwanted.begin(), kUnwanted.end() - 1)},
         DropRow{"version 6", Fate::ip_bad_version, with_byte(kUnwanted, 0, 0x65)},
         DropRow{"header of 16 bytes", Fate::ip_bad_length, with_byte(kUnwanted, 0, 0x44)},

@@ -223,6 +223,17 @@ TEST_F(Lanes, DoNotBeginAnewAtWhatWasSentBefore) {
   EXPECT_TRUE(external_by(*lanes[1], datagram(endpoint(1))));
 }
 
+// It could not be answered, and so it changes nothing.
+TEST_F(Lanes, DoNotBeginAnewForAHandshakeThatIsRefused) {
+  const auto lanes = begin_all(3);
+  pass(121 * kSecondNs, lanes);
+  config_.tunnel.protections = {Protection::plain};
+  config_.subscribers[0].protections = {Protection::aes_256_gcm};
+  EXPECT_FALSE(is_up(begin(0, 2, 0)));
+  EXPECT_EQ(rejected(HandshakeReject::no_protection), 1u);
+  EXPECT_EQ(control_->open_tunnels(), 3u);
+}
+
 class UngrantedLanes : public LanesRig {
  protected:
   UngrantedLanes() : LanesRig([](Config& config) { config.subscribers[0].lanes = 1; }) {}

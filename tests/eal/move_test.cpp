@@ -298,19 +298,6 @@ TEST_F(MoveFewPorts, PacketForABlockThatGoesHomeGoesBackBehindIt) {
 
 // ---- What does not move ----
 
-class MoveFiltered : public Moving {
- protected:
-  MoveFiltered()
-      : Moving({.nat = {.profiles = {nat::Profile{
-                    .filtering = {nat::Filtering::address_dependent}}}}}) {}
-};
-
-TEST_F(MoveFiltered, NoTunnelMoves) {
-  FarEnd far = open_tunnel(1, Protection::plain);
-  EXPECT_EQ(moved(1, 2), MoveRefusal::filtered);
-  EXPECT_EQ(owner_of(1), 1u);
-}
-
 class MoveLowPorts : public Moving {
  protected:
   MoveLowPorts() : Moving({.nat = {.low_ports = 512, .first_low_port = 512}}) {}

@@ -202,10 +202,8 @@ void Rig::make_parts(unsigned worker, const RigOptions& options) {
     parts.held_syns = std::make_unique<HeldSyns>(name("held-syns").c_str(), kRigHeldSyns);
   }
   if (Filter::is_needed(nat_settings_.profiles)) {
-    const Filter::Settings sessions{.sessions = kRigSessions,
-                                    .sessions_per_tunnel = kRigSessionsPerTunnel};
-    parts.filter =
-        std::make_unique<Filter>(name("filter").c_str(), sessions, *tunnels_, *parts.nat);
+    parts.filter = std::make_unique<Filter>(name("filter").c_str(), options.filter, *tunnels_,
+                                            *parts.nat);
   }
   parts.neighbours = std::make_unique<Neighbours>(name("neighbours").c_str(), 64);
   parts.portless = std::make_unique<PortlessMappings>(name("portless").c_str(), 128, *parts.nat,

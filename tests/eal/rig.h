@@ -95,6 +95,8 @@ struct RigOptions {
   PortControlSettings port_control = {};
   uint32_t limit_window_s = 0;  // and blocks are told of where it is not
   IcmpErrorSettings icmp_errors = {.per_second = 20};
+  Filter::Settings filter = {.sessions = kRigSessions,
+                             .sessions_per_tunnel = kRigSessionsPerTunnel};
   nat::Settings nat = {};  // where the pool is empty, it is the public port's address
   unsigned workers = 0;    // 0: ADIT_WORKERS of the environment, or one
   CardRules card_rules = CardRules::none;
@@ -171,6 +173,7 @@ class Rig : public testing::Test {
   unsigned portless_live() const;
   unsigned fragmented_datagrams() const;
   unsigned held_fragments() const;
+  unsigned sessions_live() const;
   void expect_only_drop(Fate reason);  // exactly one drop, for this reason, and nothing sent
 
   rte_mempool* pool() { return pool_; }
@@ -227,7 +230,7 @@ class Rig : public testing::Test {
     uint32_t number = 0;
     unsigned worker = 0;
   };
-  uint32_t moves_ = 0;
+  uint32_t moves_ = 1000;  // beyond all epochs
   std::array<AskedMove, 16> asked_{};                // by slot
   std::array<std::optional<unsigned>, 16> owners_;   // of those that have moved
   std::array<ToWorker, 16> opened_;                  // by slot

@@ -134,4 +134,10 @@ unsigned Rig::held_fragments() const {
   return sum;
 }
 
+unsigned Rig::sessions_live() const {
+  unsigned sum = 0;
+  for (const Parts& parts : parts_) sum += parts.filter->live();
+  return sum;
+}
+
 }  // namespace adit::gateway::test

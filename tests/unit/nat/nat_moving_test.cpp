@@ -69,6 +69,21 @@ class NatMoving : public testing::Test {
   uint32_t now_s_ = 1'000'000;
 };
 
+// The next translator's clock is a second behind: no second has passed.
+TEST_F(NatMoving, EarnsNoTokensByMovingToAnEarlierClock) {
+  Subscriber subscriber;
+  nats_[0]->attach(subscriber, 7, 0, now_s_);
+  create(0, subscriber, internal_endpoint(0));
+  subscriber.tokens = 0;
+  move(subscriber, 0, 1);
+  --now_s_;
+  EXPECT_EQ(create(1, subscriber, internal_endpoint(1)), nullptr);
+  ++now_s_;
+  EXPECT_EQ(create(1, subscriber, internal_endpoint(1)), nullptr) << "nor by going on in it";
+  ++now_s_;
+  EXPECT_NE(create(1, subscriber, internal_endpoint(1)), nullptr);
+}
+
 TEST_F(NatMoving, TakesEverythingAlongAndLeavesNothing) {
   Subscriber subscriber;
   nats_[0]->attach(subscriber, 7, 0, now_s_);
