@@ -32,6 +32,9 @@ const char* move_refusal_text(MoveRefusal refusal);
 
 // So long the others' answers may take before the tunnel stays where it is.
 inline constexpr uint64_t kMoveNsMax = 20'000'000;
+// And so long the copying of its sessions, for which nobody waits: a full table's and the most that
+// move, by a worker that comes round in a fifth of a millisecond.
+inline constexpr uint64_t kCopyNsMax = 300'000'000;
 // What a worker holds of a tunnel in a move, all in all: two milliseconds of a million packets a
 // second.
 inline constexpr unsigned kHeldForMoveMax = 2048;

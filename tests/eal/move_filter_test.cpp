@@ -206,6 +206,35 @@ TEST_F(MoveFiltered, WorkerThatStandsStillIsNotWaitedFor) {
   EXPECT_TRUE(passes(kService, external));
 }
 
+// An overloaded worker comes round seldom: that it copies for long is no reason for it to stay so.
+TEST_F(MoveFiltered, CopyingMayTakeLongerThanAnAnswer) {
+  FarEnd far = open_tunnel(kSlot, Protection::plain);
+  const Endpoint external = used(far);
+  for (unsigned i = 0; i < 100; ++i) send_to(far, remote(i));
+  roam(far, 1);
+  go_by_steps();
+  move(kSlot, 2);
+  copy(1, 2);
+  now_ns_ += kMoveNsMax + 1;
+  go_on();
+  ASSERT_EQ(answer_to_move(kSlot), MoveRefusal::none);
+  for (unsigned i = 0; i < 100; ++i) ASSERT_TRUE(passes(remote(i), external)) << i;
+}
+
+TEST_F(MoveFiltered, CopyingThatDoesNotEndIsGivenUp) {
+  FarEnd far = open_tunnel(kSlot, Protection::plain);
+  const Endpoint external = used(far);
+  roam(far, 1);
+  go_by_steps();
+  move(kSlot, 2);
+  copy(1, 2);
+  now_ns_ += kCopyNsMax + 1;
+  go_on();
+  EXPECT_EQ(answer_to_move(kSlot), MoveRefusal::late);
+  EXPECT_EQ(owner_of(kSlot), 1u);
+  EXPECT_TRUE(passes(kService, external));
+}
+
 // What ended at the other worker is not found again at the first one, and what is opened anew there
 // is the tunnel's like any other. Without a sweep, so that all that was left behind is there.
 TEST_F(MoveFiltered, NothingLeftBehindComesToLifeWhenTheTunnelReturns) {
