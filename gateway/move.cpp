@@ -40,8 +40,8 @@
 // worker cannot hold is dropped as move_hold_full.
 //
 // What does not move: tunnels whose ports follow from the configuration or are low ones, which are
-// one worker's by definition. Fragments are followed where their first was: a tunnel moves when it has none on the
-// way. Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made
+// one worker's by definition. Fragments are followed where their first was: a tunnel moves when it
+// has none on the way. Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made
 // anew.
 #include "gateway/move.h"
 

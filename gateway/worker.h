@@ -28,8 +28,8 @@ class Worker {
     KernelSender* sender = nullptr;  // has the tunnels' datagrams, where there is one
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
-  // null where there is one worker. Handshakes and replies to them have rings of their own. `adaptive`: sleep a little
-  // when nothing comes, instead of spinning.
+  // null where there is one worker. Handshakes and replies to them have rings of their own.
+  // `adaptive`: sleep a little when nothing comes, instead of spinning.
   Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
          HandOff* hand_off, Channel<ToWorker>& from_control, Channel<Reply>& replies,
          Channel<ToControl>& to_control, Channel<ToControl>& handshakes, bool adaptive);

@@ -482,25 +482,4 @@ uint64_t World::heartbeats() {
   return run_bursts(kUplinkPort, kUplinkPort);
 }
 
-uint64_t World::heartbeat_ciphers() {
-  draw_flows();
-  std::array<gateway::CryptoJob, kBurstMax> jobs;
-  for (unsigned i = 0; i < jobs.size(); ++i) {
-    const uint32_t slot = flow(drawn_[i]).slot;
-    const tunnel::Session& its = session(slot);
-    write_heartbeat(buffers_[i], slot, its);
-    constexpr unsigned kHeaders = sizeof(EthernetHeader) + sizeof(Ipv4Header) + sizeof(UdpHeader);
-    jobs[i] = {.session = &its,
-               .packet = rte_pktmbuf_mtod_offset(buffers_[i], uint8_t*, kHeaders),
-               .text_bytes = sizeof(tunnel::ProbePacket)};
-  }
-  const uint64_t start = rte_rdtsc_precise();
-  for (unsigned i = 0; i < kPackets; i += kBurstMax) {
-    crypto().open(jobs);
-    for (gateway::CryptoJob& job : jobs) ++job.counter;
-    crypto().seal(jobs);
-  }
-  return rte_rdtsc_precise() - start;
-}
-
 }  // namespace adit::bench
