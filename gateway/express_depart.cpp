@@ -120,12 +120,13 @@ void Pipeline::depart(unsigned port, std::span<ExpressPacket> group) {
 
 // What open_gathered() has opened and is not ordinary inside.
 void Pipeline::run_inner_stages(const ExpressPacket& express) {
+  const uint8_t* const outer = express.ip - sizeof(tunnel::EncryptedHeader) - kPayload;
   set_data(express.mbuf, express.ip, express.total_bytes);
   Packet packet;
   packet.mbuf = express.mbuf;
   packet.port = settings_.uplink;
   packet.tunnel = &tunnels_.at(express.slot());
-  packet.from = packet.tunnel->remote;
+  packet.from = endpoint_at(outer + kSource, outer + kSourcePort);  // the tunnel may have moved
   packet.place = SessionSet::kCurrent;
   const bool is_packet = express.total_bytes >= kIpBytes && express.ip[0] >> 4 == 4;
   tunnels_.report(express.slot()).heard(now_ns_, is_packet);

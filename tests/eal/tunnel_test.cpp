@@ -185,6 +185,19 @@ TEST_F(TunnelPath, AMarkIsAnsweredWhereItCameFromAndMovesNothing) {
   EXPECT_TRUE(far.open(sent_to_tunnel(far.outer)));
 }
 
+// Opened together with the packet in front of it, in the same burst, by which the tunnel moves.
+TEST_F(TunnelPath, AMarkBehindTheFirstPacketFromElsewhereIsAnsweredWhereItCameFrom) {
+  for (const Protection protection : {Protection::aes_256_gcm, Protection::plain}) {
+    const uint64_t roamed = counters_.roamed;
+    FarEnd far = open_tunnel(1, protection);
+    const Bytes mark = far.seal(probe_of(tunnel::kProbeMark, 1));
+    receive_packets(0, {udp_packet(kElsewhere, kTunnelEndpoint, far.seal({})),
+                        udp_packet(far.outer, kTunnelEndpoint, mark)});
+    EXPECT_EQ(counters_.roamed, roamed + 1);
+    EXPECT_EQ(far.open(sent_to_tunnel(far.outer)), probe_of(tunnel::kProbeReply, 1));
+  }
+}
+
 TEST_F(TunnelPath, AProbeToTheMarkIsAnsweredThereByAsManyBytes) {
   for (const Protection protection : {Protection::aes_256_gcm, Protection::plain}) {
     FarEnd far = open_tunnel(1, protection);
