@@ -14,7 +14,7 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 // With another gateway to try: three initiations, five seconds apart.
 constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
 // With an address that the name had before.
-constexpr uint64_t kNamePatienceNs = 5 * kSecondNs;
+constexpr uint64_t kNamePatienceNs = 8 * kSecondNs;  // a name server that is dead takes 5
 constexpr uint64_t kAddressPatienceNs = 10 * kSecondNs;  // DHCP has asked four times
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;

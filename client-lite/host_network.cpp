@@ -163,6 +163,7 @@ void HostNetwork::apply_address() {
 // Who else has come into the tunnel's network since its address was taken. (Without the right to
 // change the device, nobody is asked after.)
 std::optional<HostAddress> HostNetwork::network_sharer() const {
+  if (settings_->address.length_bits == 32) return std::nullopt;  // it is no network
   const std::vector<HostAddress> host = host_addresses(device_);
   const HostAddress* sharer = network_taken_by(settings_->address.prefix(), host);
   return sharer != nullptr && has_net_admin() ? std::optional(*sharer) : std::nullopt;

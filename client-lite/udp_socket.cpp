@@ -242,7 +242,7 @@ bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& de
   if (!set(IPPROTO_IP, IP_MTU_DISCOVER, int{IP_PMTUDISC_PROBE}) ||
       !set(IPPROTO_IP, IP_FREEBIND, int{1}) || (fwmark && !set(SOL_SOCKET, SO_MARK, *fwmark)) ||
       !share_port(socket.get())) {
-    return false;
+    return send_whole_alone(datagram, destination);
   }
   sockaddr_in address = socket_address(destination);
   iovec part{const_cast<uint8_t*>(datagram.data()), datagram.size()};
@@ -261,10 +261,25 @@ bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& de
   return sendmsg(socket.get(), &message, 0) == static_cast<ssize_t>(datagram.size());
 }
 
-// Binds `other` to this socket's port, which is open to nobody else before and after.
+// Where there can be no second one (a port below 1024, which only root may bind): whatever other
+// threads send at this moment has DF too.
+bool UdpSocket::send_whole_alone(std::span<const uint8_t> datagram,
+                                 const Endpoint& destination) const {
+  const auto set = [this](int discover) {
+    return setsockopt(fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover) == 0;
+  };
+  if (!set(IP_PMTUDISC_PROBE)) return false;
+  const sockaddr_in address = socket_address(destination);
+  const ssize_t sent = sendto(fd(), datagram.data(), datagram.size(), 0,
+                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  set(IP_PMTUDISC_DONT);
+  return sent == static_cast<ssize_t>(datagram.size());
+}
+
+// Binds `other` to this socket's port, which is open to no other user before, meanwhile and after.
 bool UdpSocket::share_port(int other) const {
   const auto set_shared = [](int socket, int shared) {
-    return setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &shared, sizeof shared) == 0;
+    return setsockopt(socket, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared) == 0;
   };
   const sockaddr_in nowhere = socket_address(
       {Ipv4Address::from_octets(192, 0, 2, 1), Be16::from_host(local_port())});

@@ -71,6 +71,7 @@ class UdpSocket {
 
  private:
   struct Messages;
+  bool send_whole_alone(std::span<const uint8_t> datagram, const Endpoint& destination) const;
   bool share_port(int other) const;
   void gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
               Messages& out) const;

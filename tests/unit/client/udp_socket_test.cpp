@@ -178,6 +178,24 @@ TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
   EXPECT_FALSE(other.open(sender.local_port(), std::nullopt, refusal));
 }
 
+TEST_F(UdpSocketTest, WhatMustStayWholeIsSentWithoutASecondSocketToo) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const Bytes datagram(100);
+  const bool is_sent = sender.send_whole(datagram, to, std::nullopt);
+  const bool is_too_large = !sender.send_whole(Bytes(65535 - 27), to, std::nullopt);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_TRUE(is_sent) << "or the path's MTU would be taken for smaller than it is";
+  EXPECT_TRUE(is_too_large);
+  EXPECT_EQ(receive(), std::vector<Bytes>{datagram});
+  int discover = -1;
+  socklen_t bytes = sizeof discover;
+  getsockopt(sender.fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, &bytes);
+  EXPECT_EQ(discover, IP_PMTUDISC_DONT);
+}
+
 class UdpSocketOnACard : public test::OwnNetwork {};
 
 // What another thread sends on the same socket meanwhile may be cut on its way, as ever.
