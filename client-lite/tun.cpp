@@ -10,24 +10,11 @@
 #include <cerrno>
 #include <cstring>
 
+#include "lib/net/virtio.h"
+
 namespace adit::client {
 namespace {
 
-// struct virtio_net_hdr: <linux/virtio_net.h> is no C++, and may be older than the kernel. Integers
-// are the machine's own.
-struct VirtioHeader {
-  uint8_t flags;
-  uint8_t segment_type;
-  uint16_t headers_bytes;
-  uint16_t segment_bytes;
-  uint16_t checksum_start;
-  uint16_t checksum_offset;
-};
-static_assert(sizeof(VirtioHeader) == 10);
-constexpr uint8_t kVirtioNeedsChecksum = 1;
-constexpr uint8_t kVirtioTcp4 = 1;
-constexpr uint8_t kVirtioUdp = 5;
-constexpr uint8_t kVirtioEcn = 0x80;
 // TUN_F_USO4 and TUN_F_USO6, of Linux 6.2 and later. The kernel takes the two together only.
 constexpr unsigned kUdpOffloadFlags = 0x20 | 0x40;
 

@@ -17,8 +17,6 @@
 namespace adit::gateway {
 namespace {
 
-constexpr uint8_t kVirtioNeedsChecksum = 1;
-constexpr uint8_t kVirtioUdp = 5;
 // The kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller one.
 constexpr unsigned kSegmentsMax = 64;
 constexpr unsigned kLargeBytesMax = 65535;  // of an IPv4 packet

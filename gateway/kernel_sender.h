@@ -26,6 +26,7 @@
 #include <string_view>
 
 #include "gateway/packet.h"
+#include "lib/net/virtio.h"
 
 namespace adit::gateway {
 
@@ -56,17 +57,6 @@ class KernelSender {
   Outcome send(std::span<rte_mbuf*> frames);
 
  private:
-  // struct virtio_net_hdr: <linux/virtio_net.h> is no C++. Integers are the machine's own.
-  struct VirtioHeader {
-    uint8_t flags;
-    uint8_t segment_type;
-    uint16_t headers_bytes;
-    uint16_t segment_bytes;
-    uint16_t checksum_start;
-    uint16_t checksum_offset;
-  };
-  static_assert(sizeof(VirtioHeader) == 10);
-
   explicit KernelSender(int socket) : socket_(socket) {}
   void gather(std::span<rte_mbuf* const> frames);
   unsigned transmit();

@@ -14,11 +14,9 @@ namespace {
 using test::Bytes;
 using test::client_config;
 using test::gateway_config;
+using test::kAll;
 using test::Link;
-using test::set_of;
 
-constexpr ProtectionSet kAll =
-    set_of({Protection::chacha20_poly1305, Protection::aes_256_gcm, Protection::plain});
 
 class Hostile : public testing::Test {
  protected:

@@ -8,10 +8,9 @@ namespace adit::tunnel {
 namespace {
 
 using test::gateway_config;
+using test::kAll;
 using test::kMillisecondNs;
 
-constexpr ProtectionSet kAll = test::set_of(
-    {Protection::chacha20_poly1305, Protection::aes_256_gcm, Protection::plain});
 
 class AnsweringPeer : public testing::Test {
  protected:

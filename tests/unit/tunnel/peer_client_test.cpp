@@ -15,12 +15,11 @@ using test::Bytes;
 using test::bytes_in;
 using test::client_config;
 using test::gateway_config;
+using test::kAll;
 using test::Link;
 using test::set_of;
 
 constexpr auto kGcm = Protection::aes_256_gcm;
-constexpr ProtectionSet kAll =
-    set_of({Protection::chacha20_poly1305, Protection::aes_256_gcm, Protection::plain});
 
 class ClientPeer : public testing::Test {
  protected:

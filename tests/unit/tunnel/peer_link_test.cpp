@@ -11,6 +11,7 @@ namespace {
 using test::Bytes;
 using test::client_config;
 using test::gateway_config;
+using test::kAll;
 using test::kMillisecondNs;
 using test::Link;
 using test::set_of;
@@ -18,7 +19,6 @@ using test::set_of;
 constexpr auto kChaCha = Protection::chacha20_poly1305;
 constexpr auto kGcm = Protection::aes_256_gcm;
 constexpr auto kPlain = Protection::plain;
-constexpr ProtectionSet kAll = set_of({kChaCha, kGcm, kPlain});
 
 bool is_handshake(const Bytes& packet) {
   return packet[0] <= 3;

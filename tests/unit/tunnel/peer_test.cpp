@@ -16,13 +16,11 @@ using test::Bytes;
 using test::bytes_in;
 using test::client_config;
 using test::gateway_config;
+using test::kAll;
 using test::kMillisecondNs;
 using test::Link;
-using test::set_of;
 
 constexpr auto kGcm = Protection::aes_256_gcm;
-constexpr ProtectionSet kAll =
-    set_of({Protection::chacha20_poly1305, Protection::aes_256_gcm, Protection::plain});
 constexpr uint64_t kNever = ~uint64_t{0};
 
 PeerConfig quiet(PeerConfig config) {  // no heartbeat and no death to disturb the other timers

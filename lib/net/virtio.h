@@ -1,0 +1,28 @@
+// What stands in front of a packet that crosses the border to Linux whole though no link would take
+// it: on a TUN device with IFF_VNET_HDR, on a packet socket with PACKET_VNET_HDR. Source: struct
+// virtio_net_hdr of <linux/virtio_net.h>, which is no C++ and may be older than the kernel.
+#pragma once
+
+#include <cstdint>
+
+namespace adit {
+
+// Integers are the machine's own; offsets in bytes from the packet's beginning.
+struct VirtioHeader {
+  uint8_t flags;
+  uint8_t segment_type;
+  uint16_t headers_bytes;    // in front of the first segment's payload
+  uint16_t segment_bytes;    // of payload
+  uint16_t checksum_start;   // the checksum is of everything from here on
+  uint16_t checksum_offset;  // and stands here, from checksum_start
+};
+static_assert(sizeof(VirtioHeader) == 10);
+
+// flags
+inline constexpr uint8_t kVirtioNeedsChecksum = 1;
+// segment_type
+inline constexpr uint8_t kVirtioTcp4 = 1;
+inline constexpr uint8_t kVirtioUdp = 5;  // datagrams of equal length, but for the last; Linux 6.2
+inline constexpr uint8_t kVirtioEcn = 0x80;
+
+}  // namespace adit
