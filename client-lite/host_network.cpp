@@ -347,11 +347,20 @@ void HostNetwork::reconcile_routes() {
     const bool is_way_to_gateway = route.destination == Ipv4Prefix{gateway_, 32};
     if (!there && !install(route) && is_way_to_gateway) return;
   }
+  // Nor is one of the tunnel's removed whose successor the kernel has refused.
   const std::vector<Route> left = installed_;
+  const auto is_installed = [&left](const Route& route) {
+    return std::find(left.begin(), left.end(), route) != left.end();
+  };
   for (const Route& route : left) {
-    const bool wanted =
-        std::find(plan.routes.begin(), plan.routes.end(), route) != plan.routes.end();
-    if (!wanted) remove(route);
+    const bool stays = std::any_of(
+        plan.routes.begin(), plan.routes.end(), [&](const Route& planned) {
+          return planned == route || (planned.destination == route.destination &&
+                                      route.interface_index == interface_index_ &&
+                                      planned.interface_index == interface_index_ &&
+                                      !is_installed(planned));
+        });
+    if (!stays) remove(route);
   }
 }
 

@@ -41,9 +41,7 @@ class LaneOffer {
     }
   }
   // It lives, and has much to do: the initiation that shows the cookie is waited for.
-  void on_cookie_reply() {
-    if (!is_one_) due_ns_ = kNever;
-  }
+  void on_cookie_reply() { due_ns_ = kNever; }
   // It has answered, and is asked for wanted() from now on. What that tells of it.
   LaneSense on_answer() {
     may_doubt_ = false;

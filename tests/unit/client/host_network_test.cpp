@@ -223,5 +223,16 @@ TEST_F(HostNetworkTest, TheWayToTheGatewayFollowsTheDefaultRouteWithoutAGap) {
   }
 }
 
+TEST_F(HostNetworkTest, ARouteWhoseSuccessorTheKernelRefusesStays) {
+  network_.apply(settings("192.168.1.10/24", "192.168.1.1"));
+  ASSERT_EQ(network_.problem(), "");
+  network_.apply(settings("192.168.1.10/24", "192.168.1.255"));  // a broadcast address is no router
+  EXPECT_NE(network_.problem(), "");
+  EXPECT_EQ(device_towards(kServer), tunnel_->index()) << "it would leave past the tunnel";
+  network_.apply(settings("192.168.1.10/24", "192.168.1.2"));
+  EXPECT_EQ(network_.problem(), "");
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
 }  // namespace
 }  // namespace adit::client

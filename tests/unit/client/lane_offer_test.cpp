@@ -96,5 +96,21 @@ TEST(LaneOffer, WaitsForWhoAsksForACookie) {
   EXPECT_NE(offer.next_deadline_ns(), UINT64_MAX) << "which was not answered either";
 }
 
+// With the cookie the same number is asked for once more, and has its time again.
+TEST(LaneOffer, WaitsForWhoAsksForACookieForOneLaneToo) {
+  LaneOffer offer(4);
+  offer.begin(LaneSense::unknown);
+  offer.on_initiation(kNow);
+  offer.on_initiation(kNow + kRetryNs);
+  ASSERT_TRUE(offer.tick(offer.next_deadline_ns()));
+  const uint64_t one_ns = kNow + kRetryNs + LaneOffer::kDoubtNs;
+  offer.on_initiation(one_ns);
+  offer.on_cookie_reply();
+  EXPECT_FALSE(offer.tick(one_ns + kRetryNs));
+  offer.on_initiation(one_ns + kRetryNs);
+  EXPECT_EQ(offer.wanted(), 1u);
+  EXPECT_EQ(offer.next_deadline_ns(), one_ns + kRetryNs + LaneOffer::kOneNs);
+}
+
 }  // namespace
 }  // namespace adit::client
