@@ -35,6 +35,7 @@
 #include "client-lite/device_reader.h"
 #include "client-lite/device_writer.h"
 #include "client-lite/host_network.h"
+#include "client-lite/known_addresses.h"
 #include "client-lite/lane_offer.h"
 #include "client-lite/lanes.h"
 #include "client-lite/log.h"
@@ -271,7 +272,7 @@ class Client {
   std::vector<size_t> order_;    // of the gateways, by preference
   size_t position_ = 0;          // in it, of the one in use
   size_t gateway_index_ = 0;     // what stands there
-  std::vector<std::optional<Ipv4Address>> known_addresses_;  // of the gateways, found last
+  KnownAddresses known_addresses_;
   bool is_choice_due_ = false;   // the order is to be found anew
   uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up
