@@ -68,6 +68,7 @@ void Client::send_in_lanes(uint64_t now_ns) {
 }
 
 void Client::tend_lanes(uint64_t now_ns) {
+  lanes_->expire(now_ns);
   if (peer_) {
     if (const auto sent_ns = lanes_->take_sent_ns()) {
       if (*sent_ns > peer_->last_heard_ns()) path_watch_.on_sent(now_ns);

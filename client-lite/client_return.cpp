@@ -131,6 +131,7 @@ void Client::on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns) {
 }
 
 void Client::run_second(uint64_t now_ns) {
+  if (second_) second_->path.expire(now_ns);
   if (second_ && now_ns >= second_->ends_ns) {
     return second_->is_left ? end_second(now_ns) : give_up_second("does not come up", now_ns);
   }

@@ -38,8 +38,9 @@ struct SecondTunnel {
   bool has_own_lease = true;
 
   uint64_t next_deadline_ns() const {
-    if (is_left) return ends_ns;
-    return std::min({ends_ns, peer.next_deadline_ns(), dhcp.next_deadline_ns(),
+    const uint64_t next_ns = std::min(ends_ns, path.next_expiry_ns());
+    if (is_left) return next_ns;
+    return std::min({next_ns, peer.next_deadline_ns(), dhcp.next_deadline_ns(),
                      offer.next_deadline_ns()});
   }
 };
