@@ -178,7 +178,10 @@ void Client::probe_path_mtu(uint64_t now_ns) {
     std::memset(inner.data(), 0, inner.size());
     std::memcpy(inner.data(), &packet, sizeof packet);
     const auto datagram = path_.wrap_exactly(control_buffer_, inner.size()).datagram;
-    if (datagram.empty() || udp_.send_whole(datagram, gateway_, config_.fwmark)) break;
+    if (datagram.empty()) break;
+    // One that is lost here is as one that is lost on the way: it stays unanswered.
+    const auto outcome = udp_.send_whole(datagram, gateway_, config_.fwmark);
+    if (outcome != UdpSocket::Whole::too_large) break;
     path_mtu_.on_refused(now_ns);
   }
   if (path_mtu_.bytes() != before_bytes) apply_path_mtu(now_ns);
