@@ -16,7 +16,7 @@ from lab.netns import wait_until
 from lab.programs import cores_for
 from lab.topology import SERVER_PORT
 from test_client_choice import in_use
-from test_client_paths import relay_before
+from test_client_paths import client_of, relay_before
 from test_client_return import DELAYS_MS, Flow, block, fallen_back, unblock
 
 LANES = 2
@@ -372,6 +372,23 @@ def test_every_lane_goes_back_to_the_preferred_gateway(world):
     for lane in range(LANES):
         ask_in_lane(world, client, lane)
     assert client.counters()["gateway_returns"] == 1
+
+
+def test_a_preferred_gateway_without_lanes_is_asked_for_all_and_gone_back_to_with_one(world):
+    """It may know of them by now."""
+    first, second = relay_before(world, 8000, deaf_to_lanes=True), relay_before(world, 8001)
+    gateway = start_gateway(world, change=two_workers)
+    client = client_of(gateway, world.pc, [first, second], lanes=LANES, heartbeat="1s",
+                       return_after="1s", return_check="1s")
+    assert in_use(client, first)
+    first.change(blackhole=True)
+    wait_until(lambda: in_use(client, second), 15, "the second gateway to be used")
+    before = first.change(blackhole=False)["swallowed"]
+    wait_until(lambda: in_use(client, first), 20, "the preferred gateway to be used again")
+    assert first.counts()["swallowed"] > before, "it was asked for lanes again"
+    assert len(client.status()["lanes"]) == 1
+    assert client.counters()["gateway_returns"] == 1
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
 
 
 def test_where_one_lane_is_granted_nothing_is_lost_on_the_way_back(world):
