@@ -72,7 +72,9 @@ void Client::look_at_network(uint64_t now_ns) {
     // The same link may lead to another place, or be back from nowhere.
     if (has_tunnel() && outer_path_ && !is_stock()) path_watch_.hurry(now_ns);
     // (While gateways are measured, our own routes to them are such changes: it goes on.)
-    if (phase_ == Phase::waiting || phase_ == Phase::resolving) begin_attempt(now_ns);
+    const bool asks_again =
+        phase_ == Phase::resolving && known_addresses_.may_ask_again(now_ns);
+    if (phase_ == Phase::waiting || asks_again) begin_attempt(now_ns);
     return;
   }
   log_.info("the way to the gateway is now %s",

@@ -41,5 +41,14 @@ TEST(KnownAddresses, WhatSomebodyElseHasAskedForCountsToo) {
   EXPECT_EQ(known.of(1), kSecond);
 }
 
+TEST(KnownAddresses, HoweverOftenTheNetworkChangesANameHasTimeToBeAnswered) {
+  KnownAddresses known(1);
+  known.ask(0, kNow);
+  EXPECT_TRUE(known.may_ask_again(kNow + kSecondNs)) << "the first change is heard at once";
+  for (unsigned i = 2; i < 7; ++i) EXPECT_FALSE(known.may_ask_again(kNow + i * kSecondNs));
+  EXPECT_TRUE(known.may_ask_again(kNow + 7 * kSecondNs));
+  EXPECT_FALSE(known.may_ask_again(kNow + 8 * kSecondNs));
+}
+
 }  // namespace
 }  // namespace adit::client

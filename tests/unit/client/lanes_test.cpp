@@ -22,10 +22,10 @@ Config config_of() {
 
 class LanesTest : public ::testing::Test {
  protected:
-  void install() {
-    const auto pair = test::shake_hands(tunnel::Protection::aes_256_gcm, 1, kNow);
+  void install(uint64_t at_ns = kNow) {
+    const auto pair = test::shake_hands(tunnel::Protection::aes_256_gcm, ++last_index, at_ns);
     lanes.install(pair.client, make_counter());
-    lanes.expire(kNow);
+    lanes.expire(at_ns);
     ASSERT_EQ(lanes.next_expiry_ns(), kEnd);
   }
   void begin() {
@@ -43,6 +43,7 @@ class LanesTest : public ::testing::Test {
   const StateFiles files{"", "lanes-test"};
   SentStamps stamps{files, log};
   Counters counters;
+  uint32_t last_index = 0;
   Lanes lanes{config, log, own, random, stamps, counters};
 };
 
@@ -54,6 +55,14 @@ TEST_F(LanesTest, KeysAreForgottenAtTheirEndWhetherOrNotTheTunnelIsTended) {
   EXPECT_EQ(lanes.next_expiry_ns(), kEnd);
   lanes.expire(kEnd);
   EXPECT_EQ(lanes.next_expiry_ns(), UINT64_MAX);
+}
+
+TEST_F(LanesTest, KeysThatWereRenewedAreForgottenAtTheirOwnEnd) {
+  begin();
+  install();
+  install(kNow + tunnel::kRekeyAfterNs);
+  lanes.expire(kEnd);
+  EXPECT_EQ(lanes.next_expiry_ns(), kEnd + tunnel::kRekeyAfterNs);
 }
 
 TEST_F(LanesTest, KeysOfATunnelThatIsLeftAreForgottenAtOnce) {
