@@ -45,8 +45,7 @@ void Client::note_lane_sense(LaneOffer& offer, size_t gateway) {
 // one's lanes is dropped.
 void Client::move_lanes(const LaneOffer& offer) {
   lane_offer_ = offer;
-  lanes_->end();
-  lanes_->begin(lane_tunnel());
+  lanes_->move(lane_tunnel());
   lanes_->install(path_.session(), path_.shared_counter());
   log_.info("the gateway grants %u of %u lanes", lanes_->granted(), offer.wanted());
 }

@@ -111,6 +111,17 @@ void Lanes::end() {
   board_.change([](LanesView& view) { ++view.tunnel; });
 }
 
+// First the threads hear that they go on receiving, and then of the end of what they receive in.
+void Lanes::move(const LaneTunnel& tunnel) {
+  board_.change([](LanesView& view) {
+    ++view.moves;
+    ++view.tunnel;
+  });
+  end_links();
+  drop_session();
+  begin(tunnel);
+}
+
 void Lanes::end_links() {
   for (auto& link : links_) link->end();
   is_up_ = false;

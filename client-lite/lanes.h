@@ -56,6 +56,9 @@ class Lanes {
   void begin(const LaneTunnel& tunnel);
   void on_up(uint64_t now_ns);
   void end();
+  // The tunnel is left for this one, lane 0 of which is up. What is under way in the others is
+  // taken for as long as lane 0 takes it there.
+  void move(const LaneTunnel& tunnel);
   bool has_begun() const { return tunnel_.has_value(); }
   unsigned granted() const { return tunnel_ ? tunnel_->lanes : 1; }
 

@@ -61,6 +61,25 @@ for _ in range(datagrams):
         client.sendto(bytes(50), to)
     time.sleep(0.05)
 """
+# A numbered datagram every 20 ms to an echo, until it is told to end; which had no answer.
+UDP_FLOW = """
+import select, signal, socket, sys, time
+ends = []
+signal.signal(signal.SIGINT, lambda *_: ends.append(time.monotonic() + 2))
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind((sys.argv[1], int(sys.argv[2])))
+client.connect((sys.argv[3], int(sys.argv[4])))
+sent, lost, due = 0, set(), time.monotonic()
+print("ready", flush=True)
+while not ends or lost and time.monotonic() < ends[0]:
+    if not ends and time.monotonic() >= due:
+        client.send(str(sent).encode())
+        lost.add(sent)
+        sent, due = sent + 1, due + 0.02
+    if select.select([client], [], [], 0.005)[0]:
+        lost.discard(int(client.recv(100)))
+print("lost", len(lost), "of", sent, sorted(lost), flush=True)
+"""
 UPLOAD = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
@@ -365,9 +384,17 @@ def test_every_lane_goes_back_to_the_preferred_gateway(world):
     start_udp_echo(world)
     client, first, second = fallen_back(world, lambda relay: block(world, relay.endpoint),
                                         change=two_workers, lanes=LANES)
+    for relay, delay_ms in zip((first, second), DELAYS_MS):
+        relay.change(delay_ms=delay_ms)
+    address = client.address()
+    flow = world.pc.start(PYTHON, "-c", UDP_FLOW, address, ports_of(address, 1, 1)[0],
+                          topology.SERVER, SERVER_PORT, name="flow")
+    flow.wait_for_log("ready")
     unblock(world)
     wait_until(lambda: in_use(client, first), 30, "the preferred gateway to be used again")
     wait_until(lambda: lanes_up(client) == LANES, 5, "every lane to be up")
+    flow.stop(signal.SIGINT)
+    assert "lost 0 of" in flow.log(), flow.log()
     block(world, second.endpoint)  # which none of them uses any more
     for lane in range(LANES):
         ask_in_lane(world, client, lane)
