@@ -55,10 +55,10 @@ class KernelSender {
   KernelSender(const KernelSender&) = delete;
   KernelSender& operator=(const KernelSender&) = delete;
 
-  // Takes those of at most kFramesMax `frames` that have RTE_MBUF_F_TX_UDP_CKSUM, with the pseudo-
-  // header's sum for a checksum, and whole TCP packets without a VLAN tag; sends each client's and
-  // each connection's in order, and frees them. The others stay, in order, at the front of
-  // `frames`.
+  // Takes those of at most kFramesMax `frames` that have RTE_MBUF_F_TX_UDP_CKSUM, with the
+  // pseudo-header's sum for a checksum, and whole TCP packets without a VLAN tag; sends each
+  // client's and each connection's in order, and frees them. The others stay, in order, at the
+  // front of `frames`.
   Outcome send(std::span<rte_mbuf*> frames);
 
  private:

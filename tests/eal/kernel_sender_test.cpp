@@ -150,6 +150,16 @@ class KernelSenderTest : public testing::Test {
     return frames;
   }
 
+  // The same of `frames`, all of which the kernel takes.
+  std::vector<Bytes> arrived_of(std::vector<rte_mbuf*>& frames) {
+    const size_t given = frames.size();
+    const KernelSender::Outcome outcome = sender_->send(frames);
+    EXPECT_EQ(outcome.sent, given);
+    EXPECT_EQ(outcome.lost, 0u);
+    EXPECT_EQ(outcome.left, 0u);
+    return arrived();
+  }
+
   rte_mempool* pool_ = nullptr;
   std::unique_ptr<KernelSender> sender_;
 
@@ -174,12 +184,7 @@ TEST_F(KernelSenderTest, OnTheWireAreTheFramesThatWereGiven) {
   give(kClient, 112, 1);    // longer than the one before
   std::vector<rte_mbuf*> frames;
   for (const Bytes& frame : given) frames.push_back(datagram_of(frame));
-
-  const KernelSender::Outcome outcome = sender_->send(frames);
-  EXPECT_EQ(outcome.sent, given.size());
-  EXPECT_EQ(outcome.lost, 0u);
-  EXPECT_EQ(outcome.left, 0u);
-  const std::vector<Bytes> seen = arrived();
+  const std::vector<Bytes> seen = arrived_of(frames);
   ASSERT_EQ(seen.size(), given.size());
   for (size_t i = 0; i < given.size(); ++i) EXPECT_EQ(seen[i], given[i]) << "frame " << i;
 }
@@ -219,11 +224,7 @@ TEST_F(KernelSenderTest, OnTheWireAreTheSegmentsThatWereGiven) {
 
   std::vector<rte_mbuf*> frames;
   for (const Bytes& frame : given) frames.push_back(mbuf_of(frame));
-  const KernelSender::Outcome outcome = sender_->send(frames);
-  EXPECT_EQ(outcome.sent, given.size());
-  EXPECT_EQ(outcome.lost, 0u);
-  EXPECT_EQ(outcome.left, 0u);
-  const std::vector<Bytes> seen = arrived();
+  const std::vector<Bytes> seen = arrived_of(frames);
   ASSERT_EQ(seen.size(), given.size());
   auto expected = by_connection(given);
   for (const auto& [port, arrivals] : by_connection(seen)) {
