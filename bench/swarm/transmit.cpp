@@ -19,9 +19,8 @@ namespace {
 
 // How long after the last packet one may still arrive.
 inline constexpr double kDrainSeconds = 0.1;
-// Of the flood, which has no queue to spare but must come to its rate although the gateway's control
-// thread, which looks at it, may have our core for milliseconds. It is half of what the gateway keeps
-// for that thread.
+// Of the flood, which is to come to its rate although the gateway's control thread, which looks at
+// it, may have our core for milliseconds. Half of what the gateway keeps for that thread.
 inline constexpr double kFloodRushMax = 2048;
 
 // The kernel adds some 50 microseconds.

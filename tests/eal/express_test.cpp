@@ -26,7 +26,7 @@ constexpr Protection kProtections[] = {Protection::plain, Protection::aes_256_gc
 // All that can be seen of a run.
 struct Record {
   std::vector<Bytes> frames;  // of both ports, burst by burst
-  std::array<uint64_t, kFates> fates{};
+  std::array<Count, kFates> fates{};
   std::vector<uint64_t> events;
   std::vector<uint64_t> reports;
   uint64_t ordinary = 0;  // packets that crossed
