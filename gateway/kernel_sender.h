@@ -3,10 +3,8 @@
 // makes its whole way, through whatever the interface leads to, before the next begins. Here what a
 // burst has for clients goes with one system call, and equally long datagrams of one client as one
 // large packet, which the kernel cuts where the interface cannot pass it on (UDP_L4 of
-// virtio_net_hdr). On a wire they are, bit for bit, the frames that were given. UDP checksums are
-// left to the interface. (Where there are several workers, one's IPv4 identifications are not
-// consecutive and the kernel's would be: then each datagram goes by itself, still many with one
-// call.)
+// virtio_net_hdr). On a wire they are, bit for bit, the frames that were given: the kernel's IPv4
+// identifications are consecutive, and so are a worker's. UDP checksums are left to the interface.
 //
 //     burst ─► tunnel datagrams ─► send() ─► the kernel's transmit path
 //           └► everything else  ─► the driver
