@@ -2,8 +2,7 @@
 // the meaning; a packet that is not delivered adds to exactly one of the drops.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
+#include "lib/net/count.h"
 
 namespace adit::client {
 
@@ -55,24 +54,7 @@ namespace adit::client {
   X(handshake_no_lane, "the gateway granted lanes that we did not want")            \
   X(handshake_unexpected, "handshake message that nobody waits for")
 
-// Counted by one thread, and read by any: an ordinary increment, not a locked one.
-class Count {
- public:
-  Count() = default;
-  Count(const Count& other) : value_(other) {}
-  Count& operator=(const Count& other) { return *this = uint64_t{other}; }
-  Count& operator=(uint64_t value) {
-    value_.store(value, std::memory_order_relaxed);
-    return *this;
-  }
-  operator uint64_t() const { return value_.load(std::memory_order_relaxed); }
-  Count& operator+=(uint64_t more) { return *this = *this + more; }
-  Count& operator++() { return *this += 1; }
-
- private:
-  std::atomic<uint64_t> value_{0};
-};
-
+// One thread counts, and any may read.
 struct Counters {
 #define ADIT_FIELD(name, meaning) Count name;
   ADIT_CLIENT_COUNTERS(ADIT_FIELD)

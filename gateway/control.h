@@ -43,18 +43,19 @@ namespace adit::gateway {
   X(packets_taken) X(packets_given) X(tunnels_moved) X(moves_refused)                 \
   X(lanes_without_first) X(lanes_not_granted)
 
+// Writer: the control thread. Readers: it, and the thread of the metrics; of the next as well.
 struct ControlCounters {
-#define X(name) uint64_t name = 0;
+#define X(name) Count name;
   ADIT_CONTROL_EVENTS(X)
 #undef X
   // By tunnel::HandshakeReject.
-  std::array<uint64_t, 16> handshakes_rejected{};
+  std::array<Count, 16> handshakes_rejected{};
 };
 
-// Of subscribers who have several at the moment.
+// Of subscribers who have several at the moment. Writer: the control thread.
 struct LaneCounts {
-  uint32_t granted = 0;
-  uint32_t open = 0;
+  Count granted;
+  Count open;
 };
 
 // One who may connect, and what is known of its tunnel. Where it has several lanes, each is a

@@ -82,9 +82,14 @@ void Control::begin_lanes(Subscriber& subscriber) {
 // When it has opened or closed.
 void Control::count_lanes(const Subscriber& lane) {
   if (lane.lanes == 1) return;
-  const bool is_open = lane.epoch != 0;
-  lane_counts_.open += is_open ? 1u : -1u;
-  if (lane.lane == 0) lane_counts_.granted += is_open ? lane.lanes : -uint32_t{lane.lanes};
+  const unsigned granted = lane.lane == 0 ? lane.lanes : 0;
+  if (lane.epoch != 0) {
+    ++lane_counts_.open;
+    lane_counts_.granted += granted;
+  } else {
+    --lane_counts_.open;
+    lane_counts_.granted -= granted;
+  }
 }
 
 void Control::close_further_lanes(Subscriber& subscriber) {

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "lib/net/count.h"
+
 namespace adit::gateway {
 
 // X(name): a packet refused for this reason is freed and counted under it.
@@ -71,11 +73,11 @@ const char* fate_name(Fate fate);
   X(roamed) X(sessions_confirmed) X(key_expansions)                                          \
   X(loops) X(busy_loops) X(busy_cycles) X(sleeps)
 
-// One worker's counters. Writer: that worker. Readers: the control thread, which may see a value
-// a moment old; aligned 64-bit stores are never torn.
+// One worker's counters. Writer: that worker. Readers: the control thread and that of the metrics,
+// which may see a value a moment old.
 struct Counters {
-  std::array<uint64_t, kFates> fates{};  // only the drops are counted
-#define X(name) uint64_t name = 0;
+  std::array<Count, kFates> fates{};  // only the drops are counted
+#define X(name) Count name;
   ADIT_EVENTS(X)
 #undef X
 

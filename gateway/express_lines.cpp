@@ -149,10 +149,10 @@ void Pipeline::report_traffic(uint32_t slot) {
     if (line.rx_packets != 0) report.heard(now_ns_, true);
   }
   TunnelTraffic& traffic = tunnels_.open(slot).traffic;
-  bump(traffic.rx_packets, std::exchange(line.rx_packets, 0));
-  bump(traffic.rx_bytes, std::exchange(line.rx_bytes, 0));
-  bump(traffic.tx_packets, std::exchange(line.tx_packets, 0));
-  bump(traffic.tx_bytes, std::exchange(line.tx_bytes, 0));
+  traffic.rx_packets += std::exchange(line.rx_packets, 0);
+  traffic.rx_bytes += std::exchange(line.rx_bytes, 0);
+  traffic.tx_packets += std::exchange(line.tx_packets, 0);
+  traffic.tx_bytes += std::exchange(line.tx_bytes, 0);
 }
 
 }  // namespace adit::gateway

@@ -4,11 +4,10 @@
 // begins. Here what a burst has of them goes with one system call, and equally long datagrams of
 // one client, or consecutive segments of one connection, as one large packet, which the kernel cuts
 // where the interface cannot pass it on (virtio_net_hdr). On a wire they are, bit for bit, the
-// frames that were given; only IPv4 ids that stand still, which mean nothing (RFC 6864), then count
-// up. Checksums of what was put together are left to the interface; of TCP they have been looked at
-// before, for a wrong one must stay wrong. (Where there are several workers, one's ids of tunnel
-// datagrams are not consecutive and the kernel's would be: then each goes by itself, still many
-// with one call.)
+// frames that were given: the kernel's IPv4 ids are consecutive, and so are a worker's; only ids
+// that stand still, which mean nothing (RFC 6864), then count up. Checksums of what was put
+// together are left to the interface; of TCP they have been looked at before, for a wrong one must
+// stay wrong.
 //
 //     burst ─► tunnel datagrams ──────────┬─► send() ─► the kernel's transmit path
 //           ├► TCP segments ─► coalescer ─┘

@@ -163,8 +163,8 @@ Fate Pipeline::read_inner(Packet& packet) {
   }
   packet.trim();
   TunnelTraffic& traffic = packet.tunnel->open->traffic;
-  bump(traffic.rx_packets, 1);
-  bump(traffic.rx_bytes, packet.parsed.total_bytes);
+  ++traffic.rx_packets;
+  traffic.rx_bytes += packet.parsed.total_bytes;
   ++counters_.outbound_packets;
   counters_.outbound_bytes += packet.parsed.total_bytes;
   return Fate::next;

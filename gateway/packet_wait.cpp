@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace adit::gateway {
 namespace {
@@ -57,10 +58,12 @@ PacketWait::PacketWait(const std::vector<int>& sockets) {
 
 void PacketWait::wait(uint64_t time_ns) {
   const timespec time{0, static_cast<long>(time_ns)};
-  if (!sockets_.empty()) {
+  const bool was_in_vain = std::exchange(was_woken_, false);
+  if (!sockets_.empty() && !was_in_vain) {
     if (ppoll(sockets_.data(), sockets_.size(), &time, nullptr) == 0) return;
     const auto can_receive = [](const pollfd& socket) { return (socket.revents & POLLIN) != 0; };
-    if (std::ranges::any_of(sockets_, can_receive)) return;
+    was_woken_ = std::ranges::any_of(sockets_, can_receive);
+    if (was_woken_) return;
   }
   nanosleep(&time, nullptr);
 }

@@ -21,11 +21,15 @@ class PacketWait {
   explicit PacketWait(const std::vector<int>& sockets);
 
   // Returns after `time_ns`, less than a second, or as soon as something can be received. A socket
-  // in error (its interface is down) wakes nobody.
+  // in error (its interface is down) wakes nobody; nor does one whose packet the driver did not
+  // take when it woke us the last time (no buffer is free for it), before this wait is over.
   void wait(uint64_t time_ns);
+  // Something has been received, or another message taken, since the last wait.
+  void was_busy() { was_woken_ = false; }
 
  private:
   std::vector<pollfd> sockets_;
+  bool was_woken_ = false;  // by a packet that has not been received yet
 };
 
 }  // namespace adit::gateway

@@ -346,8 +346,9 @@ class Pipeline {
   Fate send_ip(unsigned port, rte_mbuf* packet);
   Fate send_frame(unsigned port, rte_mbuf* packet, const MacAddress& to, uint16_t ether_type);
   Fate transmit(unsigned port, rte_mbuf* frame);
+  // One behind the other: the kernel's own, where it cuts a large packet (kernel_sender.h).
   uint16_t next_outer_id() {
-    return static_cast<uint16_t>(outer_id_ += outer_id_step_);
+    return static_cast<uint16_t>(first_outer_id_ | (outer_ids_++ & outer_ids_mask_));
   }
   void finish(Fate fate, rte_mbuf* mbuf);  // counts and frees what a sender refused
   Fate hand_to_control(const ToControl& item);
@@ -419,8 +420,10 @@ class Pipeline {
   uint8_t received_by_ = 0;  // the worker that it came from
   bool wants_sample_ = false;
   uint32_t now_s_ = 0;   // the translator's coarse clock
-  uint16_t outer_id_;  // IPv4 identification of what we send without DF (RFC 6864)
-  const uint16_t outer_id_step_;  // the workers' ids differ
+  // IPv4 identifications of what we send without DF (RFC 6864). Each worker has a range of its own.
+  uint16_t outer_ids_ = 0;  // given so far
+  const uint16_t outer_ids_mask_;
+  const uint16_t first_outer_id_;
   uint32_t icmp_tokens_ = 0;
   uint32_t icmp_tokens_at_s_ = 0;
   std::array<Neighbour*, kPortsMax> last_neighbour_{};  // of the port's last packet: a cache

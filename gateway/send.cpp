@@ -52,8 +52,8 @@ Fate Pipeline::send_into_tunnel(Tunnel& tunnel, rte_mbuf* mbuf, Seal seal) {
     tunnels_.report(tunnel.slot).sent(now_ns_, text_bytes >= sizeof(Ipv4Header));
   }
   if (text_bytes >= sizeof(Ipv4Header)) {
-    bump(tunnel.open->traffic.tx_packets, 1);
-    bump(tunnel.open->traffic.tx_bytes, text_bytes);
+    ++tunnel.open->traffic.tx_packets;
+    tunnel.open->traffic.tx_bytes += text_bytes;
   }
   return send_outer_udp(mbuf, tunnel.remote);
 }

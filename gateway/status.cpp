@@ -17,6 +17,12 @@
 
 #include "lib/tunnel/keys.h"
 
+namespace adit {
+
+static void to_json(nlohmann::ordered_json& json, const Count& count) { json = uint64_t{count}; }
+
+}  // namespace adit
+
 namespace adit::gateway {
 namespace {
 
@@ -119,6 +125,7 @@ Json tunnel_json(const Subscriber& subscriber, unsigned worker, const TunnelTabl
   const auto read = [&](const auto& field) {
     return is_its_own ? field.load(std::memory_order_relaxed) : 0;
   };
+  const auto carried = [&](const Count& count) { return is_its_own ? count : Count{}; };
   const uint64_t packed = read(report.remote);
   const Endpoint remote{Ipv4Address::from_host(static_cast<uint32_t>(packed >> 16)),
                         Be16::from_host(static_cast<uint16_t>(packed))};
@@ -134,10 +141,10 @@ Json tunnel_json(const Subscriber& subscriber, unsigned worker, const TunnelTabl
           {"confirmed", packed != 0},
           {"open_s", seconds_since(subscriber.opened_ns, now_ns)},
           {"heard_ago_s", seconds_since(read(report.heard_ns), now_ns)},
-          {"rx_packets", read(traffic.rx_packets)},
-          {"rx_bytes", read(traffic.rx_bytes)},
-          {"tx_packets", read(traffic.tx_packets)},
-          {"tx_bytes", read(traffic.tx_bytes)}};
+          {"rx_packets", carried(traffic.rx_packets)},
+          {"rx_bytes", carried(traffic.rx_bytes)},
+          {"tx_packets", carried(traffic.tx_packets)},
+          {"tx_bytes", carried(traffic.tx_bytes)}};
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ void TunnelTable::clear(uint32_t slot) {
   OpenTunnel* const open = tunnel.open;
   tunnel = Tunnel{};
   tunnel.open = open;
-  std::construct_at(open);
+  *open = OpenTunnel{};  // its traffic by stores that a reader may meet
   line(slot) = TunnelLine{};
   report(slot).begin(0);
 }

@@ -69,16 +69,11 @@ static_assert(sizeof(TunnelReport) == 64);
 
 // The same of what a tunnel has carried, as far as it has been added up (Pipeline::sweep_tunnels).
 struct TunnelTraffic {
-  std::atomic<uint64_t> rx_packets{0};  // inner packets from the client
-  std::atomic<uint64_t> rx_bytes{0};    // inner bytes
-  std::atomic<uint64_t> tx_packets{0};
-  std::atomic<uint64_t> tx_bytes{0};
+  Count rx_packets;  // inner packets from the client
+  Count rx_bytes;    // inner bytes
+  Count tx_packets;
+  Count tx_bytes;
 };
-
-// Adds to such a counter: a plain load and store, since there is one writer.
-inline void bump(std::atomic<uint64_t>& counter, uint64_t by) {
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
 
 // What a tunnel has only while it is open: its keys, and what is rarely looked at. Each slot has a
 // place for it, in memory that is the machine's until the slot is first used; all zero is an

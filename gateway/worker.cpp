@@ -216,6 +216,7 @@ void Worker::sweep_when_due(uint64_t now_ns) {
 void Worker::rest(bool busy, uint64_t now_ns) {
   if (busy) {
     busy_at_ns_ = now_ns;
+    wait_.was_busy();
     return;
   }
   const uint64_t idle_ns = now_ns - busy_at_ns_;

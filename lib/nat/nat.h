@@ -43,6 +43,7 @@
 #include "lib/nat/filtering.h"
 #include "lib/nat/mapping.h"
 #include "lib/nat/table.h"
+#include "lib/net/count.h"
 
 namespace adit::nat {
 
@@ -321,15 +322,16 @@ class Nat {
   // many. Walks its blocks: not for the packet path.
   unsigned list(const Subscriber& subscriber, std::span<Mapping> out, uint32_t now_s) const;
 
+  // Writer: whoever has the Nat. Read by any thread.
   struct Counts {
-    uint64_t mappings_created = 0;
-    uint64_t mappings_revived = 0;
-    uint64_t mappings_expired = 0;
-    uint64_t mappings_detached = 0;  // live ones whose tunnel went
-    uint64_t mappings_live = 0;
-    uint64_t mappings_resting = 0;
-    uint64_t blocks_granted = 0;  // now
-    uint64_t spilled = 0;         // now: mappings outside their home window
+    Count mappings_created;
+    Count mappings_revived;
+    Count mappings_expired;
+    Count mappings_detached;  // live ones whose tunnel went
+    Count mappings_live;
+    Count mappings_resting;
+    Count blocks_granted;  // now
+    Count spilled;         // now: mappings outside their home window
 
     Counts& operator+=(const Counts& other);
   };

@@ -204,7 +204,7 @@ void Lab::play(const std::vector<Row>& rows) {
     SCOPED_TRACE(row.description);
     set_time(row.at_s);
     if (row.in.place != kInternet) far(row.in.place);
-    const std::array<uint64_t, kFates> before = counters_.fates;
+    const std::array<Count, kFates> before = counters_.fates;
     give_in(row.in);
     std::vector<Hop> out = come_out();
     if (row.source == Source::ignored) {

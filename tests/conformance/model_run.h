@@ -69,7 +69,7 @@ class ModelRun : public Lab {
   std::array<bool, kModelSlots + 1> is_open_{};
   std::map<std::tuple<Kind, uint32_t, uint16_t>, Endpoint> left_from_;
   std::map<std::tuple<Kind, uint32_t, uint32_t>, std::set<uint16_t>> ids_;
-  std::array<uint64_t, kFates> fates_before_{};
+  std::array<Count, kFates> fates_before_{};
   uint32_t told_at_s_ = 0;
   std::map<unsigned, unsigned> told_;  // by worker: each may say so much
 };

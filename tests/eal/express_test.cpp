@@ -26,15 +26,19 @@ constexpr Protection kProtections[] = {Protection::plain, Protection::aes_256_gc
 // All that can be seen of a run.
 struct Record {
   std::vector<Bytes> frames;  // of both ports, burst by burst
-  std::array<uint64_t, kFates> fates{};
+  std::array<Count, kFates> fates{};
   std::vector<uint64_t> events;
   std::vector<uint64_t> reports;
+  uint64_t handed_over = 0;
   uint64_t ordinary = 0;  // packets that crossed
 };
 
+enum class Damage : bool { none, some };
+
 class Player : public Rig {
  public:
-  Player(const RigOptions& options, uint32_t seed) : Rig(options), random_(seed) {}
+  Player(const RigOptions& options, uint32_t seed, Damage damage = Damage::some)
+      : Rig(options), random_(seed), damage_(damage) {}
   void TestBody() override {}
   void extend_open(ToWorker& open) override {
     open.forward_count = parts_[0].forwards != nullptr && open.slot == 1 ? 1 : 0;
@@ -201,7 +205,7 @@ class Player : public Rig {
   // One byte wrong, or the end cut off, or something behind it.
   void spoil(Bytes& packet) {
     constexpr uint8_t kBits[] = {1, 2, 4, 8, 16, 32, 64, 128};
-    if (packet.empty()) return;
+    if (packet.empty() || damage_ == Damage::none) return;
     switch (any(120)) {
       case 0: packet[any(std::min<size_t>(packet.size(), 60))] ^= kBits[any(8)]; break;
       case 1: packet.resize(any(packet.size())); break;
@@ -251,7 +255,9 @@ class Player : public Rig {
     // many there are depends on which packets are opened together.
     counters_.key_expansions = 0;
     // And for what workers hand over: to whom a reply's port belongs the express way looks first,
-    // the stages when they have found nothing wrong with it.
+    // the stages when they have found nothing wrong with it (HandsOverWhatTheStagesHandOver).
+    EXPECT_EQ(counters_.taken_over, counters_.handed_over);
+    record_.handed_over = counters_.handed_over;
     counters_.handed_over = counters_.taken_over = 0;
 #define X(name) record_.events.push_back(counters_.name);
     ADIT_EVENTS(X)
@@ -269,6 +275,7 @@ class Player : public Rig {
   }
 
   std::mt19937 random_;
+  const Damage damage_;
   std::vector<FarEnd> far_;
   std::vector<tunnel::Session> sessions_;
   std::vector<Endpoint> externals_;
@@ -345,6 +352,17 @@ TEST_P(Express, SendsWhatTheStagesSend) {
     EXPECT_EQ(express.events, stages.events);
     EXPECT_EQ(express.reports, stages.reports);
   }
+}
+
+TEST_P(Express, HandsOverWhatTheStagesHandOver) {
+  RigOptions options = GetParam().options;
+  options.workers = 3;
+  options.express = false;
+  const Record stages = Player(options, 1, Damage::none).play();
+  options.express = true;
+  const Record express = Player(options, 1, Damage::none).play();
+  EXPECT_EQ(express.handed_over, stages.handed_over);
+  EXPECT_GT(stages.handed_over, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -52,6 +52,17 @@ TEST_F(PacketWaitTest, WithoutSocketsItIsASleep) {
   EXPECT_GE(waited(wait), kTime);
 }
 
+// Where no buffer is free the driver leaves it where it is, and there it can still be received.
+TEST_F(PacketWaitTest, WhatIsNotReceivedEndsEveryOtherOnly) {
+  PacketWait wait({pair_[0]});
+  ASSERT_EQ(write(pair_[1], "x", 1), 1);
+  EXPECT_LT(waited(wait), kTime / 2);
+  EXPECT_GE(waited(wait), kTime);
+  EXPECT_LT(waited(wait), kTime / 2);
+  wait.was_busy();
+  EXPECT_LT(waited(wait), kTime / 2) << "another packet";
+}
+
 // A socket in error is ready at once, and would be so for ever.
 TEST_F(PacketWaitTest, ASocketInErrorWakesNobody) {
   std::array<int, 2> pipe_ends{};

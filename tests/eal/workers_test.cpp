@@ -4,6 +4,8 @@
 // matrix says, which passes with any number of workers (ADIT_WORKERS).
 #include <rte_mbuf.h>
 
+#include <set>
+
 #include "tests/eal/rig.h"
 
 namespace adit::gateway::test {
@@ -112,6 +114,35 @@ TEST_F(Workers, FlowKeepsItsOrder) {
   ASSERT_EQ(out.size(), packets.size());
   for (uint8_t i = 0; i < 60; ++i) {
     EXPECT_EQ(Bytes(out[i].end() - 8, out[i].end()), payload_bytes(8, i)) << unsigned{i};
+  }
+}
+
+// Consecutive, so that the kernel can make large packets of them; and no two workers' are the same
+// within as many as there may be.
+TEST_F(Workers, EachGivesOuterIdsOfItsOwnInTurn) {
+  constexpr unsigned kBurst = 64;
+  constexpr unsigned kIdsOfEach = 65'536 / 4;  // of three, as of four
+  std::set<uint16_t> all;
+  for (uint32_t slot = 1; slot <= kWorkers; ++slot) {
+    FarEnd far = open_tunnel(slot, Protection::plain);
+    place(far, slot, true);
+    receive_from(far, far.seal({}));
+    sent_frames(0);
+    const Endpoint external = external_of(far, inner_packet(slot, 2000));
+    const std::vector<Bytes> burst(kBurst, udp_packet(kService, external, payload_bytes(24, 2)));
+    std::vector<uint16_t> ids;
+    while (ids.size() < kIdsOfEach) {
+      receive_packets(1, burst);
+      for (const Bytes& packet : sent(0)) {
+        ids.push_back(static_cast<uint16_t>(packet[4] << 8 | packet[5]));
+      }
+    }
+    ASSERT_EQ(ids.size(), kIdsOfEach);
+    unsigned gaps = 0;
+    for (size_t i = 1; i < ids.size(); ++i) gaps += ids[i] != static_cast<uint16_t>(ids[i - 1] + 1);
+    EXPECT_LE(gaps, 1u) << "but where they begin anew";
+    all.insert(ids.begin(), ids.end());
+    EXPECT_EQ(all.size(), slot * kIdsOfEach);
   }
 }
 

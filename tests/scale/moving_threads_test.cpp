@@ -82,7 +82,7 @@ void MovingThreads::use(unsigned me, std::mt19937& random) {
   nat::Nat& nat = *nats_[me];
   Tunnel& tunnel = tunnels_.at(kSlot);
   wrong_ += owners_[me]->of(kSlot) != me || tunnel.epoch++ != moves_;
-  bump(tunnel.open->traffic.rx_packets, 1);
+  ++tunnel.open->traffic.rx_packets;
   tunnels_.line(kSlot).rx_packets = tunnel.epoch;
   const uint32_t now_s = now_s_.load(std::memory_order_relaxed);
   if (!subscriber_.attached) {
@@ -152,13 +152,20 @@ void MovingThreads::work(unsigned me) {
   }
 }
 
-// What it has carried by then is never less than what it has been moved.
+// What it has carried by then is never less than what it has been moved. Mappings are counted by
+// whoever has it.
 void MovingThreads::look_on() {
+  nat::Nat::Counts seen;
   for (uint32_t answered = 0; answered < kMoves;) {
     const uint32_t now = tunnels_.report(kSlot).move_answered.load(std::memory_order_acquire);
     ASSERT_GE(now, answered);
-    ASSERT_GE(tunnels_.open(kSlot).traffic.rx_packets.load(std::memory_order_relaxed), now);
+    ASSERT_GE(tunnels_.open(kSlot).traffic.rx_packets, now);
     answered = now;
+    nat::Nat::Counts sum;
+    for (const auto& nat : nats_) sum += nat->counts();
+    ASSERT_GE(sum.mappings_created, seen.mappings_created);
+    ASSERT_GE(sum.mappings_expired, seen.mappings_expired);
+    seen = sum;
     std::this_thread::yield();
   }
 }

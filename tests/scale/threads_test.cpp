@@ -156,18 +156,53 @@ TEST(Threads, RepliesComeBackInTheBuffersOfWhatTheyAnswer) {
   }
 }
 
-// Counters are read while they are written: a value a moment old, never half of two.
+// Counters are read while they are written, as the status document does it: a value a moment old,
+// never half of two.
+TEST(Threads, CountersAreReadWhileAWorkerCounts) {
+  Counters counters;
+  std::jthread worker([&counters] {
+    for (unsigned i = 0; i < kPackets; ++i) {
+      ++counters.received;
+      counters.outbound_bytes += 0x1'0000'0001;
+      ++counters.fates[static_cast<unsigned>(Fate::tx_full)];
+    }
+  });
+  for (Counters seen; seen.drops_total() < kPackets;) {
+    Counters now;
+    now += counters;
+    ASSERT_GE(now.received, seen.received);
+    ASSERT_EQ(now.outbound_bytes % 0x1'0000'0001, 0u);
+    seen = now;
+  }
+}
+
 TEST(Threads, TrafficAddsUp) {
   TunnelTraffic traffic;
   std::jthread worker([&traffic] {
-    for (unsigned i = 0; i < kPackets; ++i) bump(traffic.rx_bytes, 0x1'0000'0001);
+    for (unsigned i = 0; i < kPackets; ++i) traffic.rx_bytes += 0x1'0000'0001;
   });
   for (uint64_t seen = 0; seen < uint64_t{kPackets} * 0x1'0000'0001;) {
-    const uint64_t now = traffic.rx_bytes.load(std::memory_order_relaxed);
+    const uint64_t now = traffic.rx_bytes;
     ASSERT_GE(now, seen);
     ASSERT_EQ(now % 0x1'0000'0001, 0u);
     seen = now;
   }
+}
+
+// A worker closes tunnels without a thought for who reads what they have carried.
+TEST(Threads, TunnelClosesWhileItsTrafficIsRead) {
+  constexpr uint32_t kSlot = 1;
+  constexpr unsigned kCarried = 5;
+  TunnelTable tunnels(2, 1);
+  std::atomic<bool> is_done = false;
+  std::jthread worker([&] {
+    for (unsigned i = 0; i < 20'000; ++i) {
+      for (unsigned k = 0; k < kCarried; ++k) ++tunnels.open(kSlot).traffic.tx_packets;
+      tunnels.clear(kSlot);
+    }
+    is_done = true;
+  });
+  while (!is_done) ASSERT_LE(tunnels.open(kSlot).traffic.tx_packets, kCarried);
 }
 
 }  // namespace
