@@ -1,8 +1,10 @@
 // Deterministic ranges (RFC 7422) of tunnels that are moved: a range goes along with its tunnel, is
 // that one's for as long as it is open, and is back at home for its subscriber's next one.
 #include <algorithm>
+#include <cstring>
 
 #include "lib/nat/deterministic.h"
+#include "lib/pcp/message.h"
 #include "tests/eal/move_rig.h"
 
 namespace adit::gateway::test {
@@ -17,7 +19,8 @@ constexpr uint64_t kSecondNs = tunnel::kSecondNs;
 class MoveRange : public Moving {
  protected:
   explicit MoveRange(const nat::Profile& profile = {})
-      : Moving({.nat = {.deterministic_ports = kRangePorts, .profiles = {profile}}}) {}
+      : Moving({.port_control = {.enabled = true},
+                .nat = {.deterministic_ports = kRangePorts, .profiles = {profile}}}) {}
 
   // As the control thread does it: a tunnel opens at its range's worker. Which subscriber's it is
   // may be told beforehand.
@@ -228,6 +231,35 @@ TEST_F(MoveRange, NextTunnelHasNoPortsUntilItsRangeIsHome) {
   go_on();
   EXPECT_EQ(moved(kAgain, 0), MoveRefusal::none);
   expect_reply(next, 1, 2000, external);
+}
+
+TEST_F(MoveRange, HostThatAsksForAPortMeanwhileIsToldThatThereIsNone) {
+  FarEnd far = open_tunnel(1, Protection::plain);
+  ASSERT_EQ(moved(1, 2), MoveRefusal::none);
+  FarEnd next = open_again();
+  const auto ask = [&] {
+    struct {
+      pcp::RequestHeader header;
+      pcp::MapBody map;
+    } request{};
+    request.header.version = 2;
+    request.header.opcode = 1;  // MAP
+    request.header.lifetime_s = Be32::from_host(3600);
+    request.header.client = pcp::MappedAddress::of(kInner);
+    request.map.protocol = kIpUdp;
+    request.map.internal_port = Be16::from_host(2000);
+    request.map.external = pcp::MappedAddress::of({});
+    const auto* const bytes = reinterpret_cast<const uint8_t*>(&request);
+    receive_from(next, next.plain(udp_packet(internal(1, 40000), {kRouter, Be16::from_host(5351)},
+                                             std::span(bytes, sizeof request))));
+    const std::optional<Bytes> answer = next.open(sent_to_tunnel(next.outer));
+    pcp::ResponseHeader header{};
+    if (answer) std::memcpy(&header, answer->data() + 28, sizeof header);
+    return static_cast<pcp::Result>(header.result);
+  };
+  EXPECT_EQ(ask(), pcp::Result::no_resources);
+  close(1);
+  EXPECT_EQ(ask(), pcp::Result::success);
 }
 
 // A reply is on its way to the worker that has just sent the range home: it goes back, behind it.
