@@ -314,11 +314,11 @@ TEST_F(NatMovingRanges, ThatAreAwayAreRefusedByName) {
 // Nobody is kept from moving who has no range at all.
 TEST_F(NatMovingRanges, OneSubscriberTooManyMovesAsItIs) {
   Subscriber subscriber;
-  nats_[0]->attach(subscriber, 7, 0, now_s_, static_cast<uint32_t>(ranges().count()));
-  ASSERT_TRUE(nats_[0]->has_range(subscriber));
-  move(subscriber, 0, 1);
+  nats_[1]->attach(subscriber, 7, 0, now_s_, static_cast<uint32_t>(ranges().count()));
+  ASSERT_TRUE(nats_[1]->has_range(subscriber));
+  move(subscriber, 1, 2);
   Refusal refusal = Refusal::none;
-  EXPECT_EQ(nats_[1]->create_outbound(subscriber, Protocol::udp, internal_endpoint(0), now_s_,
+  EXPECT_EQ(nats_[2]->create_outbound(subscriber, Protocol::udp, internal_endpoint(0), now_s_,
                                       refusal),
             nullptr);
   EXPECT_EQ(refusal, Refusal::pool_exhausted);
