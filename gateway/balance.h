@@ -33,8 +33,8 @@ class Balance {
     Reason reason = roamed;
   };
 
-  // `replies_stay`: a tunnel that has moved gets new ports where it was, as ever, so that all replies
-  // come in there.
+  // `replies_stay`: a tunnel that has moved gets new ports where it was, as ever, so that all
+  // replies come in there.
   explicit Balance(unsigned workers, bool replies_stay = false)
       : replies_stay_(replies_stay), seen_(workers) {}
 

@@ -40,7 +40,12 @@ bool Control::ask_to_move(uint32_t slot, uint32_t epoch, unsigned worker) {
   message.port = static_cast<uint8_t>(worker);
   message.move_number = next_epoch_;
   if (!links_[owners_.of(slot)].to_worker->push(message)) return false;
-  move_ = {.slot = slot, .epoch = epoch, .number = next_epoch_++, .to = worker, .wish = {}, .untold = {}};
+  move_ = {.slot = slot,
+           .epoch = epoch,
+           .number = next_epoch_++,
+           .to = worker,
+           .wish = {},
+           .untold = {}};
   return true;
 }
 
@@ -88,8 +93,8 @@ void Control::follow_move(uint64_t now_ns) {
   }
 }
 
-// Nobody has it any more. With deterministic allocation a tunnel opens where its range is at home, in
-// a slot that is at home there: one that is elsewhere, or that has not arrived yet, goes home first.
+// Nobody has it any more. With deterministic allocation a tunnel opens where its range is at home,
+// in a slot that is at home there: one that is elsewhere, or has not arrived yet, goes home first.
 void Control::give_back(uint32_t slot) {
   const bool is_far = is_moving(slot) || owners_.of(slot) != tunnels_.home(slot);
   if (is_far && config_.nat.allocation == Allocation::deterministic) {

@@ -239,8 +239,7 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
                               uint32_t now_s, Refusal& refusal, const Endpoint* wanted) {
   assert(subscriber.attached);
   refusal = Refusal::none;
-  const bool lacks_range = settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
-  if (lacks_range && !hold_range(subscriber, now_s)) {
+  if (lacks_range(subscriber) && !hold_range(subscriber, now_s)) {
     refusal = subscriber.is_paired ? Refusal::range_away : Refusal::pool_exhausted;
     return nullptr;
   }

@@ -309,9 +309,9 @@ class Nat {
   void adopt(Subscriber& subscriber);
   // Whether the block that begins at this unit lies in windows of this translator's own.
   bool is_own(uint32_t unit) const;
-  // A block in another's windows that the sweep has found empty, or without a subscriber, or a range
-  // whose subscriber has just been detached: it should go home, where take_back() keeps it from then
-  // on. Units as in table.h; 16 ports each.
+  // A block in another's windows that the sweep has found empty, or without a subscriber, or a
+  // range whose subscriber has just been detached: it should go home, where take_back() keeps it
+  // from then on. Units as in table.h; 16 ports each.
   struct ForeignBlock {
     uint32_t unit = 0;
     unsigned units = 0;
@@ -402,6 +402,9 @@ class Nat {
   void return_block(uint32_t unit);
   void assign_range(Subscriber& subscriber, uint32_t ordinal);
   uint32_t range_of(const Subscriber& subscriber) const;
+  bool lacks_range(const Subscriber& subscriber) const {
+    return settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
+  }
   bool hold_range(Subscriber& subscriber, uint32_t now_s);
   void give_range(Subscriber& subscriber);
 

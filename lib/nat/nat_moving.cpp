@@ -28,17 +28,14 @@ bool Nat::may_move(const Subscriber& subscriber) const { return subscriber.low_m
 // An earlier or a later tunnel of its subscriber may have it, if the message that closed the former
 // was lost. Of a subscriber for whom there is none, nothing is missing.
 bool Nat::has_range(const Subscriber& subscriber) const {
-  if (settings_.deterministic_ports == 0 || !subscriber.is_paired) return true;
-  if (subscriber.blocks[0].ports != 0) return true;
+  if (!lacks_range(subscriber) || !subscriber.is_paired) return true;
   const uint32_t unit = range_of(subscriber);
   return is_own(unit) && !ranges_away_[unit] && owners_[unit] == nullptr;
 }
 
 void Nat::leave(Subscriber& subscriber) {
   assert(may_move(subscriber) && has_range(subscriber));
-  const bool lacks_range = settings_.deterministic_ports > 0 && subscriber.is_paired &&
-                           subscriber.blocks[0].ports == 0;
-  if (lacks_range) give_range(subscriber);
+  if (lacks_range(subscriber) && subscriber.is_paired) give_range(subscriber);
   uint64_t used = 0;
   for (const Subscriber::Block& block : subscriber.blocks) {
     if (block.ports == 0) continue;

@@ -40,7 +40,8 @@ class FarSlots : public ControlRig {
     TunnelReport& report = tunnels_->report(slot_);
     report.move_refusal.store(static_cast<uint8_t>(refusal));
     const auto asked = std::ranges::find_if(told().rbegin(), told().rend(), [](const Told& it) {
-      return it.message.kind == ToWorker::move_tunnel || it.message.kind == ToWorker::move_free_slot;
+      return it.message.kind == ToWorker::move_tunnel ||
+             it.message.kind == ToWorker::move_free_slot;
     });
     ASSERT_NE(asked, told().rend());
     report.move_answered.store(asked->message.move_number);

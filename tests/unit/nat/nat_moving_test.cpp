@@ -60,6 +60,17 @@ class NatMoving : public testing::Test {
     Refusal refusal = Refusal::none;
     return nats_[share]->create_outbound(subscriber, Protocol::udp, internal, now_s_, refusal);
   }
+  // All mappings end and rest; what there is goes home.
+  void expect_all_returns() {
+    now_s_ += 1000;
+    for (unsigned i = 0; i < 3 * 200; ++i) sweep(i % kSharers, 100'000);
+    const Nat::Counts end = counts();
+    EXPECT_EQ(end.mappings_live + end.mappings_resting + end.blocks_granted + end.spilled, 0u);
+    for (const auto& nat : nats_) {
+      EXPECT_EQ(nat->granted_entries(), 0u);
+      EXPECT_FALSE(nat->has_orphans());
+    }
+  }
   Nat::Counts counts() const {
     Nat::Counts sum;
     for (const auto& nat : nats_) sum += nat->counts();
@@ -202,14 +213,7 @@ TEST_F(NatMoving, EverythingComesHomeWhateverChanceDoes) {
   for (Place& place : *places) {
     if (place.subscriber.attached) nats_[place.at]->detach(place.subscriber, now_s_);
   }
-  now_s_ += 1000;
-  for (unsigned i = 0; i < 3 * 200; ++i) sweep(i % kSharers, 100'000);
-  const Nat::Counts end = counts();
-  EXPECT_EQ(end.mappings_live + end.mappings_resting + end.blocks_granted + end.spilled, 0u);
-  for (const auto& nat : nats_) {
-    EXPECT_EQ(nat->granted_entries(), 0u);
-    EXPECT_FALSE(nat->has_orphans());
-  }
+  expect_all_returns();
   // And every port can be granted once more.
   for (unsigned share = 0; share < kSharers; ++share) {
     std::vector<std::unique_ptr<Subscriber>> all;
@@ -403,11 +407,7 @@ TEST_F(NatMovingRanges, ComeHomeWhateverChanceDoes) {
   for (Place& place : *places) {
     if (place.subscriber.attached) nats_[place.at]->detach(place.subscriber, now_s_);
   }
-  now_s_ += 1000;
-  for (unsigned i = 0; i < 3 * 200; ++i) sweep(i % kSharers, 100'000);
-  const Nat::Counts end = counts();
-  EXPECT_EQ(end.mappings_live + end.mappings_resting + end.blocks_granted + end.spilled, 0u);
-  for (const auto& nat : nats_) EXPECT_FALSE(nat->has_orphans());
+  expect_all_returns();
   for (uint32_t ordinal = 0; ordinal < kSubscribers; ++ordinal) {
     Subscriber again;
     attach(again, ordinal);
