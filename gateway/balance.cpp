@@ -65,6 +65,9 @@ std::optional<Balance::Wish> Balance::find_roamed(std::span<const double> busy) 
       const bool has_roamed = seen.candidate != worker && seen.outbound >= kOutboundMin &&
                               seen.at_candidate * 100 >= seen.outbound * kElsewherePercent;
       if (!has_roamed || seen.outbound <= most || resting_.contains(slot)) continue;
+      // What it sends is handed over no more, and what it is answered is instead.
+      const uint32_t inbound = seen.packets - seen.outbound;
+      if (replies_stay_ && seen.outbound <= inbound) continue;
       const double after = busy[seen.candidate] + load_of(worker, seen, busy);
       if (after > kBusyMaxOfANewWorker) continue;
       most = seen.outbound;

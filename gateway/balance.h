@@ -33,7 +33,10 @@ class Balance {
     Reason reason = roamed;
   };
 
-  explicit Balance(unsigned workers) : seen_(workers) {}
+  // `replies_stay`: a tunnel that has moved gets new ports where it was, as ever, so that all
+  // replies come in there.
+  explicit Balance(unsigned workers, bool replies_stay = false)
+      : replies_stay_(replies_stay), seen_(workers) {}
 
   void note(unsigned worker, const Sample& sample);
   // At the end of a period: `busy` is each worker's share of it that was not idle, 0 to 1. Forgets
@@ -56,6 +59,7 @@ class Balance {
   // What a tunnel takes of its worker's time.
   double load_of(unsigned worker, const Seen& seen, std::span<const double> busy) const;
 
+  const bool replies_stay_;
   struct Worker {
     std::map<uint32_t, Seen> tunnels;  // by slot
     uint32_t packets = 0;

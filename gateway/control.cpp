@@ -120,7 +120,8 @@ Control::Control(const Config& config, const std::vector<PortView>& ports,
       free_slots_(links_.size()),
       hand_(tunnels.slots()),
       nat_log_(names_of(config), nat_log_writer(config.nat.log)),
-      balance_(static_cast<unsigned>(links_.size())),
+      balance_(static_cast<unsigned>(links_.size()),
+               config.nat.allocation == Allocation::deterministic),
       handshakes_(identity_, remotes_, config.control_threads - 1, handshake_cores) {
   uint32_t forwards = 0;
   for (size_t i = 0; i < subscribers_.size(); ++i) {
@@ -171,6 +172,7 @@ bool Control::tick(uint64_t now_ns) {
   arp_.tick(now_ns);
   expire_leases(now_ns);
   follow_move(now_ns);
+  bring_slot_home(now_ns);
   if (all_transmit_ && links_.size() > 1 && config_.eal.balance) balance(now_ns);
   hand_.move(now_ns, tunnels_,
              [&](uint32_t slot) { follow(*by_slot_[slot], now_ns); });

@@ -182,6 +182,9 @@ class Control final : private Arp::Sink {
 
   // control_moves.cpp
   void follow_move(uint64_t now_ns);
+  bool ask_to_move(uint32_t slot, uint32_t epoch, unsigned worker);
+  void give_back(uint32_t slot);
+  void bring_slot_home(uint64_t now_ns);
   void balance(uint64_t now_ns);
   bool is_moving(uint32_t slot) const { return move_ && move_->slot == slot; }
   // Whether a message about the slot has to wait: its tunnel is on the move, or others wait already,
@@ -228,7 +231,7 @@ class Control final : private Arp::Sink {
   // when it is known to whom.
   struct Move {
     uint32_t slot = 0;
-    uint32_t epoch = 0;
+    uint32_t epoch = 0;  // 0: nobody has the slot
     uint32_t number = 0;
     unsigned to = 0;
     std::optional<Balance::Wish> wish;  // nullopt: somebody has asked for it
@@ -239,6 +242,8 @@ class Control final : private Arp::Sink {
     std::vector<Untold> untold;
   };
   std::optional<Move> move_;
+  std::deque<uint32_t> far_slots_;  // which are nobody's, and have to go home
+  uint64_t bring_home_ns_ = 0;      // not before
   Balance balance_;
   uint64_t balance_at_ns_ = 0;
   unsigned balance_looks_ = 0;

@@ -178,7 +178,7 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
   if (!answer) {
     // A refused first handshake leaves nothing behind.
     if (lane->epoch == 0) {
-      free_slots_[owners_.of(lane->slot)].push_back(lane->slot);
+      give_back(lane->slot);
       lane->slot = 0;
       lane->peer.reset();
     }

@@ -12,6 +12,8 @@ namespace adit::gateway {
 
 namespace {
 
+constexpr uint64_t kBringHomeAgainNs = 100'000'000;  // one that was not let go
+
 const char* reason(const std::optional<Balance::Wish>& wish) {
   if (!wish) return "";
   return wish->reason == Balance::Wish::roamed ? ": its packets come in there"
@@ -27,16 +29,24 @@ const char* Control::move_tunnel(uint32_t slot, unsigned worker) {
   if (owners_.of(slot) == worker) return "it is that worker's";
   // A worker that sends through another one's queue would be overtaken by it.
   if (!all_transmit_) return "a port has fewer queues than there are workers";
+  return ask_to_move(slot, by_slot_[slot]->epoch, worker) ? nullptr : "its worker's ring is full";
+}
+
+bool Control::ask_to_move(uint32_t slot, uint32_t epoch, unsigned worker) {
   ToWorker message;
-  message.kind = ToWorker::move_tunnel;
+  message.kind = epoch != 0 ? ToWorker::move_tunnel : ToWorker::move_free_slot;
   message.slot = slot;
-  message.epoch = by_slot_[slot]->epoch;
+  message.epoch = epoch;
   message.port = static_cast<uint8_t>(worker);
   message.move_number = next_epoch_;
-  Channel<ToWorker>& ring = *links_[owners_.of(slot)].to_worker;
-  if (!ring.push(message)) return "its worker's ring is full";
-  move_ = {.slot = slot, .epoch = message.epoch, .number = next_epoch_++, .to = worker, .wish = {}, .untold = {}};
-  return nullptr;
+  if (!links_[owners_.of(slot)].to_worker->push(message)) return false;
+  move_ = {.slot = slot,
+           .epoch = epoch,
+           .number = next_epoch_++,
+           .to = worker,
+           .wish = {},
+           .untold = {}};
+  return true;
 }
 
 void Control::follow_move(uint64_t now_ns) {
@@ -46,6 +56,14 @@ void Control::follow_move(uint64_t now_ns) {
   const auto refusal =
       static_cast<MoveRefusal>(report.move_refusal.load(std::memory_order_relaxed));
   const Move move = *std::exchange(move_, std::nullopt);
+  if (move.epoch == 0) {
+    if (refusal == MoveRefusal::none) {
+      owners_.set(move.slot, move.to);
+    } else {
+      bring_home_ns_ = now_ns + kBringHomeAgainNs;
+    }
+    return give_back(move.slot);
+  }
   // It may have been closed meanwhile, which its worker hears of now.
   const Subscriber* const subscriber = by_slot_[move.slot];
   const std::string name = subscriber == nullptr ? "nobody" : subscriber->config->name;
@@ -73,6 +91,27 @@ void Control::follow_move(uint64_t now_ns) {
       tell_owner(untold.message);
     }
   }
+}
+
+// Nobody has it any more. With deterministic allocation a tunnel opens where its range is at home,
+// in a slot that is at home there: one that is elsewhere, or has not arrived yet, goes home first.
+void Control::give_back(uint32_t slot) {
+  const bool is_far = is_moving(slot) || owners_.of(slot) != tunnels_.home(slot);
+  if (is_far && config_.nat.allocation == Allocation::deterministic) {
+    far_slots_.push_back(slot);
+  } else {
+    free_slots_[owners_.of(slot)].push_back(slot);
+  }
+}
+
+// Its worker lets it go behind the range that was its tunnel's, and says so if that is still there.
+void Control::bring_slot_home(uint64_t now_ns) {
+  if (move_ || far_slots_.empty() || now_ns < bring_home_ns_) return;
+  const uint32_t slot = far_slots_.front();
+  const unsigned home = tunnels_.home(slot);
+  if (owners_.of(slot) != home && !ask_to_move(slot, 0, home)) return;
+  far_slots_.pop_front();
+  if (!move_) give_back(slot);
 }
 
 // Looks at the workers' samples several times a period, so that it misses none, and at their idle

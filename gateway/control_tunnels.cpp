@@ -136,7 +136,7 @@ void Control::close_tunnel(Subscriber& subscriber, const char* why) {
   by_slot_[subscriber.slot] = nullptr;
   hand_.close(subscriber.slot);
   balance_.forget(subscriber.slot);
-  free_slots_[owners_.of(subscriber.slot)].push_back(subscriber.slot);
+  give_back(subscriber.slot);
   spdlog::info("tunnel {} of {} {}", subscriber.slot, name_of(subscriber), why);
   subscriber.peer.reset();
   subscriber.slot = 0;

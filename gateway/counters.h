@@ -34,7 +34,7 @@ namespace adit::gateway {
   /* translation */                                                                       \
   X(portless_clash) X(portless_limit) X(portless_table_full)                              \
   X(no_mapping) X(rate_limited) X(mapping_limit) X(port_limit) X(pool_exhausted)          \
-  X(low_ports_full)                                                                       \
+  X(low_ports_full) X(range_away)                                                         \
   X(unsolicited_syn) X(syn_table_full) X(filtered) X(session_limit)                       \
   X(session_table_full)                                                                   \
   X(no_tunnel) X(no_session) X(send_counter_exhausted)                                    \

@@ -71,6 +71,7 @@ void Pipeline::take(const ToWorker& message, uint64_t now_ns) {
       return finish(send_frame(message.port, message.packet, message.mac, kEtherTypeArp),
                     message.packet);
     case ToWorker::move_tunnel:
+    case ToWorker::move_free_slot:
       return begin_move(message);
     case ToWorker::list_mappings:
       return list_mappings(tunnel);
@@ -134,6 +135,7 @@ void Pipeline::close_tunnel(const ToWorker& message) {
   if (tunnel.lane == 0) remove_routes(routed(tunnel));
   nat_.detach(tunnel.subscriber, now_s_);
   tunnels_.clear(message.slot);  // the keys too
+  if (has_others_) send_block_home();  // its range
 }
 
 void Pipeline::set_address(Tunnel& tunnel, Ipv4Address address) {

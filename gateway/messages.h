@@ -31,6 +31,7 @@ struct ToWorker {
     send_inner,       // slot, epoch; packet: an inner IPv4 packet, always sealed (rule 5)
     list_mappings,    // slot: answered by `mapping` items and a `mappings_end`
     move_tunnel,      // slot, epoch, move_number; port: the worker it should be moved to
+    move_free_slot,   // the same of a slot that is nobody's: epoch 0
     // The same of another worker's tunnel, where its addresses matter to all of them.
     open_elsewhere,
     set_address_elsewhere,  // slot, previous_address, address

@@ -39,10 +39,13 @@
 // Nobody waits but the tunnel that is moved, and that for four passages through a ring. What a
 // worker cannot hold is dropped as move_hold_full.
 //
-// What does not move: tunnels whose ports follow from the configuration or are low ones, which are
-// one worker's by definition. Fragments are followed where their first was: a tunnel moves when it
-// has none on the way. Portless mappings are kept by one worker whoever has the tunnel, and expanded keys are made
-// anew.
+// A deterministic range is the tunnel's for as long as it is open, and goes home as soon as it has
+// been closed, for its subscriber's next tunnel opens there. That one needs a slot which is at home
+// there, too: so the slot goes home behind the range, by the same four passages, with nobody in it.
+//
+// What does not move: tunnels that have low ports, which are one worker's by definition. Fragments
+// are followed where their first was: a tunnel moves when it has none on the way. Portless mappings
+// are kept by one worker whoever has the tunnel, and expanded keys are made anew.
 #include "gateway/move.h"
 
 #include <rte_mbuf.h>
@@ -134,34 +137,39 @@ void Pipeline::answer_move(uint32_t slot, uint32_t number, MoveRefusal refusal) 
 
 void Pipeline::begin_move(const ToWorker& message) {
   const Tunnel& tunnel = tunnels_.at(message.slot);
-  MoveRefusal refusal = why_to_stay(tunnel);
-  if (tunnel.epoch != message.epoch) refusal = MoveRefusal::gone;
+  const bool is_free = message.kind == ToWorker::move_free_slot;
+  if (is_free) close_tunnel(message);  // in case the message that closed it was lost
+  MoveRefusal refusal = why_to_stay(tunnel, message.epoch);
+  if (!is_free && !tunnel.active) refusal = MoveRefusal::gone;
   const bool is_busy = departure_.state != Departure::none || holding_.state != Holding::none;
   if (is_busy || nat_.has_orphans()) refusal = MoveRefusal::busy;
   if (refusal != MoveRefusal::none) return answer_move(message.slot, message.move_number, refusal);
   const uint64_t others = all_but(settings_.workers, worker_);
-  departure_ = {.state = filter_ != nullptr ? Departure::copying : Departure::asking,
+  const bool has_sessions = filter_ != nullptr && !is_free;
+  departure_ = {.state = has_sessions ? Departure::copying : Departure::asking,
                 .to = message.port,
                 .slot = message.slot,
+                .epoch = message.epoch,
                 .number = message.move_number,
                 .since_ns = now_ns_,
                 .to_tell = others,
                 .unmarked = others};
-  if (filter_ != nullptr) departure_.sessions = filter_->begin_leaving(tunnel);
+  if (has_sessions) departure_.sessions = filter_->begin_leaving(tunnel);
 }
 
-MoveRefusal Pipeline::why_to_stay(const Tunnel& tunnel) const {
-  if (!tunnel.active) return MoveRefusal::gone;
+MoveRefusal Pipeline::why_to_stay(const Tunnel& tunnel, uint32_t epoch) const {
+  if (tunnel.epoch != epoch) return MoveRefusal::gone;
   if (filter_ != nullptr && tunnel.filter_sessions > Filter::kMovableMax) {
     return MoveRefusal::sessions;
   }
   if (!nat_.may_move(tunnel.subscriber)) return MoveRefusal::ports_stay;
+  if (!nat_.has_range(tunnel.subscriber)) return MoveRefusal::range_away;
   return MoveRefusal::none;
 }
 
 bool Pipeline::ask_others() {
   Departure& departure = departure_;
-  MoveRefusal refusal = why_to_stay(tunnels_.at(departure.slot));
+  MoveRefusal refusal = why_to_stay(tunnels_.at(departure.slot), departure.epoch);
   const bool is_late = now_ns_ - departure.since_ns > kMoveNsMax;
   const bool is_marked = departure.unmarked == 0;
   if (fragments_.has_any_of(departure.slot)) {
@@ -176,7 +184,8 @@ bool Pipeline::ask_others() {
     return true;
   }
   if (!is_marked) return tell_of_departure(HandedPacket::leaving, worker_);
-  return filter_ != nullptr && !copy_what_has_changed() ? true : let_go();
+  const bool has_sessions = filter_ != nullptr && departure.epoch != 0;
+  return has_sessions && !copy_what_has_changed() ? true : let_go();
 }
 
 // It does not move: those that have been asked may forget it.
@@ -279,6 +288,7 @@ void Pipeline::hear_moved(const HandedPacket& handed) {
 
 // The tunnel is ours, and its packets wait: what comes to its ports, too, even in our own slice.
 void Pipeline::adopt(Tunnel& tunnel) {
+  if (!tunnel.active) return;  // nobody has the slot
   nat_.adopt(tunnel.subscriber);
   if (filter_ != nullptr) filter_->adopt(tunnel);
   std::ranges::copy(tunnel.subscriber.blocks, holding_.blocks.begin());
@@ -339,7 +349,7 @@ void Pipeline::send_block_home() {
   moved_ports_.set(block->unit, block->units, 0);
   nat_.send_home(*block);
   const Tunnel& tunnel = tunnels_.at(slot);
-  if (is_ours(tunnel)) refresh_line(tunnel);
+  if (tunnel.active && is_ours(tunnel)) refresh_line(tunnel);
   tell_worker(home, HandedPacket::block_home, block->unit, block->units, worker_);
 }
 

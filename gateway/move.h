@@ -18,7 +18,8 @@ namespace adit::gateway {
   X(busy, "its worker has not done with another one")            \
   X(sessions, "it has more filter sessions than can be moved")   \
   X(sessions_full, "the other worker has no room for its filter sessions") \
-  X(ports_stay, "its ports follow from the configuration, or are shared") \
+  X(ports_stay, "it has low ports, which others share") \
+  X(range_away, "another tunnel of its subscriber has its range of ports") \
   X(fragments, "fragments were on their way")                    \
   X(late, "a worker did not answer in time")
 
@@ -49,6 +50,7 @@ struct Departure {
   bool has_room = false;
   uint32_t sessions = 0;  // for so many
   uint32_t slot = 0;
+  uint32_t epoch = 0;   // of the tunnel; 0: the slot is nobody's, and goes home
   uint32_t number = 0;  // of the move, the control thread's
   uint64_t since_ns = 0;
   // A bit for each worker.

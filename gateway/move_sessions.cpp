@@ -22,7 +22,7 @@ constexpr unsigned kLastBuffers = 4;  // in front of the tunnel, in one round of
 
 bool Pipeline::copy_sessions() {
   Departure& departure = departure_;
-  MoveRefusal refusal = why_to_stay(tunnels_.at(departure.slot));
+  MoveRefusal refusal = why_to_stay(tunnels_.at(departure.slot), departure.epoch);
   const uint64_t limit_ns = departure.has_room ? kCopyNsMax : kMoveNsMax;
   const bool is_late = now_ns_ - departure.since_ns > limit_ns;
   if (refusal == MoveRefusal::none && is_late) refusal = MoveRefusal::late;

@@ -330,6 +330,8 @@ Fate fate_of(nat::Refusal refusal) {
       return Fate::pool_exhausted;
     case nat::Refusal::low_ports_full:
       return Fate::low_ports_full;
+    case nat::Refusal::range_away:
+      return Fate::range_away;
     case nat::Refusal::none:
       break;
   }
@@ -365,6 +367,7 @@ Fate Pipeline::map_outbound(Packet& packet) {
     packet.mapping =
         nat_.create_outbound(subscriber, packet.protocol, internal, now_s_, refusal);
     if (packet.mapping == nullptr) {
+      if (refusal == nat::Refusal::range_away) return Fate::range_away;  // for a moment
       // RFC 5508 REQ-8, RFC 6888 REQ-11: say so, administratively prohibited.
       tell_client(packet, kIcmpUnreachable, kIcmpAdminProhibited, 0);
       tell_limit(*packet.tunnel, fate_of(refusal));

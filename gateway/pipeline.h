@@ -305,7 +305,7 @@ class Pipeline {
 
   // move.cpp: a tunnel becomes another worker's
   void begin_move(const ToWorker& message);
-  MoveRefusal why_to_stay(const Tunnel& tunnel) const;
+  MoveRefusal why_to_stay(const Tunnel& tunnel, uint32_t epoch) const;
   bool ask_others();
   void stay(MoveRefusal refusal);
   bool let_go();

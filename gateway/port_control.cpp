@@ -34,8 +34,9 @@ Result result_of(const nat::HoldRefusal& refusal) {
     case nat::HoldRefusal::at_limit:
       break;
   }
-  return refusal.no_mapping == nat::Refusal::pool_exhausted ? Result::no_resources
-                                                            : Result::user_exceeded_quota;
+  const bool lacks_ports = refusal.no_mapping == nat::Refusal::pool_exhausted ||
+                           refusal.no_mapping == nat::Refusal::range_away;
+  return lacks_ports ? Result::no_resources : Result::user_exceeded_quota;
 }
 
 pcp::Answer refused(Result result) {

@@ -34,6 +34,7 @@ Nat::Nat(const Settings& settings, std::span<std::byte> memory, std::function<ui
       table_(settings_.pool, memory, settings_.sharers, settings_.share),
       owners_(table_.total_units()),
       range_key_(settings_.deterministic_ports > 0 ? random_() : 0),
+      ranges_away_(settings_.deterministic_ports > 0 ? table_.total_units() : 0),
       low_internal_end_(settings_.low_ports > 0 ? 1024 : 0) {
   assert(std::has_single_bit(settings_.first_block_ports));
   assert(settings_.first_block_ports >= kWindowPorts && settings_.first_block_ports <= 1024);
@@ -238,9 +239,8 @@ Mapping* Nat::create_outbound(Subscriber& subscriber, Protocol protocol, const E
                               uint32_t now_s, Refusal& refusal, const Endpoint* wanted) {
   assert(subscriber.attached);
   refusal = Refusal::none;
-  const bool lacks_range = settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
-  if (lacks_range && !hold_range(subscriber, now_s)) {
-    refusal = Refusal::pool_exhausted;
+  if (lacks_range(subscriber) && !hold_range(subscriber, now_s)) {
+    refusal = subscriber.is_paired ? Refusal::range_away : Refusal::pool_exhausted;
     return nullptr;
   }
   Mapping* const known = locate(subscriber, protocol, internal);

@@ -119,6 +119,7 @@ enum class Refusal : uint8_t {
                    // it has all it may, or its own address has no room for the next
   pool_exhausted,  // it has no block, and no pool address has room for one, or it has no range
   low_ports_full,  // its address has no low port for this endpoint
+  range_away,      // its range is with another translator, to which an earlier tunnel of it moved
 };
 
 // Whether on_outbound() and on_inbound() would change nothing for a packet without SYN, FIN or RST
@@ -295,19 +296,23 @@ class Nat {
   unsigned sweep(uint32_t now_s, unsigned entries, unsigned blocks = UINT32_MAX);
   uint64_t granted_entries() const;  // ports in granted blocks, times the protocols
 
-  // Whether the subscriber may move to another translator that shares the table: not while its
-  // ports follow from the configuration or are shared with others.
+  // Whether the subscriber may move to another translator that shares the table: not while it has
+  // low ports, which it shares with others...
   bool may_move(const Subscriber& subscriber) const;
+  // ... nor, where allocation is deterministic, while its range is not to be had here.
+  bool has_range(const Subscriber& subscriber) const;
   // Whether there are blocks here of subscribers that have gone, which have to go home.
   bool has_orphans() const { return orphans_ != 0; }
   // From now on another one keeps its blocks, for which it adopts the subscriber: between the two
-  // calls nobody may touch it. Looks at the lines of all its windows.
+  // calls nobody may touch it. Looks at the lines of all its windows. A range goes along even if
+  // nothing has stood in it yet, and stays with its subscriber until that one is detached.
   void leave(Subscriber& subscriber);
   void adopt(Subscriber& subscriber);
   // Whether the block that begins at this unit lies in windows of this translator's own.
   bool is_own(uint32_t unit) const;
-  // A block in another's windows that the sweep has found empty, or without a subscriber: it should
-  // go home, where take_back() keeps it from then on. Units as in table.h; 16 ports each.
+  // A block in another's windows that the sweep has found empty, or without a subscriber, or a
+  // range whose subscriber has just been detached: it should go home, where take_back() keeps it
+  // from then on. Units as in table.h; 16 ports each.
   struct ForeignBlock {
     uint32_t unit = 0;
     unsigned units = 0;
@@ -392,12 +397,18 @@ class Nat {
   void unlist_block(uint32_t unit);
   void disown_block(uint32_t unit);
   bool should_go_home(uint32_t unit) const;
+  void note_range(uint32_t unit, bool is_away);
   uint64_t spilled_in(uint32_t unit) const;
   bool take_units(const Subscriber& subscriber, unsigned units, uint32_t& first_unit);
   void leave_blocks(Subscriber& subscriber, uint32_t now_s);
   void return_block(uint32_t unit);
   void assign_range(Subscriber& subscriber, uint32_t ordinal);
+  uint32_t range_of(const Subscriber& subscriber) const;
+  bool lacks_range(const Subscriber& subscriber) const {
+    return settings_.deterministic_ports > 0 && subscriber.blocks[0].ports == 0;
+  }
   bool hold_range(Subscriber& subscriber, uint32_t now_s);
+  void give_range(Subscriber& subscriber);
 
   // nat_low_ports.cpp: the block that an address's subscribers share.
   bool wants_low_port(Protocol protocol, Be16 internal_port) const {
@@ -432,6 +443,7 @@ class Nat {
   uint16_t own_first_low_port_ = 0;  // this translator's part of the low ports
   uint16_t own_low_ports_ = 0;
   const uint64_t range_key_;         // the ranges' hash keys follow from it
+  std::vector<bool> ranges_away_;    // by their first unit: own ones that another translator keeps
   const unsigned low_internal_end_;  // internal ports below it get low ports
   uint32_t granted_blocks_ = 0;
   uint64_t granted_ports_ = 0;

@@ -127,6 +127,8 @@ void Nat::leave_blocks(Subscriber& subscriber, uint32_t now_s) {
     if (!is_own(block.first_unit())) {
       ++orphans_;
       look_soon(block.first_unit());
+      // Its subscriber's next tunnel will look for it at home.
+      if (settings_.deterministic_ports > 0) homesick_ = {block.first_unit(), block.units()};
     }
     block = Subscriber::Block{};
   }
@@ -171,17 +173,28 @@ void Nat::assign_range(Subscriber& subscriber, uint32_t ordinal) {
       {settings_.pool[range->pool_index], Be16::from_host(range->first_port)});
 }
 
+uint32_t Nat::range_of(const Subscriber& subscriber) const {
+  return subscriber.pool_index * kUnitsPerAddress + subscriber.range_unit;
+}
+
 bool Nat::hold_range(Subscriber& subscriber, uint32_t now_s) {
   if (!subscriber.is_paired) return false;
-  const uint32_t unit = subscriber.pool_index * kUnitsPerAddress + subscriber.range_unit;
+  const uint32_t unit = range_of(subscriber);
+  if (!is_own(unit) || ranges_away_[unit]) return false;
   // Its earlier tunnel has it still, if the message that closed that one was lost.
   if (Subscriber* const before = owners_[unit]) leave_blocks(*before, now_s);
+  give_range(subscriber);
+  return true;
+}
+
+// It is here, and nobody's.
+void Nat::give_range(Subscriber& subscriber) {
+  const uint32_t unit = range_of(subscriber);
   if (table_.block(unit).ports == 0) enlist_block(unit, settings_.deterministic_ports);
   owners_[unit] = &subscriber;
   subscriber.blocks[0] = {.first = unit * kWindowPorts,
                           .ports = settings_.deterministic_ports,
                           .unused = 0};
-  return true;
 }
 
 }  // namespace adit::nat

@@ -52,6 +52,29 @@ TEST_F(Balanced, RoamedTunnelFollowsItsPackets) {
   EXPECT_EQ(wish->reason, Wish::roamed);
 }
 
+// Where all replies go on coming in at the old worker: who is sent more than it sends stays.
+TEST_F(Balanced, FollowsOnlyWhatItSavesWhereItsPortsStay) {
+  Balance balance(3, true);
+  const auto see_both = [&](uint32_t slot, unsigned outbound, unsigned inbound) {
+    for (unsigned i = 0; i < outbound; ++i) balance.note(0, {slot, 2, true});
+    for (unsigned i = 0; i < inbound; ++i) balance.note(0, {slot, 0, false});
+  };
+  see_both(3, 100, 100);
+  see_both(6, 100, 150);
+  EXPECT_FALSE(balance.decide(std::array{0.5, 0.1, 0.2}, 1000 * kSecondNs));
+  see_both(3, 100, 100);
+  see_both(6, 90, 89);
+  const auto roamed = balance.decide(std::array{0.5, 0.1, 0.2}, 1005 * kSecondNs);
+  ASSERT_TRUE(roamed);
+  EXPECT_EQ(roamed->slot, 6u);
+  EXPECT_EQ(roamed->reason, Wish::roamed);
+  see_both(3, 100, 100);
+  see_both(6, 500, 500);
+  const auto overloaded = balance.decide(std::array{0.95, 0.1, 0.2}, 1010 * kSecondNs);
+  ASSERT_TRUE(overloaded) << "load is another matter";
+  EXPECT_EQ(overloaded->slot, 3u);
+}
+
 TEST_F(Balanced, TooFewPacketsOrFromTooManyPlacesAreNoRoaming) {
   see(0, 3, 19, 1);
   EXPECT_FALSE(decide({0.5, 0.1, 0.2}));

@@ -59,6 +59,7 @@ LaneWorld::LaneWorld(const std::function<void(Config&)>& change)
 LanesRig::LanesRig(const std::function<void(Config&)>& change)
     : LaneWorld(change), Rig(rig_options(config_, translator_)) {
   plan_.workers = kLaneWorkers;
+  plan_.shares = settings_.shares;
   std::vector<Control::Link> links;
   for (unsigned worker = 0; worker < kLaneWorkers; ++worker) {
     rings_.push_back(std::make_unique<ControlRings>(worker));

@@ -121,6 +121,19 @@ TEST_F(Move, RefusedWhereThereIsNoSuchTunnel) {
   EXPECT_EQ(owner_of(1), 2u);
 }
 
+TEST_F(Move, EndsWithItsTunnel) {
+  FarEnd far = open_tunnel(1, Protection::plain);
+  external_of(far, outbound(1, 2000));
+  stand_still(0);
+  move(1, 2);
+  EXPECT_EQ(answer_to_move(1), std::nullopt);
+  close(1);
+  EXPECT_EQ(answer_to_move(1), MoveRefusal::gone);
+  go_on();
+  FarEnd next = open_tunnel(1, Protection::plain);
+  expect_reply(next, 1, 2000, external_of(next, outbound(1, 2000)));
+}
+
 // What has to wait waits no longer than that, and others do not wait at all.
 TEST_F(Move, WorkerThatStandsStillEndsIt) {
   FarEnd far = open_tunnel(1, Protection::plain);

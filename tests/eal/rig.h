@@ -140,6 +140,7 @@ class Rig : public testing::Test {
   // Asks the owner of a tunnel to move it to a worker, as the control thread does; and what it has
   // said to that, nullopt: nothing yet. Messages go to who is known to be the owner by that.
   void move(uint32_t slot, unsigned worker);
+  void move_free_slot(uint32_t slot, unsigned worker);
   std::optional<MoveRefusal> answer_to_move(uint32_t slot);
   unsigned owner_of(uint32_t slot) const;
   unsigned queue_of(unsigned port, const Bytes& ip_packet) const;
@@ -230,6 +231,7 @@ class Rig : public testing::Test {
     uint32_t number = 0;
     unsigned worker = 0;
   };
+  void ask_to_move(ToWorker message, uint32_t slot, unsigned worker);
   uint32_t moves_ = 1000;  // beyond all epochs
   std::array<AskedMove, 16> asked_{};                // by slot
   std::array<std::optional<unsigned>, 16> owners_;   // of those that have moved

@@ -53,8 +53,18 @@ bool Rig::advance_moves(unsigned worker) {
 void Rig::move(uint32_t slot, unsigned worker) {
   ToWorker message;
   message.kind = ToWorker::move_tunnel;
-  message.slot = slot;
   message.epoch = tunnels_->report(slot).epoch.load();
+  ask_to_move(message, slot, worker);
+}
+
+void Rig::move_free_slot(uint32_t slot, unsigned worker) {
+  ToWorker message;
+  message.kind = ToWorker::move_free_slot;
+  ask_to_move(message, slot, worker);
+}
+
+void Rig::ask_to_move(ToWorker message, uint32_t slot, unsigned worker) {
+  message.slot = slot;
   message.port = static_cast<uint8_t>(worker);
   message.move_number = ++moves_;
   asked_[slot] = {moves_, worker};

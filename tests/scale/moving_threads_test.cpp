@@ -26,8 +26,12 @@ constexpr unsigned kEndpoints = 200;
 constexpr uint32_t kBegin_s = 1'000'000;
 constexpr uint32_t kSlot = kSharers;  // the first one's
 
-nat::Settings settings_of(unsigned share) {
+constexpr uint32_t kOrdinal = 128;  // whose range is in the first one's windows, from port 9216 on
+
+// With blocks granted at random, or with deterministic ranges.
+nat::Settings settings_of(unsigned share, bool has_ranges) {
   nat::Settings settings;
+  if (has_ranges) settings.deterministic_ports = 64;
   settings.pool = {Ipv4Address::from_octets(30, 1, 1, 10)};
   settings.profiles[0].limits.new_mappings_per_second = 1'000'000;
   settings.sharers = kSharers;
@@ -38,21 +42,21 @@ nat::Settings settings_of(unsigned share) {
   return settings;
 }
 
-class MovingThreads : public testing::Test {
+class MovingThreads : public testing::TestWithParam<bool> {
  protected:
-  MovingThreads()
-      : memory_(std::make_unique<std::byte[]>(nat::Nat::memory_bytes(settings_of(0)) + 64)) {
+  MovingThreads() : memory_(std::make_unique<std::byte[]>(memory_bytes() + 64)) {
     const auto start = reinterpret_cast<uintptr_t>(memory_.get());
     const std::span<std::byte> aligned(reinterpret_cast<std::byte*>((start + 63) / 64 * 64),
-                                       nat::Nat::memory_bytes(settings_of(0)));
+                                       memory_bytes());
     for (unsigned share = 0; share < kSharers; ++share) {
       nats_[share] = std::make_unique<nat::Nat>(
-          settings_of(share), aligned,
+          settings_of(share, GetParam()), aligned,
           [random = std::mt19937_64(share)]() mutable { return random(); });
       owners_[share] = std::make_unique<TunnelOwners>(tunnels_, kSharers);
     }
     for (const auto& owners : owners_) EXPECT_EQ(owners->of(kSlot), 0u);
   }
+  static size_t memory_bytes() { return nat::Nat::memory_bytes(settings_of(0, GetParam())); }
   void say(unsigned from, unsigned to, HandedPacket::Kind kind, uint32_t slot) {
     HandedPacket message;
     message.kind = kind;
@@ -60,8 +64,10 @@ class MovingThreads : public testing::Test {
     while (hand_off_.push(from, to, {&message, 1}) == 0) std::this_thread::yield();
   }
   void work(unsigned me);
+  bool hear(unsigned me);
   void use(unsigned me, std::mt19937& random);
   void sweep(unsigned me);
+  void send_home(unsigned me);
   void look_on();
 
   std::unique_ptr<std::byte[]> memory_;
@@ -86,7 +92,8 @@ void MovingThreads::use(unsigned me, std::mt19937& random) {
   tunnels_.line(kSlot).rx_packets = tunnel.epoch;
   const uint32_t now_s = now_s_.load(std::memory_order_relaxed);
   if (!subscriber_.attached) {
-    nat.attach(subscriber_, kSlot, 0, now_s);
+    if (GetParam() && me != 0) return;  // a tunnel opens where its range is at home
+    nat.attach(subscriber_, kSlot, 0, now_s, kOrdinal);
     externals_ = {};
   }
   for (unsigned i = 0; i < 20; ++i) {
@@ -104,33 +111,47 @@ void MovingThreads::use(unsigned me, std::mt19937& random) {
     externals_[which] = mapping->external;
     nat.on_outbound(*mapping, {internal.address, Be16::from_host(9)}, 0, now_s);
   }
-  if (random() % 16 == 0) nat.detach(subscriber_, now_s);
+  if (random() % 16 != 0) return;
+  nat.detach(subscriber_, now_s);
+  send_home(me);
 }
 
 void MovingThreads::sweep(unsigned me) {
   nat::Nat& nat = *nats_[me];
   nat.sweep(now_s_.load(std::memory_order_relaxed), 500);
+  send_home(me);
+}
+
+void MovingThreads::send_home(unsigned me) {
+  nat::Nat& nat = *nats_[me];
   const auto block = nat.homesick();
   if (!block) return;
   nat.send_home(*block);
   say(me, block->unit / 32 % kSharers, HandedPacket::block_home, block->unit);
 }
 
+// True: the tunnel is ours now.
+bool MovingThreads::hear(unsigned me) {
+  bool is_owner = false;
+  for (unsigned other = 0; other < kSharers; ++other) {
+    HandedPacket message;
+    if (other == me || hand_off_.pop(other, me, {&message, 1}) == 0) continue;
+    if (message.kind == HandedPacket::block_home) {
+      nats_[me]->take_back(message.slot);
+    } else {
+      nats_[me]->adopt(subscriber_);
+      owners_[me]->set(kSlot, me);
+      is_owner = true;
+    }
+  }
+  return is_owner;
+}
+
 void MovingThreads::work(unsigned me) {
   std::mt19937 random(me);
   bool is_owner = me == 0;
   while (done_.load(std::memory_order_acquire) == 0) {
-    for (unsigned other = 0; other < kSharers; ++other) {
-      HandedPacket message;
-      if (other == me || hand_off_.pop(other, me, {&message, 1}) == 0) continue;
-      if (message.kind == HandedPacket::block_home) {
-        nats_[me]->take_back(message.slot);
-      } else {
-        nats_[me]->adopt(subscriber_);
-        owners_[me]->set(kSlot, me);
-        is_owner = true;
-      }
-    }
+    is_owner |= hear(me);
     sweep(me);
     if (!is_owner) {
       std::this_thread::yield();
@@ -141,6 +162,10 @@ void MovingThreads::work(unsigned me) {
     if (++moves_ > kMoves) {
       done_.store(1, std::memory_order_release);
       return;
+    }
+    while (!nats_[me]->has_range(subscriber_)) {  // its last tunnel's is on its way home
+      hear(me);
+      std::this_thread::yield();
     }
     nats_[me]->leave(subscriber_);
     is_owner = false;
@@ -170,7 +195,7 @@ void MovingThreads::look_on() {
   }
 }
 
-TEST_F(MovingThreads, TunnelIsOneThreadsAtATime) {
+TEST_P(MovingThreads, TunnelIsOneThreadsAtATime) {
   {
     std::vector<std::jthread> threads;
     for (unsigned me = 0; me < kSharers; ++me) threads.emplace_back([this, me] { work(me); });
@@ -180,9 +205,14 @@ TEST_F(MovingThreads, TunnelIsOneThreadsAtATime) {
   nat::Nat::Counts sum;
   for (const auto& nat : nats_) sum += nat->counts();
   EXPECT_EQ(sum.mappings_live, subscriber_.live_mappings);
-  EXPECT_GT(sum.mappings_created, kEndpoints);
+  // A range's few ports are their endpoints' again and again.
+  EXPECT_GT(sum.mappings_created + (GetParam() ? sum.mappings_revived : 0), kEndpoints);
   EXPECT_GT(sum.mappings_expired + sum.mappings_detached, 0u);
 }
+
+INSTANTIATE_TEST_SUITE_P(, MovingThreads, testing::Bool(), [](const auto& allocation) {
+  return allocation.param ? "DeterministicRanges" : "RandomBlocks";
+});
 
 }  // namespace
 }  // namespace adit::gateway
