@@ -46,7 +46,7 @@ class Cost:
 
 
 def measure(options):
-    load = {"rate_mpps": options.load}
+    load = {"rate_mpps": options.load, "rests": True}
     flood = load | {"flood_mpps": options.rate / 1e6}
     calm, _, flooded = run_trials("flood", options.protection, THERE, [
         load | {"seconds": CALM_SECONDS}, flood | {"seconds": FLOOD_SECONDS},
@@ -83,7 +83,7 @@ def measure(options):
 
 if __name__ == "__main__":
     sys.exit(run_command("flood", __doc__, sys.argv[1:], [
-        ("--rate", {"type": float, "default": FORGED_A_SECOND_GOAL * 1.1,
+        ("--rate", {"type": float, "default": FORGED_A_SECOND_GOAL * 1.25,
                     "help": "forged handshakes a second"}),
         ("--clients", {"type": int, "default": 200, "help": "that come amid them"}),
         ("--load", {"type": float, "default": RATE_MPPS,

@@ -7,16 +7,20 @@ namespace adit::bench {
 
 class Pace {
  public:
-  explicit Pace(double a_cycle) : a_cycle_(a_cycle) {}
-  // So many cycles after the beginning. After a pause of ours, kRushMax at most; what is due beyond
-  // is left out and counted, for a longer rush would be a test of the queues in between, and not of
-  // the rate.
+  // Of packets whose way is measured: a longer rush would be a test of the queues in between, and
+  // not of the rate.
+  static constexpr double kRushMax = 256;
+
+  explicit Pace(double a_cycle, double rush_max = kRushMax)
+      : a_cycle_(a_cycle), rush_max_(rush_max) {}
+  // So many cycles after the beginning. After a pause of ours, rush_max at most; what is due beyond
+  // is left out and counted.
   double due(uint64_t cycles, uint64_t& skipped) {
     const double due = static_cast<double>(cycles) * a_cycle_ - offered_;
-    if (due <= kRushMax) return due;
-    skipped += static_cast<uint64_t>(due - kRushMax);
-    offered_ += due - kRushMax;
-    return kRushMax;
+    if (due <= rush_max_) return due;
+    skipped += static_cast<uint64_t>(due - rush_max_);
+    offered_ += due - rush_max_;
+    return rush_max_;
   }
   void offer(unsigned count) { offered_ += count; }
   // Of what is rare: whether one is due, which is offered then.
@@ -28,8 +32,8 @@ class Pace {
   }
 
  private:
-  static constexpr double kRushMax = 256;
   double a_cycle_;
+  double rush_max_;
   double offered_ = 0;
 };
 

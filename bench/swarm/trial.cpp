@@ -19,6 +19,7 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.burst = words.value("burst", 1u);
   options.storm = words.value("storm", false);
   options.until_connected = words.value("until_connected", false);
+  options.rests = words.value("rests", false);
   options.flood_pps = words.value("flood_mpps", 0.0) * 1e6;
   options.roams_per_s = words.value("roam", 0.0);
   options.leaves_per_s = words.value("churn", 0.0);

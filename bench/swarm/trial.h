@@ -22,6 +22,7 @@ struct TrialOptions {
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
   bool storm = false;  // those who have held back come now
   bool until_connected = false;  // it ends when all have come, if not before
+  bool rests = false;  // where nothing is due, whoever shares our core has it
   double flood_pps = 0;  // of handshakes that nobody means, beside the packets
   double roams_per_s = 0;   // clients that go on at another address and port
   double leaves_per_s = 0;  // clients that are gone without a word, and soon come back anew
