@@ -23,6 +23,9 @@ from wire_rig import (  # noqa: E402
 THERE = 63  # clients whose packets go to and fro
 FLOWS_PER_CLIENT = 4
 RATE_MPPS = 0.1
+# In place of a trial: the gateway ends and begins anew. Who had a tunnel has none, and comes back,
+# those who hold back in the next storm.
+RESTART = None
 
 
 def control_seconds(process):
@@ -103,8 +106,9 @@ def run_trials(name, protection, there, trials, coming=0, connecting=32,
                control_threads=1):
     """The results of `trials`, in turn, each with what the worker and the control thread did
     meanwhile ("gateway", and by thread and time "threads") and the gateway's state "before" and
-    "after". `there` clients have flows;
-    `coming` more hold back until a trial asks for a storm; `connecting` connect at a time."""
+    "after"; of a RESTART the seconds until the gateway answers. `there` clients have flows;
+    `coming` more hold back until a trial asks for a storm; `connecting` connect at a time, where a
+    trial does not say otherwise."""
     cores = allowed_cores()
     if len(cores) < 2:
         raise LabError("this takes two cores: the worker needs one to itself")
@@ -122,17 +126,29 @@ def run_trials(name, protection, there, trials, coming=0, connecting=32,
         try:
             results = []
             for words in trials:
+                if words is RESTART:
+                    results.append(restart(gateway, swarm))
+                    continue
                 before = Moment(gateway)
                 with ThreadTimes(gateway.process.pid) as threads:
                     result = swarm.right_trial(inner_bytes=[64], **words)
                 after = Moment(gateway)
                 results.append(result | {"gateway": after.since(before), "before": before,
                                          "after": after, "threads": threads})
-            if gateway.process.stop() != 0:
-                raise LabError(f"the gateway did not end well:\n{gateway.process.log()}")
+            gateway.stop()
         finally:
             swarm.stop()
     return results
+
+
+def restart(gateway, swarm):
+    swarm.lose_gateway()
+    gateway.stop()
+    began = time.monotonic()
+    gateway.start()
+    seconds = time.monotonic() - began
+    swarm.find_gateway()
+    return {"seconds": seconds}
 
 
 def run_command(name, description, words, arguments, measure):

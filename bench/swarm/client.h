@@ -58,6 +58,9 @@ class Client {
   void connect(uint64_t now_ns);
   // Ends without a word, as if its machine had been switched off; connect() begins anew.
   void leave();
+  // Its gateway has ended, and knows of no tunnel when it comes back: neither does the client, which
+  // asks for the same address when connect() begins anew.
+  void lose_gateway();
   // A heartbeat now: where it is says its datagram.
   void announce(uint64_t now_ns) { send_sealed({}, now_ns); }
   // Does what is due; some times a second.
@@ -99,6 +102,7 @@ class Client {
   tunnel::SessionSet former_sessions_;  // of the life before, to know what was in flight
   dhcp::Client dhcp_;
   uint16_t mtu_bytes_ = 1420;
+  std::optional<Ipv4Address> last_address_;  // to be asked for again
   bool is_started_ = false;
   bool wants_lease_ = false;  // as soon as the session's first heartbeat is out
   bool sent_plain_ = false;

@@ -8,7 +8,10 @@
 //                                                     wrong
 //   swarm ... --write-pcap DIRECTORY                  a packet of each flow, for other generators
 //   swarm ... --commands                              a trial for each line of standard input, as
-//                                                     trial.h has them; one line of JSON answers it
+//                                                     trial.h has them; one line of JSON answers it.
+//                                                     {"gateway": "ends"} before it does, and
+//                                                     {"gateway": "begins"} for those who are there
+//                                                     to come back to another
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -120,8 +123,18 @@ void say(const std::string& line) {
   std::fflush(stderr);
 }
 
-// Trials as standard input asks for them, until its end.
-void take_commands(Swarm& swarm) {
+nlohmann::json obey(Swarm& swarm, const nlohmann::json& words, double up_within_s) {
+  if (!words.contains("gateway")) return swarm.run(TrialOptions::from_json(words)).to_json();
+  if (words["gateway"] == "ends") {
+    swarm.lose_gateway();
+  } else {
+    swarm.bring_up(up_within_s);
+  }
+  return nlohmann::json::object();
+}
+
+// Commands as standard input has them, until its end.
+void take_commands(Swarm& swarm, double up_within_s) {
   fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
   std::string text;
   while (true) {
@@ -134,8 +147,7 @@ void take_commands(Swarm& swarm) {
     for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n')) {
       nlohmann::json answer;
       try {
-        const auto words = nlohmann::json::parse(text.substr(0, end));
-        answer = swarm.run(TrialOptions::from_json(words)).to_json();
+        answer = obey(swarm, nlohmann::json::parse(text.substr(0, end)), up_within_s);
       } catch (const std::exception& error) {
         answer = {{"error", error.what()}};
       }
@@ -220,7 +232,7 @@ int run(Options& options) {
   if (!options.commands) return run_one(swarm, options);
   fmt::print("ready\n");
   std::fflush(stdout);
-  take_commands(swarm);
+  take_commands(swarm, options.up_within_s);
   return 0;
 }
 

@@ -155,6 +155,7 @@ TrialResult Swarm::run(const TrialOptions& options) {
   uint64_t idle_cycles = 0;
   trial_ = {};
   if (options.storm) clients_wanted_ = options_.clients;
+  connecting_max_ = options.connecting != 0 ? options.connecting : options_.connecting_max;
   const uint32_t up_before = clients_up_;
   const uint64_t began = rte_rdtsc();
   trial_began_tsc_ = began;
