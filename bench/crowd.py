@@ -76,9 +76,10 @@ class ThreadTimes:
         return {name: now[name] - before[name] for name in before}
 
 
-def resident_mib(process):
+def memory_mib(process, what):
+    """"VmRSS", which hugepages are no part of, or "HugetlbPages"."""
     status = pathlib.Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+    return int(re.search(rf"{what}:\s+(\d+)", status)[1]) // 1024
 
 
 class Moment:
@@ -88,14 +89,34 @@ class Moment:
         pid = gateway.process.pid  # `ip netns exec taskset ...` becomes the gateway itself
         self.status = gateway.status()
         self.counts = self.status["worker"]["events"] | {"control_s": control_seconds(pid)}
-        self.resident_mib = resident_mib(pid)
+        self.resident_mib = memory_mib(pid, "VmRSS")
+        self.hugepages_mib = memory_mib(pid, "HugetlbPages")
 
     def since(self, before):
         return {name: self.counts[name] - before.counts[name] for name in self.counts}
 
 
+def refusals(before, now):
+    """What became of handshakes, by counter, between two states of the gateway."""
+    def flat(status):
+        control = status["control"]
+        names = ["handshakes_accepted", "handshakes_limited", "handshakes_crowded_out",
+                 "cookies_sent", "worker_ring_full"]
+        return ({name: control[name] for name in names} | control["handshakes_rejected"] |
+                {name: count for name, count in status["worker"]["drops"].items()
+                 if name in ("handshake_ring_full", "control_ring_full", "tx_full")})
+    first, last = flat(before.status), flat(now.status)
+    return {name: last[name] - first.get(name, 0) for name in last
+            if last[name] != first.get(name, 0)}
+
+
 def packets(counts):
     return counts["outbound_packets"] + counts["inbound_packets"]
+
+
+def reordered(trial):
+    """Packets that came out of order, or twice."""
+    return sum(trial[direction]["reordered"] for direction in ("outbound", "inbound"))
 
 
 def cycles_a_packet(counts):
@@ -154,7 +175,7 @@ def restart(gateway, swarm):
 def run_command(name, description, words, arguments, measure):
     """The whole of `scripts/bench NAME`; its exit status. `arguments` are (option, settings of
     argparse) pairs beside --protection and --json; `measure(options)` prints, and returns a row
-    for --json and whether all went well."""
+    for --json and the Goals. A goal that was missed makes the exit status 1."""
     parser = argparse.ArgumentParser(prog=f"scripts/bench {name}", description=description)
     for option, settings in arguments:
         parser.add_argument(option, **settings)
@@ -163,11 +184,11 @@ def run_command(name, description, words, arguments, measure):
     options = parser.parse_args(words)
     remove_leftovers()
     try:
-        row, is_good = measure(options)
+        row, goals = measure(options)
     except LabError as error:
         print(f"scripts/bench {name}: {error}", file=sys.stderr)
         return 1
     if options.json:
         options.json.write_text(json.dumps([{"bench": name, "protection": options.protection} | row],
                                            indent=1) + "\n")
-    return 0 if is_good else 1
+    return goals.exit_status()
