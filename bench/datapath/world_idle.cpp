@@ -7,12 +7,32 @@
 #include <stdexcept>
 
 #include "bench/datapath/world.h"
+#include "gateway/tunnel_hand.h"
 
 namespace adit::bench {
 
 using gateway::kBurstMax;
 
-uint64_t World::heartbeat_ciphers() {
+uint64_t World::heartbeats(unsigned burst) {
+  draw_flows();
+  for (unsigned i = 0; i < kPackets; ++i) {
+    const uint32_t slot = flow(drawn_[i]).slot;
+    write_heartbeat(buffers_[i], slot, session(slot));
+  }
+  sent_.clear();
+  gateway::Pipeline& pipeline = *parts_[0].pipeline;
+  const uint64_t start = rte_rdtsc_precise();
+  for (unsigned i = 0; i < kPackets; i += burst) {
+    pipeline.run(kUplinkPort, {&buffers_[i], burst}, now_ns_);
+    take_sent(pipeline, kUplinkPort);
+  }
+  const uint64_t cycles = rte_rdtsc_precise() - start;
+  counters_.transmitted += sent_.size();
+  if (sent_.size() != kPackets) throw std::runtime_error("a heartbeat had no answer");
+  return cycles;
+}
+
+uint64_t World::heartbeat_ciphers(unsigned burst) {
   draw_flows();
   std::array<gateway::CryptoJob, kBurstMax> jobs;
   for (unsigned i = 0; i < jobs.size(); ++i) {
@@ -25,12 +45,35 @@ uint64_t World::heartbeat_ciphers() {
                .text_bytes = sizeof(tunnel::ProbePacket)};
   }
   const uint64_t start = rte_rdtsc_precise();
-  for (unsigned i = 0; i < kPackets; i += kBurstMax) {
-    crypto().open(jobs);
-    for (gateway::CryptoJob& job : jobs) ++job.counter;
-    crypto().seal(jobs);
+  for (unsigned i = 0; i < kPackets; i += burst) {
+    const std::span now(&jobs[i % kBurstMax], burst);
+    crypto().open(now);
+    for (gateway::CryptoJob& job : now) ++job.counter;
+    crypto().seal(now);
   }
   return rte_rdtsc_precise() - start;
+}
+
+uint64_t World::move_hand(unsigned seconds) {
+  constexpr unsigned kMovesASecond = 1000;
+  gateway::TunnelHand hand(tunnels_->slots());
+  for (const uint32_t slot : slots_) {
+    const gateway::TunnelReport& report = tunnels_->report(slot);
+    hand.open(slot);
+    hand.at(slot) = {.due_ns = gateway::TunnelHand::kNever,
+                     .seen_heard_ns = report.heard_ns.load(std::memory_order_relaxed),
+                     .seen_sent_ns = report.sent_ns.load(std::memory_order_relaxed),
+                     .is_open = true};
+  }
+  uint64_t visits = 0;
+  const uint64_t start = rte_rdtsc_precise();
+  for (unsigned i = 0; i < seconds * kMovesASecond; ++i) {
+    now_ns_ += tunnel::kSecondNs / kMovesASecond;
+    hand.move(now_ns_, *tunnels_, [&](uint32_t) { ++visits; });
+  }
+  const uint64_t cycles = rte_rdtsc_precise() - start;
+  if (visits != 0) throw std::runtime_error("an idle tunnel was looked at");
+  return cycles;
 }
 
 // Each mapping is used once in `used_every_s`, one as far from the next in time as may be: an odd
