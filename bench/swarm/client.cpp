@@ -36,7 +36,7 @@ tunnel::RemoteIdentity remote_identity(const tunnel::Identity& local,
 tunnel::PeerConfig peer_config(const ClientWorld& world, uint32_t number) {
   tunnel::PeerConfig config;
   config.initiates = true;
-  config.allowed = world.offered;
+  config.allowed = config.allowed.with(world.protection_of(number));
   config.heartbeat_ns = 25 * tunnel::kSecondNs;
   config.slot = number;
   config.slot_bits = world.number_bits;

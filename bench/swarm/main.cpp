@@ -8,7 +8,8 @@
 //                                                     wrong
 //   swarm ... --write-pcap DIRECTORY                  a packet of each flow, for other generators
 //   swarm ... --commands                              a trial for each line of standard input, as
-//                                                     trial.h has them; one line of JSON answers it.
+//                                                     trial.h has them; one line of JSON answers
+//                                                     it.
 //                                                     {"gateway": "ends"} before it does, and
 //                                                     {"gateway": "begins"} for those who are there
 //                                                     to come back to another
@@ -161,7 +162,7 @@ void take_commands(Swarm& swarm, double up_within_s) {
 // A packet of each flow and direction, for another generator to send again and again. What is
 // sealed cannot be: the gateway takes each packet once.
 void write_pcap(Swarm& swarm, const Options& options) {
-  if (options.swarm.protection != tunnel::Protection::plain) {
+  if (options.swarm.protections != std::vector{tunnel::Protection::plain}) {
     throw std::runtime_error("--write-pcap: only with plain protection");
   }
   swarm.set_sizes(options.trial["inner_bytes"].get<std::vector<uint16_t>>());
@@ -265,7 +266,9 @@ int main(int argc, char** argv) {
                  "So many of the clients come only in a trial that asks for a storm");
   app.add_option("--connecting", swarm.connecting_max, "Clients that connect at a time")
       ->capture_default_str();
-  app.add_option("--protection", swarm.protection)->transform(CLI::Transformer(protections));
+  app.add_option("--protection", swarm.protections, "Of the clients, in turn")
+      ->delimiter(',')
+      ->transform(CLI::Transformer(protections));
   app.add_option("--seed", swarm.seed, "Of keys and of the order of flows")->capture_default_str();
   app.add_option("--spoil", swarm.spoil,
                  "Turn one bit of every so many packets received: each must be found wrong");

@@ -17,7 +17,6 @@
 namespace adit::bench {
 
 using gateway::kSecond_ns;
-using tunnel::Protection;
 
 namespace {
 
@@ -77,7 +76,7 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
                           options.yardstick};
   client_world_.seed = options.seed;
   client_world_.gateway = options.gateway_key;
-  client_world_.offered = client_world_.offered.with(options.protection);
+  client_world_.protections = options.protections;
   client_world_.number_bits = static_cast<uint8_t>(std::bit_width(options.clients));
   client_world_.random = fill_random;
   client_world_.crypto = &crypto_;
@@ -122,10 +121,11 @@ void Swarm::make_flows() {
   std::iota(order_.begin(), order_.end(), 0u);
   std::shuffle(order_.begin(), order_.end(), std::mt19937_64(options_.seed));
   turn_ = {0, count / 2};
-  const bool is_plain = options_.protection == Protection::plain;
+  // Of a gateway's packets only plain ones are looked at before they are opened.
+  const bool has_plain_header = !options_.yardstick || is_plain(0);
   const auto tunnel_bytes = static_cast<unsigned>(
       kUdpPayloadAt + kInnerHeaderBytes +
-      (is_plain ? sizeof(tunnel::PlainHeader) : sizeof(tunnel::EncryptedHeader)));
+      (has_plain_header ? sizeof(tunnel::PlainHeader) : sizeof(tunnel::EncryptedHeader)));
   constexpr unsigned kPlainBytes = kIpAt + kInnerHeaderBytes;
   arriving_header_bytes_ = {kPlainBytes, tunnel_bytes};
   if (options_.yardstick) std::swap(arriving_header_bytes_[0], arriving_header_bytes_[1]);
@@ -157,7 +157,7 @@ void Swarm::rebuild(Flow& flow) {
     flow.internal.address = *client.address();
   }
   uint16_t sealed_bytes = 0;
-  if (options_.protection != Protection::plain && !options_.yardstick) {
+  if (!is_plain(flow.client) && !options_.yardstick) {
     sealed_bytes = static_cast<uint16_t>(tunnel::padded_bytes(flow.inner_bytes, mtu_bytes));
   }
   const Endpoint outer = outer_endpoint(flow.client);

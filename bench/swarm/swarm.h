@@ -40,7 +40,8 @@ struct SwarmOptions {
   uint32_t flows_per_client = 16;
   uint32_t holding_back = 0;  // clients, the last ones, that have no flows and come in a storm
   uint32_t connecting_max = 32;  // at a time; far more, and the gateway asks for cookies
-  tunnel::Protection protection = tunnel::Protection::plain;
+  // Of the clients, in turn; with `yardstick` one.
+  std::vector<tunnel::Protection> protections = {tunnel::Protection::plain};
   uint64_t seed = 1;
   tunnel::PublicKey gateway_key;
   Endpoint tunnel;             // the gateway's, at the uplink
@@ -130,6 +131,9 @@ class Swarm {
   bool poll();  // whether anything came
   void connect_next(uint64_t now_ns);
   void tick(uint64_t now_ns);
+  bool is_plain(uint32_t client) const {
+    return client_world_.protection_of(client) == tunnel::Protection::plain;
+  }
   Endpoint outer_endpoint(uint32_t client) const {
     return place_of(client, whereabouts_[client].moves);
   }

@@ -13,8 +13,6 @@
 
 namespace adit::bench {
 
-using tunnel::Protection;
-
 namespace {
 
 // How long after the last packet one may still arrive.
@@ -90,7 +88,7 @@ unsigned Swarm::write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t*
   write_payload(frame + from.header_bytes, payload_bytes, stamp);
   if (options_.yardstick || direction == kInbound) return from.frame_bytes;
   Client& client = clients_[flows_[flow].client];
-  if (options_.protection == Protection::plain) {
+  if (is_plain(client.number())) {
     client.note_sent_plain();
     return from.frame_bytes;
   }

@@ -4,6 +4,7 @@ what its checks are: no byte is wrong, and one bit that is turned anywhere in a 
 import pytest
 from lab.programs import cores_for
 from memif import make_gateway, start_swarm
+from test_worked_example import PROTECTIONS
 
 CLIENTS = 4
 # So slow that the queues hold what comes while a busy machine runs something else.
@@ -105,3 +106,24 @@ def test_all_come_back_to_a_gateway_that_has_begun_anew(world):
     for direction in ("outbound", "inbound"):
         assert last[direction]["received"] > last[direction]["sent"] // 2 > 100
         assert last[direction]["reordered"] == 0
+
+
+def test_clients_of_every_protection_at_once(world):
+    """So that a burst has packets of each."""
+    gateway = make_gateway(world, "plain", CLIENTS)
+    gateway.config["tunnel"]["protections"] = PROTECTIONS
+    gateway.start()
+    swarm = start_swarm(gateway, CLIENTS)
+    try:
+        result = swarm.trial(**TRIAL | {"burst": 32, "rate_mpps": 0.02})
+        gateway.check_conservation()
+        chosen = [tunnel["protection"] for tunnel in gateway.tunnels()]
+        assert gateway.stop() == 0
+    finally:
+        swarm.stop()
+    assert result["wrong"] == 0, result["first_wrong"]
+    assert sorted(set(chosen)) == sorted(PROTECTIONS)
+    for direction in ("outbound", "inbound"):
+        counts = result[direction]
+        assert counts["received"] > counts["sent"] // 2 > 1000
+        assert counts["reordered"] == 0
