@@ -67,7 +67,7 @@ def measure_million(rounds, goals):
                     "--rounds", rounds, "--ageing")
     packets = [row for row in rows if row["bench"] == "datapath"]
     heartbeats = {row["burst"]: row for row in rows if row["bench"] == "heartbeat"}
-    shares = {row["bench"]: row["core_share"] for row in rows if row["bench"] in ("sweep", "hand")}
+    shares = {row["bench"]: row["core_share"] for row in rows if row["bench"] in ("sweep", "followed")}
     gib = rows[0]["resident_bytes"] / (1 << 30)
     cycles = ", ".join(f"{row['direction']} {row['cycles_min']:.0f} / {row['cycles_median']:.0f}"
                        f" cycles a packet" for row in packets)
@@ -82,7 +82,7 @@ def measure_million(rounds, goals):
     idle = heartbeats[POLLED_BURST]["core_share"] + sum(shares.values())
     print(f"while all are idle, for a worker that polls: heartbeats"
           f" {heartbeats[POLLED_BURST]['core_share']:.2%}, ageing {shares['sweep']:.2%}, the control"
-          f" thread's hand {shares['hand']:.2%} of its own core; {idle:.2%} together"
+          f" thread's hand {shares['followed']:.2%} of its own core; {idle:.2%} together"
           f" {goals.judge(f'{MILLION_IDLE_GOAL:.0%}', idle <= MILLION_IDLE_GOAL)}")
     return [row | {"bench": "scale"} if row in packets else row for row in rows]
 

@@ -95,9 +95,6 @@ class World {
   // And what of that is their two ciphers alone: of as many of kBurstMax tunnels, over and over, so
   // that nothing waits for memory.
   uint64_t heartbeat_ciphers(unsigned burst);
-  // The control thread's hand over as many tunnels of which nothing is heard, for so many seconds;
-  // its cycles.
-  uint64_t move_hand(unsigned seconds);
   // The clock hands for so many seconds, in which no packet comes but those that keep each mapping
   // alive, once in `used_every_s`; the hands' cycles, of all workers.
   uint64_t age(unsigned seconds, unsigned used_every_s);
@@ -160,10 +157,10 @@ class World {
   static constexpr unsigned kUplinkPort = 0;
   static constexpr unsigned kPublicPort = 1;
   static constexpr unsigned kRedirectionEntries = 128;  // of a card's table, as many have
-  std::optional<test::NicModel> uplink_card_;  // for several workers
+  std::optional<test::NicModel> uplink_card_;           // for several workers
   std::optional<test::NicModel> public_card_;
-  std::vector<uint32_t> slots_;      // by tunnel
-  std::vector<uint32_t> tunnel_of_;  // by slot
+  std::vector<uint32_t> slots_;              // by tunnel
+  std::vector<uint32_t> tunnel_of_;          // by slot
   std::vector<Endpoint> externals_;          // by flow
   uint64_t next_used_ = 0;                   // by use_mappings()
   std::vector<uint64_t> client_counters_;    // by slot: of the next type 4 packet

@@ -7,7 +7,6 @@
 #include <stdexcept>
 
 #include "bench/datapath/world.h"
-#include "gateway/tunnel_hand.h"
 
 namespace adit::bench {
 
@@ -52,28 +51,6 @@ uint64_t World::heartbeat_ciphers(unsigned burst) {
     crypto().seal(now);
   }
   return rte_rdtsc_precise() - start;
-}
-
-uint64_t World::move_hand(unsigned seconds) {
-  constexpr unsigned kMovesASecond = 1000;
-  gateway::TunnelHand hand(tunnels_->slots());
-  for (const uint32_t slot : slots_) {
-    const gateway::TunnelReport& report = tunnels_->report(slot);
-    hand.open(slot);
-    hand.at(slot) = {.due_ns = gateway::TunnelHand::kNever,
-                     .seen_heard_ns = report.heard_ns.load(std::memory_order_relaxed),
-                     .seen_sent_ns = report.sent_ns.load(std::memory_order_relaxed),
-                     .is_open = true};
-  }
-  uint64_t visits = 0;
-  const uint64_t start = rte_rdtsc_precise();
-  for (unsigned i = 0; i < seconds * kMovesASecond; ++i) {
-    now_ns_ += tunnel::kSecondNs / kMovesASecond;
-    hand.move(now_ns_, *tunnels_, [&](uint32_t) { ++visits; });
-  }
-  const uint64_t cycles = rte_rdtsc_precise() - start;
-  if (visits != 0) throw std::runtime_error("an idle tunnel was looked at");
-  return cycles;
 }
 
 // Each mapping is used once in `used_every_s`, one as far from the next in time as may be: an odd

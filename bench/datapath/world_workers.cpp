@@ -49,9 +49,7 @@ uint64_t World::run_workers(unsigned from, unsigned to) {
       const uint64_t start = rte_rdtsc_precise();
       for (unsigned other = 0; other < parts_.size(); ++other) {
         const unsigned count =
-            other == worker
-                ? 0
-                : hand_off_->pop(other, static_cast<unsigned>(worker), handed);
+            other == worker ? 0 : hand_off_->pop(other, static_cast<unsigned>(worker), handed);
         if (count == 0) continue;
         more = true;
         pipeline.take_over(other, {handed, count}, now_ns_);
