@@ -79,9 +79,9 @@ struct Subscriber {
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
 };
 
-// Handshakes that have passed the cheap tests and wait for the dear ones. As many as a thread answers
-// in kRekeyTimeoutNs, after which their clients send others: when all come at once, after a restart,
-// each that is turned away comes again no sooner than that, and the thread had nothing to do.
+// Handshakes that have passed the cheap tests and wait for the dear ones: as many as a thread
+// answers in kRekeyTimeoutNs, after which their clients send others. When all come at once, after a
+// restart, each that is turned away comes again no sooner, and the thread has nothing to do.
 inline constexpr unsigned kWaitingHandshakesMax = 32'768;
 
 class Control final : private Arp::Sink {

@@ -65,8 +65,8 @@ TEST_F(Flooded, CookiesThatAWorkerDoesNotTakeAreCountedAndFillNothingElse) {
   EXPECT_EQ(buffers_in_use(), 0u);
 }
 
-// All come back at once, as after a restart of the gateway: more than can be answered before they try
-// again.
+// All come back at once, as after a restart of the gateway: more than can be answered before they
+// try again.
 class Herd : public ControlRig {
  protected:
   static constexpr unsigned kHerd = 1500;
@@ -84,7 +84,8 @@ class Herd : public ControlRig {
       tunnel::CookieReplyMessage cookie;
       ASSERT_EQ(reply.packet.size(), sizeof cookie);
       std::memcpy(&cookie, reply.packet.data(), sizeof cookie);
-      EXPECT_TRUE(clients_[reply.to.port.host() - endpoint_of(0).port.host()].jar.on_reply(cookie, 0));
+      EXPECT_TRUE(
+          clients_[reply.to.port.host() - endpoint_of(0).port.host()].jar.on_reply(cookie, 0));
     }
   }
   uint64_t crowded_out() const { return control_->counters().handshakes_crowded_out; }
