@@ -5,6 +5,7 @@ import types
 
 import pytest
 import memif  # noqa: F401  (finds bench/)
+import scale
 import storm
 import unrest
 from crowd import run_command
@@ -74,3 +75,31 @@ def test_unrest(monkeypatch, capsys, path, value):
     moving = change(trial(), path, value) if path else trial()
     assert exit_status(monkeypatch, unrest, [trial(), moving]) == (1 if path else 0)
     assert ("missed" in capsys.readouterr().out) == bool(path)
+
+
+def datapath(rise=0.02, share=0, heartbeats=0.01, gib=5):
+    """What build/bench/datapath would say."""
+    def say(*words):
+        if "--flood" in words:
+            return [{"bench": "flooded", "refused": {"rise": 0.01}, "answered": {"rise": rise}}]
+        packets = [{"bench": "datapath", "direction": direction, "cycles_min": 70,
+                    "cycles_median": 75, "handed_over_share": 0.5 if "--unsteered" in words else share,
+                    "resident_bytes": gib << 30, "tunnels": 1, "flows": 16}
+                   for direction in scale.DIRECTIONS]
+        if "--ageing" not in words:
+            return packets
+        idle = [{"bench": "sweep", "core_share": 0.003}, {"bench": "followed", "core_share": 0.004}]
+        return packets + idle + [
+            {"bench": "heartbeat", "burst": burst, "core_share": heartbeats / burst,
+             "cycles_median": 900, "cipher_cycles": 800} for burst in (1, 64)]
+    return say
+
+
+@pytest.mark.parametrize("what", [{}, {"rise": 0.06}, {"share": 0.01}, {"heartbeats": 0.014},
+                                  {"gib": 9}], ids=str)
+def test_scale(monkeypatch, capsys, what):
+    monkeypatch.setattr(scale, "datapath", datapath(**what))
+    monkeypatch.setattr(scale, "available_gib", lambda: 100)
+    monkeypatch.setattr(scale, "has_hugepages", lambda: False)
+    assert scale.main([]) == (1 if what else 0)
+    assert ("1 of 5 goals missed" in capsys.readouterr().out) == bool(what)
