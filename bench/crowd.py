@@ -23,6 +23,9 @@ from wire_rig import (  # noqa: E402
 THERE = 63  # clients whose packets go to and fro
 FLOWS_PER_CLIENT = 4
 RATE_MPPS = 0.1
+# In place of a trial: the gateway ends and begins anew. Who had a tunnel has none, and comes back,
+# those who hold back in the next storm.
+RESTART = None
 
 
 def control_seconds(process):
@@ -73,9 +76,10 @@ class ThreadTimes:
         return {name: now[name] - before[name] for name in before}
 
 
-def resident_mib(process):
+def memory_mib(process, what):
+    """"VmRSS", which hugepages are no part of, or "HugetlbPages"."""
     status = pathlib.Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+    return int(re.search(rf"{what}:\s+(\d+)", status)[1]) // 1024
 
 
 class Moment:
@@ -85,14 +89,34 @@ class Moment:
         pid = gateway.process.pid  # `ip netns exec taskset ...` becomes the gateway itself
         self.status = gateway.status()
         self.counts = self.status["worker"]["events"] | {"control_s": control_seconds(pid)}
-        self.resident_mib = resident_mib(pid)
+        self.resident_mib = memory_mib(pid, "VmRSS")
+        self.hugepages_mib = memory_mib(pid, "HugetlbPages")
 
     def since(self, before):
         return {name: self.counts[name] - before.counts[name] for name in self.counts}
 
 
+def refusals(before, now):
+    """What became of handshakes, by counter, between two states of the gateway."""
+    def flat(status):
+        control = status["control"]
+        names = ["handshakes_accepted", "handshakes_limited", "handshakes_crowded_out",
+                 "cookies_sent", "worker_ring_full"]
+        return ({name: control[name] for name in names} | control["handshakes_rejected"] |
+                {name: count for name, count in status["worker"]["drops"].items()
+                 if name in ("handshake_ring_full", "control_ring_full", "tx_full")})
+    first, last = flat(before.status), flat(now.status)
+    return {name: last[name] - first.get(name, 0) for name in last
+            if last[name] != first.get(name, 0)}
+
+
 def packets(counts):
     return counts["outbound_packets"] + counts["inbound_packets"]
+
+
+def reordered(trial):
+    """Packets that came out of order, or twice."""
+    return sum(trial[direction]["reordered"] for direction in ("outbound", "inbound"))
 
 
 def cycles_a_packet(counts):
@@ -103,8 +127,9 @@ def run_trials(name, protection, there, trials, coming=0, connecting=32,
                control_threads=1):
     """The results of `trials`, in turn, each with what the worker and the control thread did
     meanwhile ("gateway", and by thread and time "threads") and the gateway's state "before" and
-    "after". `there` clients have flows;
-    `coming` more hold back until a trial asks for a storm; `connecting` connect at a time."""
+    "after"; of a RESTART the seconds until the gateway answers. `there` clients have flows;
+    `coming` more hold back until a trial asks for a storm; `connecting` connect at a time, where a
+    trial does not say otherwise."""
     cores = allowed_cores()
     if len(cores) < 2:
         raise LabError("this takes two cores: the worker needs one to itself")
@@ -122,23 +147,35 @@ def run_trials(name, protection, there, trials, coming=0, connecting=32,
         try:
             results = []
             for words in trials:
+                if words is RESTART:
+                    results.append(restart(gateway, swarm))
+                    continue
                 before = Moment(gateway)
                 with ThreadTimes(gateway.process.pid) as threads:
                     result = swarm.right_trial(inner_bytes=[64], **words)
                 after = Moment(gateway)
                 results.append(result | {"gateway": after.since(before), "before": before,
                                          "after": after, "threads": threads})
-            if gateway.process.stop() != 0:
-                raise LabError(f"the gateway did not end well:\n{gateway.process.log()}")
+            gateway.stop()
         finally:
             swarm.stop()
     return results
 
 
+def restart(gateway, swarm):
+    swarm.lose_gateway()
+    gateway.stop()
+    began = time.monotonic()
+    gateway.start()
+    seconds = time.monotonic() - began
+    swarm.find_gateway()
+    return {"seconds": seconds}
+
+
 def run_command(name, description, words, arguments, measure):
     """The whole of `scripts/bench NAME`; its exit status. `arguments` are (option, settings of
     argparse) pairs beside --protection and --json; `measure(options)` prints, and returns a row
-    for --json and whether all went well."""
+    for --json and the Goals. A goal that was missed makes the exit status 1."""
     parser = argparse.ArgumentParser(prog=f"scripts/bench {name}", description=description)
     for option, settings in arguments:
         parser.add_argument(option, **settings)
@@ -147,11 +184,11 @@ def run_command(name, description, words, arguments, measure):
     options = parser.parse_args(words)
     remove_leftovers()
     try:
-        row, is_good = measure(options)
+        row, goals = measure(options)
     except LabError as error:
         print(f"scripts/bench {name}: {error}", file=sys.stderr)
         return 1
     if options.json:
         options.json.write_text(json.dumps([{"bench": name, "protection": options.protection} | row],
                                            indent=1) + "\n")
-    return 0 if is_good else 1
+    return goals.exit_status()

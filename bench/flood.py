@@ -11,27 +11,14 @@ what a flood adds to a busy worker's packets, `scripts/bench datapath --flood` s
 
 import sys
 
-from crowd import RATE_MPPS, THERE, cycles_a_packet, run_command, run_trials
-from goals import against
+from crowd import (
+    RATE_MPPS, THERE, cycles_a_packet, refusals, reordered, run_command, run_trials)
+from goals import Goals
 
 CALM_SECONDS = 5
 FLOOD_SECONDS = 2  # before the clients come
 STORM_SECONDS = 30
 FORGED_A_SECOND_GOAL = 200_000
-
-
-def refusals(before, now):
-    """What became of handshakes, by counter, between two states of the gateway."""
-    def flat(status):
-        control = status["control"]
-        names = ["handshakes_accepted", "handshakes_limited", "handshakes_crowded_out",
-                 "cookies_sent", "worker_ring_full"]
-        return ({name: control[name] for name in names} | control["handshakes_rejected"] |
-                {name: count for name, count in status["worker"]["drops"].items()
-                 if name in ("handshake_ring_full", "control_ring_full", "tx_full")})
-    first, last = flat(before.status), flat(now.status)
-    return {name: last[name] - first.get(name, 0) for name in last
-            if last[name] != first.get(name, 0)}
 
 
 class Cost:
@@ -52,33 +39,35 @@ def measure(options):
         load | {"seconds": CALM_SECONDS}, flood | {"seconds": FLOOD_SECONDS},
         flood | {"seconds": STORM_SECONDS, "storm": True}],
         coming=options.clients, connecting=options.clients)
+    goals = Goals()
     before, during = Cost(calm), Cost(flooded)
     became = refusals(flooded["before"], flooded["after"])
     forged = flooded["flood"]["sent"]
     rate = forged / flooded["seconds"]
     row = {"clients": options.clients, "connected": flooded["connected"], "forged_a_second": rate,
            "connecting_s": flooded["connecting_s"], "loss_calm": calm["loss"],
-           "loss_flooded": flooded["loss"], "mpps_calm": before.mpps,
+           "loss_flooded": flooded["loss"], "reordered": reordered(flooded), "mpps_calm": before.mpps,
            "mpps_flooded": during.mpps, "burst_calm": before.burst,
            "burst_flooded": during.burst, "cycles_calm": before.a_packet,
            "cycles_flooded": during.a_packet, "refusals": became,
            "control_share": flooded["gateway"]["control_s"] / flooded["seconds"]}
     print(f"{rate:,.0f} forged handshakes a second "
-          f"{against(f'{FORGED_A_SECOND_GOAL:,}', rate >= FORGED_A_SECOND_GOAL)}, "
+          f"{goals.judge(f'{FORGED_A_SECOND_GOAL:,}', rate >= FORGED_A_SECOND_GOAL)}, "
           f"{flooded['flood']['answered'] / flooded['seconds']:,.0f} answered by a cookie; they and "
           f"the clients are made on the control thread's core, of which it had "
           f"{row['control_share']:.0%}")
     print(f"{row['connected']} of {options.clients} clients came in amid them "
-          f"{against('all', row['connected'] == options.clients)}, half of them within "
+          f"{goals.judge('all', row['connected'] == options.clients)}, half of them within "
           f"{row['connecting_s']['p50']:.1f} s, the last after {row['connecting_s']['max']:.1f} s")
     print(f"packets of {THERE} others, lost: {row['loss_calm']:.4%} before, "
-          f"{row['loss_flooded']:.4%} meanwhile")
+          f"{row['loss_flooded']:.4%} meanwhile; out of order: {row['reordered']} "
+          f"{goals.judge(0, row['reordered'] == 0)}")
     print(f"the worker's cycles a packet of theirs: {before.a_packet:.0f} before ({before.mpps:.2f} "
           f"Mpps, {before.burst:.1f} a burst), {during.a_packet:.0f} meanwhile ({during.mpps:.2f} "
           f"Mpps, {during.burst:.1f} a burst)")
     print("what became of handshakes: " +
           ", ".join(f"{count} {name}" for name, count in sorted(became.items())))
-    return row, row["connected"] == options.clients
+    return row, goals
 
 
 if __name__ == "__main__":

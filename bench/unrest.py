@@ -9,7 +9,8 @@ arrive.
 
 import sys
 
-from crowd import RATE_MPPS, run_command, run_trials
+from crowd import RATE_MPPS, reordered, run_command, run_trials
+from goals import Goals
 
 CALM_SECONDS = 5
 
@@ -21,20 +22,24 @@ def measure(options):
         load | {"seconds": options.seconds, "roam": options.roam, "churn": options.churn}])
     roaming, churn = moving["roaming"], moving["churn"]
     seen = moving["gateway"]["roamed"]
+    goals = Goals()
     row = {"clients": options.clients, "seconds": moving["seconds"], "roaming": roaming,
            "churn": churn, "roamed_seen": seen, "back_s": moving["connecting_s"],
-           "lost_calm": calm["lost"], "lost": moving["lost"], "loss": moving["loss"]}
+           "lost_calm": calm["lost"], "lost": moving["lost"], "loss": moving["loss"],
+           "reordered": reordered(moving)}
     print(f"{moving['received_mpps'] * 1e6:,.0f} packets a second came back right, to and from "
           f"{options.clients} clients")
-    print(f"{roaming['roamed']} times a client moved, {seen} of them seen by the gateway: "
-          f"{roaming['lost']} packets were on their way to the former place")
-    print(f"{churn['left']} times one was gone without a word, and {churn['returned']} times back, "
-          f"half of them {row['back_s']['p50'] * 1e3:.1f} ms after its first handshake packet, the "
-          f"last {row['back_s']['max'] * 1e3:.1f} ms: {churn['lost']} packets came to nobody")
-    print(f"lost besides: {calm['lost']} before, {moving['lost']} meanwhile (goal 0)")
-    is_good = (moving["lost"] == 0 and churn["returned"] == churn["left"] and
-               seen == roaming["roamed"])
-    return row, is_good
+    print(f"{roaming['roamed']} times a client moved, {seen} of them seen by the gateway "
+          f"{goals.judge('all', seen == roaming['roamed'])}: {roaming['lost']} packets were on their "
+          f"way to the former place")
+    print(f"{churn['left']} times one was gone without a word, and {churn['returned']} times back "
+          f"{goals.judge('all', churn['returned'] == churn['left'])}, half of them "
+          f"{row['back_s']['p50'] * 1e3:.1f} ms after its first handshake packet, the last "
+          f"{row['back_s']['max'] * 1e3:.1f} ms: {churn['lost']} packets came to nobody")
+    print(f"lost besides: {calm['lost']} before, {moving['lost']} meanwhile "
+          f"{goals.judge(0, moving['lost'] == 0)}; out of order: {row['reordered']} "
+          f"{goals.judge(0, row['reordered'] == 0)}")
+    return row, goals
 
 
 if __name__ == "__main__":

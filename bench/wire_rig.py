@@ -94,13 +94,14 @@ class Gateway:
     def __init__(self, lab, namespace, ports, cores, clients, protection, tunnel=None,
                  control_threads=1):
         self.lab = lab
+        self._namespace, self._ports, self._cores, self._clients = namespace, ports, cores, clients
         self.key = make_key(lab, "gateway")
         self.socket = lab.directory / "gateway.sock"
         subscribers = lab.directory / "subscribers.yaml"
         lab.host(SWARM, "--write-subscribers", subscribers, "--clients", str(clients),
                  timeout_s=120)
         addresses = clients // CLIENTS_AN_ADDRESS + 1
-        path = write_config(lab, "gateway", {
+        self._path = write_config(lab, "gateway", {
             "eal": {"hugepages": "yes", "memory": f"{384 + 16 * addresses}M",
                     "main_core": cores.control, "worker_cores": [cores.worker],
                     "extra_args": ["--single-file-segments"]},
@@ -120,11 +121,20 @@ class Gateway:
             "include": [str(subscribers)],
             "control": {"socket": str(self.socket), "threads": control_threads},
         })
-        self.process = namespace.start("taskset", "-c", f"{cores.control},{cores.worker}",
-                                       GATEWAY_PROGRAM, "--config", path, name="adit-gateway")
-        ports.wait_for_interfaces()
-        wait_until(self._answers, 20 + clients / 1000,
+        self.start()
+
+    def start(self):
+        """A process that knows of no tunnel. Its configuration is the one before's, if there was one."""
+        self.process = self._namespace.start(
+            "taskset", "-c", f"{self._cores.control},{self._cores.worker}", GATEWAY_PROGRAM,
+            "--config", self._path, name="adit-gateway")
+        self._ports.wait_for_interfaces()
+        wait_until(self._answers, 20 + self._clients / 1000,
                    lambda: f"the gateway to answer\n{self.process.log()}")
+
+    def stop(self):
+        if self.process.stop() != 0:
+            raise LabError(f"the gateway did not end well:\n{self.process.log()[-3000:]}")
 
     def _answers(self):
         if self.process.exit_status is not None:
@@ -212,8 +222,19 @@ class Swarm:
         return self._process.stdout.readline().strip() if ready else ""
 
     def trial(self, **words):
+        return self._answer(words, words["seconds"] + 20)
+
+    def lose_gateway(self):
+        """Before the gateway ends: its devices are left alone from now on."""
+        self._answer({"gateway": "ends"}, 20)
+
+    def find_gateway(self):
+        """Another one is there; who does not hold back has a tunnel again, and its flows mappings."""
+        self._answer({"gateway": "begins"}, UP_WITHIN_S * 3)
+
+    def _answer(self, words, timeout_s):
         self._process.stdin.write(json.dumps(words) + "\n")
-        line = self._line(words["seconds"] + 20)
+        line = self._line(timeout_s)
         if not line:
             raise LabError(f"swarm gave no answer\n{self.log()}")
         result = json.loads(line)

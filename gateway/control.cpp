@@ -143,7 +143,6 @@ Control::~Control() {
       });
     }
   }
-  for (const WaitingHandshake& handshake : waiting_) rte_pktmbuf_free(handshake.packet);
   if (!move_) return;
   for (const Move::Untold& untold : move_->untold) rte_pktmbuf_free(untold.message.packet);
 }

@@ -80,8 +80,10 @@ struct Subscriber {
   uint64_t complained_ns = 0;  // when the log last said that it gets no address
 };
 
-// Handshakes that have passed the cheap tests and wait for the dear ones.
-inline constexpr unsigned kWaitingHandshakesMax = 1024;
+// Handshakes that have passed the cheap tests and wait for the dear ones: as many as a thread
+// answers in kRekeyTimeoutNs, after which their clients send others. When all come at once, after a
+// restart, each that is turned away comes again no sooner, and the thread has nothing to do.
+inline constexpr unsigned kWaitingHandshakesMax = 32'768;
 
 class Control final : private Arp::Sink {
  public:
@@ -133,10 +135,11 @@ class Control final : private Arp::Sink {
 
  private:
   struct WaitingHandshake {
-    rte_mbuf* packet;
+    tunnel::InitiationMessage initiation;
     Endpoint from;
     unsigned worker;  // that received it
     bool is_limited;  // came under load, and so with a cookie: its failure is its source's
+    uint64_t came_ns;
   };
 
   bool take_items(uint64_t now_ns);

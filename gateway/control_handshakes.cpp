@@ -66,7 +66,7 @@ bool Control::is_loaded(uint64_t now_ns) {
   return now_ns < loaded_until_ns_;
 }
 
-// Whether its packet has gone elsewhere: it waits to be answered, or has become a cookie.
+// Whether its packet has gone elsewhere: it has become a cookie.
 bool Control::look_at(const ToControl& item, uint64_t now_ns) {
   using Verdict = tunnel::CookieChecker::Verdict;
   const std::span<const uint8_t> message = bytes_of(item.packet);
@@ -89,8 +89,8 @@ bool Control::look_at(const ToControl& item, uint64_t now_ns) {
     ++counters_.handshakes_crowded_out;
     return false;
   }
-  waiting_.push_back({item.packet, item.from, asker_, is_loaded_now});
-  return true;
+  waiting_.push_back({initiation_of(message), item.from, asker_, is_loaded_now, now_ns});
+  return false;
 }
 
 // Takes over the initiation's buffer, which becomes the reply's: nothing is allocated, nor copied
@@ -133,19 +133,20 @@ bool Control::answer_handshakes(uint64_t now_ns) {
 // False: none waits, or too many are under way.
 bool Control::begin_handshake(uint64_t now_ns) {
   if (waiting_.empty() || !handshakes_.has_room()) return false;
-  const WaitingHandshake waiting = waiting_.front();
-  waiting_.pop_front();
-  if (waiting.is_limited && !sources_.may(waiting.from, now_ns)) {
+  const WaitingHandshake& waiting = waiting_.front();
+  if (now_ns - waiting.came_ns >= tunnel::kRekeyTimeoutNs) {
+    ++counters_.handshakes_crowded_out;  // its client waits for the answer to another
+  } else if (waiting.is_limited && !sources_.may(waiting.from, now_ns)) {
     ++counters_.handshakes_limited;
   } else {
     HandshakeJob* const job = handshakes_.begin();
-    job->initiation = initiation_of(bytes_of(waiting.packet));
+    job->initiation = waiting.initiation;
     job->from = waiting.from;
     job->worker = waiting.worker;
     job->is_limited = waiting.is_limited;
     handshakes_.give(job);
   }
-  rte_pktmbuf_free(waiting.packet);
+  waiting_.pop_front();
   return true;
 }
 

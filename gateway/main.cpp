@@ -88,7 +88,7 @@ using PacketPool = std::unique_ptr<rte_mempool, FreePool>;
 // Buffers for all descriptors to be full at once, and what the pipeline and the rings hold besides.
 PacketPool make_packet_pool(const Config& config) {
   const unsigned workers = config.workers();
-  unsigned count = 2 * kChannelItems + kWaitingHandshakesMax +
+  unsigned count = 2 * kChannelItems +
                    workers * (kHandshakeItems + kHeldFragments + 8 * kOuterReassemblies) +
                    (workers - 1) * (HandOff::kRingPackets + kPoolCache) +
                    (workers > 1 ? workers * kHeldForMoveMax : 0);

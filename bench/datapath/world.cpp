@@ -8,7 +8,6 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
-#include <unordered_set>
 
 #include "gateway/config.h"
 #include "gateway/steering.h"
@@ -37,8 +36,6 @@ constexpr uint16_t kMtu = 1440;
 constexpr uint64_t kStartNs = 1'000'000 * tunnel::kSecondNs;
 // Tunnels here need no new keys, however long a measurement takes.
 constexpr uint64_t kYearNs = 365 * 86'400 * tunnel::kSecondNs;
-constexpr unsigned kUplinkPort = 0;
-constexpr unsigned kPublicPort = 1;
 
 uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
@@ -104,13 +101,25 @@ Endpoint World::remote() {
 }
 
 Endpoint World::client(uint32_t slot) const {
-  return {Ipv4Address::from_host(kFirstClientAddress + slot), Be16::from_host(51820)};
+  return {Ipv4Address::from_host(kFirstClientAddress + 1 + tunnel_of_[slot]),
+          Be16::from_host(51820)};
+}
+
+// From where a tunnel's packets come, as far as a card looks.
+std::vector<uint8_t> World::first_frame(uint32_t tunnel) const {
+  constexpr unsigned kIpBytes =
+      sizeof(Ipv4Header) + sizeof(UdpHeader) + sizeof(tunnel::InitiationMessage);
+  std::vector<uint8_t> frame(sizeof(EthernetHeader) + kIpBytes);
+  const Endpoint from{Ipv4Address::from_host(kFirstClientAddress + 1 + tunnel),
+                      Be16::from_host(51820)};
+  write_udp_packet(write_ethernet(frame.data()), from, kTunnelEndpoint, kIpBytes);
+  return frame;
 }
 
 Flow World::flow(uint32_t number) const {
   Flow flow;
   flow.number = number;
-  flow.slot = 1 + number / options_.flows_per_tunnel;
+  flow.slot = slots_[number / options_.flows_per_tunnel];
   flow.internal = {Ipv4Address::from_host(kFirstInnerAddress + flow.slot),
                    Be16::from_host(static_cast<uint16_t>(
                        kFirstInnerPort + number % options_.flows_per_tunnel))};
@@ -150,15 +159,23 @@ World::World(const WorldOptions& options)
   profile.filtering.fill(options.filtering);
   const unsigned workers = options.workers;
   const gateway::SteeringPlan plan =
-      gateway::plan_steering(workers, nat_settings_.first_block_ports << (nat::kBlocksMax - 1), 0,
-                             std::nullopt)
+      gateway::plan_steering(workers, nat_settings_.first_block_ports << (nat::kBlocksMax - 1),
+                             kRedirectionEntries, std::nullopt)
           .value();
   nat_settings_.sharers = static_cast<uint8_t>(workers);
   nat_settings_.shares = settings_.shares = plan.shares;
   settings_.workers = workers;
   table_memory_ = gateway::HugeMemory(nat::Nat::memory_bytes(nat_settings_));
   std::ranges::fill(table_memory_.span(), std::byte{});  // touches its pages once
-  tunnels_ = std::make_unique<gateway::TunnelTable>(std::bit_ceil(tunnels_count_ + 1), workers);
+  // A card spreads by chance: of several workers some have more tunnels than their part.
+  const uint32_t slots = std::bit_ceil(tunnels_count_ + 1) * (workers > 1 ? 2 : 1);
+  tunnels_ = std::make_unique<gateway::TunnelTable>(slots, workers);
+  if (workers > 1) {
+    uplink_card_ = test::NicModel::by_flow(plan, kRedirectionEntries);
+    public_card_ = test::NicModel::by_port(plan, kRedirectionEntries);
+  }
+  tunnel_of_.resize(slots);
+  place_tunnels();
   pool_ = rte_pktmbuf_pool_create("bench-packets", 2 * kPackets - 1, 0, 0,
                                   RTE_MBUF_DEFAULT_BUF_SIZE, -1);
   if (pool_ == nullptr) throw std::runtime_error("no memory for packet buffers");
@@ -173,7 +190,7 @@ World::World(const WorldOptions& options)
     for (const Parts& parts : parts_) parts.pipeline->take(neighbour, now_ns_);
   }
   externals_.resize(options.flows);
-  client_counters_.resize(tunnels_count_ + 1);
+  client_counters_.resize(slots);
   drawn_.resize(kPackets);
   buffers_.resize(kPackets);
   sent_.reserve(kPackets);
@@ -232,7 +249,7 @@ World::Parts World::make_parts(unsigned worker) {
 // ---- Tunnels ----
 
 void World::open_tunnels() {
-  for (uint32_t slot = 1; slot <= tunnels_count_; ++slot) {
+  for (const uint32_t slot : slots_) {
     ToWorker open;
     open.kind = ToWorker::open_tunnel;
     open.slot = slot;
@@ -376,60 +393,6 @@ uint64_t World::run_bursts(unsigned from, unsigned to) {
   return cycles;
 }
 
-// Where a drawn flow's packet comes in.
-unsigned World::receiver_of(size_t drawn, unsigned from) const {
-  const auto workers = static_cast<unsigned>(parts_.size());
-  if (!options_.steered) return static_cast<unsigned>(drawn) % workers;
-  const Flow its = flow(drawn_[drawn]);
-  return from == kUplinkPort ? tunnels_->home(its.slot)
-                             : settings_.shares[its.external.port.host() / nat::kWindowPorts];
-}
-
-// The workers take turns, a burst each; what is taken over is its owner's work.
-uint64_t World::run_workers(unsigned from, unsigned to) {
-  std::vector<std::vector<rte_mbuf*>> queues(parts_.size());
-  for (size_t i = 0; i < kPackets; ++i) queues[receiver_of(i, from)].push_back(buffers_[i]);
-  uint64_t cycles = 0;
-  size_t begin = 0;
-  for (bool more = true; more; begin += kBurstMax) {
-    more = false;
-    for (size_t worker = 0; worker < parts_.size(); ++worker) {
-      gateway::Pipeline& pipeline = *parts_[worker].pipeline;
-      gateway::HandedPacket handed[kBurstMax];
-      const uint64_t start = rte_rdtsc_precise();
-      for (unsigned other = 0; other < parts_.size(); ++other) {
-        const unsigned count =
-            other == worker
-                ? 0
-                : hand_off_->pop(other, static_cast<unsigned>(worker), handed);
-        if (count == 0) continue;
-        more = true;
-        pipeline.take_over(other, {handed, count}, now_ns_);
-        take_sent(pipeline, to);
-      }
-      std::vector<rte_mbuf*>& queue = queues[worker];
-      if (begin < queue.size()) {
-        more = true;
-        const size_t count = std::min<size_t>(kBurstMax, queue.size() - begin);
-        pipeline.run(from, {&queue[begin], count}, now_ns_);
-        take_sent(pipeline, to);
-        pipeline.flush_hand_off();
-      }
-      cycles += rte_rdtsc_precise() - start;
-    }
-  }
-  return cycles;
-}
-
-// In the order of the buffers, which are what has been sent.
-void World::sort_sent() {
-  std::unordered_set<const rte_mbuf*> seen(sent_.begin(), sent_.end());
-  for (const rte_mbuf* buffer : buffers_) {
-    if (!seen.contains(buffer)) throw std::runtime_error("a packet was not sent");
-  }
-  std::ranges::copy(buffers_, sent_.begin());
-}
-
 // ---- Mappings ----
 
 uint64_t World::make_mappings() {
@@ -471,15 +434,6 @@ void World::write_heartbeat(rte_mbuf* mbuf, uint32_t slot, const tunnel::Session
   tunnel::Aead aead(session.protection, session.receive_key);
   aead.seal({header, kTunnelBytes}, kTextBytes, session.local_index, client_counters_[slot]++);
   write_udp(udp, client(slot), kTunnelEndpoint, kUdpBytes);
-}
-
-uint64_t World::heartbeats() {
-  draw_flows();
-  for (unsigned i = 0; i < kPackets; ++i) {
-    const uint32_t slot = flow(drawn_[i]).slot;
-    write_heartbeat(buffers_[i], slot, session(slot));
-  }
-  return run_bursts(kUplinkPort, kUplinkPort);
 }
 
 }  // namespace adit::bench

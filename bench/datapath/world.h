@@ -17,6 +17,7 @@
 #include "gateway/huge_memory.h"
 #include "gateway/pipeline.h"
 #include "lib/tunnel/seal.h"
+#include "tests/support/nic_model.h"
 
 struct rte_mempool;
 
@@ -32,8 +33,8 @@ struct WorldOptions {
   nat::Filtering filtering = nat::Filtering::endpoint_independent;
   bool checksum_by_port = true;  // the device writes outer checksums and vouches for received ones
   bool express = true;           // false: every packet through the stages
-  // Several take turns on one core. `steered`: each packet comes to its owner, as a card brings it;
-  // else to any, and most are handed over.
+  // Several take turns on one core. `steered`: each packet comes to the worker whose queue a card
+  // puts it into that has the gateway's keys and tables; else to any, and most are handed over.
   unsigned workers = 1;
   bool steered = true;
 };
@@ -88,11 +89,12 @@ class World {
   uint64_t make_mappings();
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
-  // kPackets heartbeats of tunnels at random, each answered, in one worker; their cycles.
-  uint64_t heartbeats();
-  // And what of that is their two ciphers alone: of as many of one burst of tunnels, over and over,
-  // so that nothing waits for memory.
-  uint64_t heartbeat_ciphers();
+  // kPackets heartbeats of tunnels at random, each answered, so many at a time (a divisor of
+  // kBurstMax), in one worker; their cycles.
+  uint64_t heartbeats(unsigned burst);
+  // And what of that is their two ciphers alone: of as many of kBurstMax tunnels, over and over, so
+  // that nothing waits for memory.
+  uint64_t heartbeat_ciphers(unsigned burst);
   // The clock hands for so many seconds, in which no packet comes but those that keep each mapping
   // alive, once in `used_every_s`; the hands' cycles, of all workers.
   uint64_t age(unsigned seconds, unsigned used_every_s);
@@ -111,6 +113,8 @@ class World {
   gateway::TunnelTable& tunnel_table() { return *tunnels_; }
 
  private:
+  void place_tunnels();
+  std::vector<uint8_t> first_frame(uint32_t tunnel) const;
   void open_tunnels();
   void confirm(uint32_t slot);
   void write_heartbeat(rte_mbuf* mbuf, uint32_t slot, const tunnel::Session& session);
@@ -135,7 +139,7 @@ class World {
   // bench/instructions.py counts what is in it, by its name.
   [[gnu::noinline]] uint64_t run_bursts(unsigned from, unsigned to);
   uint64_t run_workers(unsigned from, unsigned to);
-  unsigned receiver_of(size_t drawn, unsigned from) const;
+  unsigned receiver_of(size_t buffer, unsigned from) const;
   void sort_sent();
 
   const WorldOptions options_;
@@ -150,6 +154,13 @@ class World {
   std::optional<gateway::HandOff> hand_off_;  // of several workers
   std::vector<Parts> parts_;                  // by worker; all count in counters_
 
+  static constexpr unsigned kUplinkPort = 0;
+  static constexpr unsigned kPublicPort = 1;
+  static constexpr unsigned kRedirectionEntries = 128;  // of a card's table, as many have
+  std::optional<test::NicModel> uplink_card_;           // for several workers
+  std::optional<test::NicModel> public_card_;
+  std::vector<uint32_t> slots_;              // by tunnel
+  std::vector<uint32_t> tunnel_of_;          // by slot
   std::vector<Endpoint> externals_;          // by flow
   uint64_t next_used_ = 0;                   // by use_mappings()
   std::vector<uint64_t> client_counters_;    // by slot: of the next type 4 packet

@@ -12,7 +12,26 @@ namespace adit::bench {
 
 using gateway::kBurstMax;
 
-uint64_t World::heartbeat_ciphers() {
+uint64_t World::heartbeats(unsigned burst) {
+  draw_flows();
+  for (unsigned i = 0; i < kPackets; ++i) {
+    const uint32_t slot = flow(drawn_[i]).slot;
+    write_heartbeat(buffers_[i], slot, session(slot));
+  }
+  sent_.clear();
+  gateway::Pipeline& pipeline = *parts_[0].pipeline;
+  const uint64_t start = rte_rdtsc_precise();
+  for (unsigned i = 0; i < kPackets; i += burst) {
+    pipeline.run(kUplinkPort, {&buffers_[i], burst}, now_ns_);
+    take_sent(pipeline, kUplinkPort);
+  }
+  const uint64_t cycles = rte_rdtsc_precise() - start;
+  counters_.transmitted += sent_.size();
+  if (sent_.size() != kPackets) throw std::runtime_error("a heartbeat had no answer");
+  return cycles;
+}
+
+uint64_t World::heartbeat_ciphers(unsigned burst) {
   draw_flows();
   std::array<gateway::CryptoJob, kBurstMax> jobs;
   for (unsigned i = 0; i < jobs.size(); ++i) {
@@ -25,10 +44,11 @@ uint64_t World::heartbeat_ciphers() {
                .text_bytes = sizeof(tunnel::ProbePacket)};
   }
   const uint64_t start = rte_rdtsc_precise();
-  for (unsigned i = 0; i < kPackets; i += kBurstMax) {
-    crypto().open(jobs);
-    for (gateway::CryptoJob& job : jobs) ++job.counter;
-    crypto().seal(jobs);
+  for (unsigned i = 0; i < kPackets; i += burst) {
+    const std::span now(&jobs[i % kBurstMax], burst);
+    crypto().open(now);
+    for (gateway::CryptoJob& job : now) ++job.counter;
+    crypto().seal(now);
   }
   return rte_rdtsc_precise() - start;
 }

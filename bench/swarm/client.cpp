@@ -36,7 +36,7 @@ tunnel::RemoteIdentity remote_identity(const tunnel::Identity& local,
 tunnel::PeerConfig peer_config(const ClientWorld& world, uint32_t number) {
   tunnel::PeerConfig config;
   config.initiates = true;
-  config.allowed = world.offered;
+  config.allowed = config.allowed.with(world.protection_of(number));
   config.heartbeat_ns = 25 * tunnel::kSecondNs;
   config.slot = number;
   config.slot_bits = world.number_bits;
@@ -109,6 +109,12 @@ void Client::leave() {
   world_.changed(*this);
 }
 
+void Client::lose_gateway() {
+  if (!is_started_) return;
+  last_address_ = address();
+  leave();
+}
+
 Client::Found Client::find_session(uint32_t local_index) const {
   for (const auto* sessions : {&sessions_, &former_sessions_}) {
     const SessionSet::Place place = sessions->find(local_index);
@@ -152,7 +158,7 @@ void Client::act(const tunnel::Actions& actions, uint64_t now_ns) {
     }
   }
   // After the heartbeat, which shows the gateway that the session is used.
-  if (std::exchange(wants_lease_, false)) act(dhcp_.start(now_ns), now_ns);
+  if (std::exchange(wants_lease_, false)) act(dhcp_.start(now_ns, last_address_), now_ns);
   if (is_dead) {
     ++deaths_;
     connect(now_ns);

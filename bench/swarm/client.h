@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "gateway/crypto.h"
 #include "lib/dhcp/client.h"
@@ -23,7 +24,10 @@ class Client;
 struct ClientWorld {
   uint64_t seed = 1;
   tunnel::PublicKey gateway;
-  tunnel::ProtectionSet offered;
+  std::vector<tunnel::Protection> protections;  // each client has one, they take turns
+  tunnel::Protection protection_of(uint32_t client) const {
+    return protections[client % protections.size()];
+  }
   uint8_t number_bits = 0;  // of a session's index, so that it says whose it is
   tunnel::RandomSource random;
   gateway::Crypto* crypto = nullptr;
@@ -58,6 +62,9 @@ class Client {
   void connect(uint64_t now_ns);
   // Ends without a word, as if its machine had been switched off; connect() begins anew.
   void leave();
+  // Its gateway has ended, and knows of no tunnel when it comes back: neither does the client,
+  // which asks for the same address when connect() begins anew.
+  void lose_gateway();
   // A heartbeat now: where it is says its datagram.
   void announce(uint64_t now_ns) { send_sealed({}, now_ns); }
   // Does what is due; some times a second.
@@ -99,6 +106,7 @@ class Client {
   tunnel::SessionSet former_sessions_;  // of the life before, to know what was in flight
   dhcp::Client dhcp_;
   uint16_t mtu_bytes_ = 1420;
+  std::optional<Ipv4Address> last_address_;  // to be asked for again
   bool is_started_ = false;
   bool wants_lease_ = false;  // as soon as the session's first heartbeat is out
   bool sent_plain_ = false;

@@ -8,7 +8,11 @@
 //                                                     wrong
 //   swarm ... --write-pcap DIRECTORY                  a packet of each flow, for other generators
 //   swarm ... --commands                              a trial for each line of standard input, as
-//                                                     trial.h has them; one line of JSON answers it
+//                                                     trial.h has them; one line of JSON answers
+//                                                     it.
+//                                                     {"gateway": "ends"} before it does, and
+//                                                     {"gateway": "begins"} for those who are there
+//                                                     to come back to another
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -120,8 +124,18 @@ void say(const std::string& line) {
   std::fflush(stderr);
 }
 
-// Trials as standard input asks for them, until its end.
-void take_commands(Swarm& swarm) {
+nlohmann::json obey(Swarm& swarm, const nlohmann::json& words, double up_within_s) {
+  if (!words.contains("gateway")) return swarm.run(TrialOptions::from_json(words)).to_json();
+  if (words["gateway"] == "ends") {
+    swarm.lose_gateway();
+  } else {
+    swarm.bring_up(up_within_s);
+  }
+  return nlohmann::json::object();
+}
+
+// Commands as standard input has them, until its end.
+void take_commands(Swarm& swarm, double up_within_s) {
   fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
   std::string text;
   while (true) {
@@ -134,8 +148,7 @@ void take_commands(Swarm& swarm) {
     for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n')) {
       nlohmann::json answer;
       try {
-        const auto words = nlohmann::json::parse(text.substr(0, end));
-        answer = swarm.run(TrialOptions::from_json(words)).to_json();
+        answer = obey(swarm, nlohmann::json::parse(text.substr(0, end)), up_within_s);
       } catch (const std::exception& error) {
         answer = {{"error", error.what()}};
       }
@@ -149,7 +162,7 @@ void take_commands(Swarm& swarm) {
 // A packet of each flow and direction, for another generator to send again and again. What is
 // sealed cannot be: the gateway takes each packet once.
 void write_pcap(Swarm& swarm, const Options& options) {
-  if (options.swarm.protection != tunnel::Protection::plain) {
+  if (options.swarm.protections != std::vector{tunnel::Protection::plain}) {
     throw std::runtime_error("--write-pcap: only with plain protection");
   }
   swarm.set_sizes(options.trial["inner_bytes"].get<std::vector<uint16_t>>());
@@ -220,7 +233,7 @@ int run(Options& options) {
   if (!options.commands) return run_one(swarm, options);
   fmt::print("ready\n");
   std::fflush(stdout);
-  take_commands(swarm);
+  take_commands(swarm, options.up_within_s);
   return 0;
 }
 
@@ -253,7 +266,9 @@ int main(int argc, char** argv) {
                  "So many of the clients come only in a trial that asks for a storm");
   app.add_option("--connecting", swarm.connecting_max, "Clients that connect at a time")
       ->capture_default_str();
-  app.add_option("--protection", swarm.protection)->transform(CLI::Transformer(protections));
+  app.add_option("--protection", swarm.protections, "Of the clients, in turn")
+      ->delimiter(',')
+      ->transform(CLI::Transformer(protections));
   app.add_option("--seed", swarm.seed, "Of keys and of the order of flows")->capture_default_str();
   app.add_option("--spoil", swarm.spoil,
                  "Turn one bit of every so many packets received: each must be found wrong");

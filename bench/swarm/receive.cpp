@@ -203,7 +203,7 @@ bool Swarm::take_sealed(uint32_t number, std::span<uint8_t> datagram, Came came,
   if (received.is_former) came = Came::in_former_life;
   if (received.kind == Client::Received::control) return may_come(number, came, tsc);
   if (received.kind != Client::Received::packet) return false;
-  if (options_.protection == Protection::plain) return false;
+  if (is_plain(number)) return false;
   const std::span<const uint8_t> inner = received.inner;
   if (inner.size() < kInnerHeaderBytes + kStampBytes) return false;
   const Stamp stamp = read_stamp(inner.data() + kInnerHeaderBytes);
@@ -232,7 +232,7 @@ bool Swarm::take_plain(const Arrival& arrival, const Endpoint& to, Came came, ui
   const auto header = load<tunnel::PlainHeader>(arrival.frame + kUdpPayloadAt);
   const auto [session, is_former] =
       clients_[flow.client].find_session(header.receiver_index.host());
-  if (session == nullptr) return false;
+  if (session == nullptr || session->protection != Protection::plain) return false;
   if (is_former) came = Came::in_former_life;
   const Frame expected =
       tunnel_frame(sides_[kClientsSide].reversed(),

@@ -17,13 +17,15 @@
 namespace adit::bench {
 
 using gateway::kSecond_ns;
-using tunnel::Protection;
 
 namespace {
 
 inline constexpr uint64_t kTickNs = 1'000'000;
-// Each client's timers are looked at once in so many ticks.
+// Each client's timers are looked at once in so many ticks, or later where many have something to
+// do: a tick has so long for them, for what arrives meanwhile must not wait.
 inline constexpr uint32_t kTicksARound = 100;
+inline constexpr uint64_t kTimersNs = 200'000;
+inline constexpr unsigned kConnectsARound = 2;  // for the same reason
 inline constexpr uint64_t kAskPeriodNs = 100'000'000;
 inline constexpr uint16_t kServerPort = 6600;
 inline constexpr uint16_t kFirstInternalPort = 5000;
@@ -60,6 +62,7 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
       unrest_random_(static_cast<uint32_t>(options.seed) + 1),
       flood_(options.gateway_key, fill_random, options.seed),
       clients_wanted_(options.clients - options.holding_back),
+      connecting_max_(options.connecting_max),
       spoil_random_(static_cast<uint32_t>(options.seed)) {
   sides_[kClientsSide] = {clients.id(),
                           options.uplink_router,
@@ -73,7 +76,7 @@ Swarm::Swarm(const SwarmOptions& options, const gateway::Port& clients,
                           options.yardstick};
   client_world_.seed = options.seed;
   client_world_.gateway = options.gateway_key;
-  client_world_.offered = client_world_.offered.with(options.protection);
+  client_world_.protections = options.protections;
   client_world_.number_bits = static_cast<uint8_t>(std::bit_width(options.clients));
   client_world_.random = fill_random;
   client_world_.crypto = &crypto_;
@@ -118,10 +121,11 @@ void Swarm::make_flows() {
   std::iota(order_.begin(), order_.end(), 0u);
   std::shuffle(order_.begin(), order_.end(), std::mt19937_64(options_.seed));
   turn_ = {0, count / 2};
-  const bool is_plain = options_.protection == Protection::plain;
+  // Of a gateway's packets only plain ones are looked at before they are opened.
+  const bool has_plain_header = !options_.yardstick || is_plain(0);
   const auto tunnel_bytes = static_cast<unsigned>(
       kUdpPayloadAt + kInnerHeaderBytes +
-      (is_plain ? sizeof(tunnel::PlainHeader) : sizeof(tunnel::EncryptedHeader)));
+      (has_plain_header ? sizeof(tunnel::PlainHeader) : sizeof(tunnel::EncryptedHeader)));
   constexpr unsigned kPlainBytes = kIpAt + kInnerHeaderBytes;
   arriving_header_bytes_ = {kPlainBytes, tunnel_bytes};
   if (options_.yardstick) std::swap(arriving_header_bytes_[0], arriving_header_bytes_[1]);
@@ -153,7 +157,7 @@ void Swarm::rebuild(Flow& flow) {
     flow.internal.address = *client.address();
   }
   uint16_t sealed_bytes = 0;
-  if (options_.protection != Protection::plain && !options_.yardstick) {
+  if (!is_plain(flow.client) && !options_.yardstick) {
     sealed_bytes = static_cast<uint16_t>(tunnel::padded_bytes(flow.inner_bytes, mtu_bytes));
   }
   const Endpoint outer = outer_endpoint(flow.client);
@@ -257,6 +261,7 @@ void Swarm::wait_until(double timeout_s, const char* what, const std::function<b
 }
 
 void Swarm::bring_up(double timeout_s) {
+  if (!has_gateway_) take_devices();
   wait_until(timeout_s, "the links",
              [&] { return is_link_up(sides_[0].port) && is_link_up(sides_[1].port); });
   if (options_.yardstick) return;
@@ -299,7 +304,19 @@ bool Swarm::poll() {
   if (!one_port_) count += receive(kServersSide);
   const uint64_t now_ns = clock_.now_ns();
   if (now_ns - ticked_ns_ >= kTickNs) tick(now_ns);
+  connect_next(now_ns);
   return count != 0;
+}
+
+// The next ones that want in.
+void Swarm::connect_next(uint64_t now_ns) {
+  if (options_.yardstick || !sides_[0].is_resolved || !sides_[1].is_resolved) return;
+  for (unsigned i = 0; i < kConnectsARound && clients_started_ < clients_wanted_ &&
+                       clients_started_ - clients_up_ - absent_ < connecting_max_;
+       ++i) {
+    connecting_since_tsc_[clients_started_] = rte_rdtsc();
+    clients_[clients_started_++].connect(now_ns);
+  }
 }
 
 void Swarm::tick(uint64_t now_ns) {
@@ -313,21 +330,17 @@ void Swarm::tick(uint64_t now_ns) {
     }
     return;
   }
-  while (clients_started_ < clients_wanted_ &&
-         clients_started_ - clients_up_ - absent_ < options_.connecting_max) {
-    connecting_since_tsc_[clients_started_] = rte_rdtsc();
-    clients_[clients_started_++].connect(now_ns);
-  }
   come_back(now_ns);
   const uint32_t step = options_.clients / kTicksARound + 1;
-  for (uint32_t i = 0; i < step; ++i) {
+  const uint64_t ends_ns = now_ns + kTimersNs;
+  for (uint32_t i = 0; i < step && clock_.now_ns() < ends_ns; ++i) {
     clients_[hand_].tick(now_ns);
     hand_ = (hand_ + 1) % options_.clients;
   }
 }
 
 void Swarm::rest() {
-  if (poll()) return;
+  if (has_gateway_ && poll()) return;
   const timespec pause{0, 200'000};
   nanosleep(&pause, nullptr);
 }

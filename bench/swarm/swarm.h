@@ -40,7 +40,8 @@ struct SwarmOptions {
   uint32_t flows_per_client = 16;
   uint32_t holding_back = 0;  // clients, the last ones, that have no flows and come in a storm
   uint32_t connecting_max = 32;  // at a time; far more, and the gateway asks for cookies
-  tunnel::Protection protection = tunnel::Protection::plain;
+  // Of the clients, in turn; with `yardstick` one.
+  std::vector<tunnel::Protection> protections = {tunnel::Protection::plain};
   uint64_t seed = 1;
   tunnel::PublicKey gateway_key;
   Endpoint tunnel;             // the gateway's, at the uplink
@@ -60,6 +61,10 @@ class Swarm {
   // Until every client has its tunnel and address, and every flow its mapping. Throws
   // std::runtime_error that says what was missing after so long.
   void bring_up(double timeout_s);
+  // The gateway is about to end: its devices are left alone, and nobody has tunnel, address or
+  // mapping any more. Nothing but rest() until bring_up(), when another one is there: those who do
+  // not hold back come again, the others in the next storm.
+  void lose_gateway();
   TrialResult run(const TrialOptions& options);
   // Of the flows' inner packets, in turn.
   void set_sizes(const std::vector<uint16_t>& inner_bytes);
@@ -107,6 +112,10 @@ class Swarm {
     uint32_t flow;
   };
 
+  // restart.cpp
+  void forget_mappings();
+  void take_devices();
+
   // swarm.cpp
   void make_flows();
   void rebuild_flows_of(uint32_t client);
@@ -120,7 +129,11 @@ class Swarm {
   void wait_until(double timeout_s, const char* what, const std::function<bool()>& is_done);
   void open_mappings(double timeout_s);
   bool poll();  // whether anything came
+  void connect_next(uint64_t now_ns);
   void tick(uint64_t now_ns);
+  bool is_plain(uint32_t client) const {
+    return client_world_.protection_of(client) == tunnel::Protection::plain;
+  }
   Endpoint outer_endpoint(uint32_t client) const {
     return place_of(client, whereabouts_[client].moves);
   }
@@ -163,6 +176,7 @@ class Swarm {
   rte_mempool* const pool_;
   std::array<Side, 2> sides_;
   const bool one_port_;
+  bool has_gateway_ = true;
   gateway::WorkerClock clock_;
   gateway::Crypto crypto_;
   ClientWorld client_world_;
@@ -175,6 +189,7 @@ class Swarm {
   std::minstd_rand unrest_random_;
   Flood flood_;
   uint32_t clients_wanted_;
+  uint32_t connecting_max_;  // at a time
   uint32_t clients_started_ = 0;
   uint32_t clients_up_ = 0;
   uint32_t hand_ = 0;  // the client whose timers are looked at next

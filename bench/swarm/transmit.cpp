@@ -13,8 +13,6 @@
 
 namespace adit::bench {
 
-using tunnel::Protection;
-
 namespace {
 
 // How long after the last packet one may still arrive.
@@ -89,7 +87,7 @@ unsigned Swarm::write(Direction direction, uint32_t flow, uint64_t tsc, uint8_t*
   write_payload(frame + from.header_bytes, payload_bytes, stamp);
   if (options_.yardstick || direction == kInbound) return from.frame_bytes;
   Client& client = clients_[flows_[flow].client];
-  if (options_.protection == Protection::plain) {
+  if (is_plain(client.number())) {
     client.note_sent_plain();
     return from.frame_bytes;
   }
@@ -154,6 +152,7 @@ TrialResult Swarm::run(const TrialOptions& options) {
   uint64_t idle_cycles = 0;
   trial_ = {};
   if (options.storm) clients_wanted_ = options_.clients;
+  connecting_max_ = options.connecting != 0 ? options.connecting : options_.connecting_max;
   const uint32_t up_before = clients_up_;
   const uint64_t began = rte_rdtsc();
   trial_began_tsc_ = began;

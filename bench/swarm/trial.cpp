@@ -18,6 +18,7 @@ TrialOptions TrialOptions::from_json(const nlohmann::json& words) {
   options.inner_bytes = words.value("inner_bytes", std::vector<uint16_t>{64});
   options.burst = words.value("burst", 1u);
   options.storm = words.value("storm", false);
+  options.connecting = words.value("connecting", 0u);
   options.until_connected = words.value("until_connected", false);
   options.rests = words.value("rests", false);
   options.flood_pps = words.value("flood_mpps", 0.0) * 1e6;

@@ -21,6 +21,7 @@ struct TrialOptions {
   double seconds = 1;
   std::vector<uint16_t> inner_bytes = {64};  // of the flows, in turn
   bool storm = false;  // those who have held back come now
+  uint32_t connecting = 0;       // at a time; 0: as many as ever
   bool until_connected = false;  // it ends when all have come, if not before
   bool rests = false;  // where nothing is due, whoever shares our core has it
   double flood_pps = 0;  // of handshakes that nobody means, beside the packets

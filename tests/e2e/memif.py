@@ -29,7 +29,7 @@ def make_gateway(world, protection, clients):
 def start_swarm(gateway, clients, *arguments):
     devices = [MEMIF.format(n=n, role="client", path=path)
                for n, path in enumerate(gateway.sockets)]
-    protection = gateway.config["tunnel"]["protections"][0]
+    protections = ",".join(gateway.config["tunnel"]["protections"])
     return Swarm(gateway.lab, gateway.world.gateway, devices, clients,
-                 ["--gateway-key", gateway.key.public, "--protection", protection,
+                 ["--gateway-key", gateway.key.public, "--protection", protections,
                   "--flows-per-client", 4, "--memory", 64, *arguments])

@@ -7,6 +7,7 @@ from memif import make_gateway, start_swarm
 THERE = 2    # clients whose packets go to and fro
 COMING = 12  # clients that come amid the flood
 FLOOD_MPPS = 0.1  # what the control thread can look at even where others use its core
+FLOOD_A_SECOND_MIN = FLOOD_MPPS * 1e6 / 2  # of that, what a busy machine has to make
 PER_SECOND, BURST = 20, 5
 # The first initiation is answered by a cookie; the next, five seconds and a third later at most,
 # carries it. Two of them may be lost where the machine is busy.
@@ -38,7 +39,7 @@ def test_clients_come_in_through_a_flood_of_forged_handshakes(world, control_thr
           f"{trial['connecting_seconds']:.1f} s (bound {IN_WITHIN_S} s); {control}, "
           f"{dropped['handshake_ring_full']} found the ring full")
     assert trial["wrong"] == 0, trial["first_wrong"]
-    assert flood["sent"] > 50_000, "that is no flood"
+    assert flood["sent"] / trial["seconds"] >= FLOOD_A_SECOND_MIN, "that is no flood"
     assert trial["connected"] == COMING
     # Each kind of forgery is refused under its name, and those with a cookie by their source.
     rejected = control["handshakes_rejected"]

@@ -4,6 +4,7 @@ what its checks are: no byte is wrong, and one bit that is turned anywhere in a 
 import pytest
 from lab.programs import cores_for
 from memif import make_gateway, start_swarm
+from test_worked_example import PROTECTIONS
 
 CLIENTS = 4
 # So slow that the queues hold what comes while a busy machine runs something else.
@@ -76,3 +77,53 @@ def test_a_turned_bit_is_noticed(gateway):
     result = trial(gateway, "--spoil", 3)
     assert result["spoilt"] > 100
     assert result["wrong"] == result["spoilt"], result["first_wrong"]
+
+
+def test_all_come_back_to_a_gateway_that_has_begun_anew(world):
+    held_back = CLIENTS // 2
+    gateway = make_gateway(world, "aes-256-gcm", CLIENTS)
+    gateway.start()
+    swarm = start_swarm(gateway, CLIENTS, "--holding-back", held_back)
+    storm = TRIAL | {"seconds": 10, "storm": True, "until_connected": True}
+    try:
+        first = swarm.trial(**storm)
+        swarm.lose_gateway()
+        assert gateway.stop() == 0
+        gateway.start()
+        swarm.find_gateway()
+        there = gateway.status()["control"]["handshakes_accepted"]
+        back = swarm.trial(**storm, connecting=CLIENTS)
+        last = swarm.trial(**TRIAL)
+        accepted = gateway.status()["control"]["handshakes_accepted"]
+        gateway.check_conservation()
+        assert gateway.stop() == 0
+    finally:
+        swarm.stop()
+    assert first["connected"] == back["connected"] == held_back
+    assert there == CLIENTS - held_back and accepted == CLIENTS
+    for result in (first, back, last):
+        assert result["wrong"] == 0, result["first_wrong"]
+    for direction in ("outbound", "inbound"):
+        assert last[direction]["received"] > last[direction]["sent"] // 2 > 100
+        assert last[direction]["reordered"] == 0
+
+
+def test_clients_of_every_protection_at_once(world):
+    """So that a burst has packets of each."""
+    gateway = make_gateway(world, "plain", CLIENTS)
+    gateway.config["tunnel"]["protections"] = PROTECTIONS
+    gateway.start()
+    swarm = start_swarm(gateway, CLIENTS)
+    try:
+        result = swarm.trial(**TRIAL | {"burst": 32, "rate_mpps": 0.02})
+        gateway.check_conservation()
+        chosen = [tunnel["protection"] for tunnel in gateway.tunnels()]
+        assert gateway.stop() == 0
+    finally:
+        swarm.stop()
+    assert result["wrong"] == 0, result["first_wrong"]
+    assert sorted(set(chosen)) == sorted(PROTECTIONS)
+    for direction in ("outbound", "inbound"):
+        counts = result[direction]
+        assert counts["received"] > counts["sent"] // 2 > 1000
+        assert counts["reordered"] == 0

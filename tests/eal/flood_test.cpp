@@ -65,6 +65,60 @@ TEST_F(Flooded, CookiesThatAWorkerDoesNotTakeAreCountedAndFillNothingElse) {
   EXPECT_EQ(buffers_in_use(), 0u);
 }
 
+// All come back at once, as after a restart of the gateway: more than can be answered before they
+// try again.
+class Herd : public ControlRig {
+ protected:
+  static constexpr unsigned kHerd = 1500;
+  static constexpr unsigned kStep = 200;  // what the rings hold
+  Herd() : ControlRig(kHerd) { start(1); }
+
+  void all_initiate() {
+    for (unsigned i = 0; i < kHerd; ++i) {
+      receive(clients_[i].initiate(), endpoint_of(i));
+      if (i % kStep == kStep - 1 || i == kHerd - 1) tick();
+    }
+  }
+  void take_cookies() {
+    for (const Replied& reply : replied()) {
+      tunnel::CookieReplyMessage cookie;
+      ASSERT_EQ(reply.packet.size(), sizeof cookie);
+      std::memcpy(&cookie, reply.packet.data(), sizeof cookie);
+      EXPECT_TRUE(
+          clients_[reply.to.port.host() - endpoint_of(0).port.host()].jar.on_reply(cookie, 0));
+    }
+  }
+  uint64_t crowded_out() const { return control_->counters().handshakes_crowded_out; }
+};
+
+TEST_F(Herd, WaitsToBeAnsweredAndNobodyHasToComeAgain) {
+  all_initiate();
+  EXPECT_EQ(replied().size(), kHerd);
+  take_cookies();
+  all_initiate();
+  EXPECT_LT(accepted(), kHerd / 2) << "answered already: nobody had to wait";
+  EXPECT_EQ(buffers_in_use(), 0u) << "of those who wait";
+  tick_until(kHerd);
+  EXPECT_EQ(accepted(), kHerd);
+  EXPECT_EQ(crowded_out(), 0u);
+  EXPECT_EQ(refused_in_all(), 0u);
+}
+
+TEST_F(Herd, WhoWaitsForAsLongAsItTakesToTryAgainIsNotAnswered) {
+  all_initiate();
+  take_cookies();
+  all_initiate();
+  now_ns_ += tunnel::kRekeyTimeoutNs - 1;
+  tick();
+  const uint64_t answered = accepted();
+  EXPECT_GT(answered, 0u);
+  EXPECT_EQ(crowded_out(), 0u);
+  ++now_ns_;
+  tick_while([&] { return accepted() + crowded_out() < kHerd; });
+  EXPECT_EQ(accepted(), answered);
+  EXPECT_EQ(crowded_out(), kHerd - answered);
+}
+
 class RepliesPath : public Rig {};
 
 TEST_F(RepliesPath, AreSentFromTheTunnelEndpointToWhomTheyAreFor) {

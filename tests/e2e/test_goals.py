@@ -1,0 +1,105 @@
+"""A goal that a benchmark misses makes its exit status 1. What it would have measured is made up."""
+
+import copy
+import types
+
+import pytest
+import memif  # noqa: F401  (finds bench/)
+import scale
+import storm
+import unrest
+from crowd import run_command
+
+CONTROL = {"handshakes_accepted": 0, "handshakes_limited": 0, "handshakes_crowded_out": 0,
+           "cookies_sent": 0, "worker_ring_full": 0, "handshakes_rejected": {}}
+MOMENT = types.SimpleNamespace(status={"control": CONTROL, "worker": {"drops": {}}},
+                               resident_mib=1, hugepages_mib=2)
+COUNTS = {"outbound_packets": 500, "inbound_packets": 500, "control_s": 0, "roamed": 3}
+
+
+class Threads:
+    CONTROL_S = 0.001
+
+    def used(self, _):
+        return {"control": self.CONTROL_S}
+
+
+def trial(**values):
+    order = {"sent": 1, "received": 1, "reordered": 0}
+    return {"seconds": 1, "connected": 10, "connecting_seconds": 1, "tsc_hz": 2e9, "loss": 0,
+            "lost": 0, "received_mpps": 0, "connecting_s": {"p50": 0, "max": 0},
+            "roaming": {"roamed": 3, "lost": 0}, "churn": {"left": 2, "returned": 2, "lost": 0},
+            "outbound": order, "inbound": order, "gateway": COUNTS | {"busy_cycles": 1000},
+            "before": MOMENT, "after": MOMENT, "threads": Threads()} | values
+
+
+def change(result, path, value):
+    result = copy.deepcopy(result)
+    *way, last = path
+    at = result
+    for name in way:
+        at = at[name]
+    at[last] = value
+    return result
+
+
+def exit_status(monkeypatch, bench, results, *words):
+    monkeypatch.setattr(bench, "run_trials", lambda *_, **__: results)
+    monkeypatch.setattr("crowd.remove_leftovers", lambda: None)
+    options = [("--clients", {"type": int, "default": 10}), ("--load", {"default": 1}),
+               ("--roam", {"default": 1}), ("--churn", {"default": 1}), ("--seconds", {"default": 1}),
+               ("--control-threads", {"default": 1})]
+    return run_command("made up", "", list(words), options, bench.measure)
+
+
+@pytest.mark.parametrize("path,value", [
+    (None, None), (["connected"], 9), (["loss"], 0.002), (["outbound", "reordered"], 1),
+    (["gateway", "busy_cycles"], 1e7)], ids=str)
+def test_storm(monkeypatch, capsys, path, value):
+    coming = change(trial(), path, value) if path else trial()
+    status = exit_status(monkeypatch, storm, [trial(), {"seconds": 1}, trial(), coming])
+    assert status == (1 if path else 0)
+    assert ("missed" in capsys.readouterr().out) == bool(path)
+
+
+def test_storm_whose_control_thread_is_too_slow(monkeypatch, capsys):
+    monkeypatch.setattr(Threads, "CONTROL_S", 0.0021)  # 210 us a client
+    assert exit_status(monkeypatch, storm, [trial(), {"seconds": 1}, trial(), trial()]) == 1
+    assert "1 of 5 goals missed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path,value", [
+    (None, None), (["lost"], 1), (["inbound", "reordered"], 1), (["churn", "returned"], 1),
+    (["gateway", "roamed"], 2)], ids=str)
+def test_unrest(monkeypatch, capsys, path, value):
+    moving = change(trial(), path, value) if path else trial()
+    assert exit_status(monkeypatch, unrest, [trial(), moving]) == (1 if path else 0)
+    assert ("missed" in capsys.readouterr().out) == bool(path)
+
+
+def datapath(rise=0.02, share=0, heartbeats=0.01, gib=5):
+    """What build/bench/datapath would say."""
+    def say(*words):
+        if "--flood" in words:
+            return [{"bench": "flooded", "refused": {"rise": 0.01}, "answered": {"rise": rise}}]
+        packets = [{"bench": "datapath", "direction": direction, "cycles_min": 70,
+                    "cycles_median": 75, "handed_over_share": 0.5 if "--unsteered" in words else share,
+                    "resident_bytes": gib << 30, "tunnels": 1, "flows": 16}
+                   for direction in scale.DIRECTIONS]
+        if "--ageing" not in words:
+            return packets
+        idle = [{"bench": "sweep", "core_share": 0.003}, {"bench": "followed", "core_share": 0.004}]
+        return packets + idle + [
+            {"bench": "heartbeat", "burst": burst, "core_share": heartbeats / burst,
+             "cycles_median": 900, "cipher_cycles": 800} for burst in (1, 64)]
+    return say
+
+
+@pytest.mark.parametrize("what", [{}, {"rise": 0.06}, {"share": 0.01}, {"heartbeats": 0.014},
+                                  {"gib": 9}], ids=str)
+def test_scale(monkeypatch, capsys, what):
+    monkeypatch.setattr(scale, "datapath", datapath(**what))
+    monkeypatch.setattr(scale, "available_gib", lambda: 100)
+    monkeypatch.setattr(scale, "has_hugepages", lambda: False)
+    assert scale.main([]) == (1 if what else 0)
+    assert ("1 of 5 goals missed" in capsys.readouterr().out) == bool(what)
