@@ -26,6 +26,10 @@ class Kind:
     bring_up: object  # a function of the WorkedExample
 
     @property
+    def has_dpdk_gateway(self):
+        return self.peer == "adit"
+
+    @property
     def name(self):
         has_several = self.peer in ("adit", "adit-clients")
         return f"{self.peer}:{self.protection}" if has_several else self.peer

@@ -23,15 +23,30 @@ sys.dont_write_bytecode = True
 from lab.netns import Lab, LabError, wait_until  # noqa: E402
 from lab.programs import BUILD  # noqa: E402
 from lab.topology import SERVER, WorkedExample  # noqa: E402
+from goals import against  # noqa: E402
 from peer_kinds import KINDS  # noqa: E402
 
 UDP_BLAST = BUILD / "bench" / "udp_blast"
 UDP_PORT = 6601
 PING_INTERVAL_S = 0.005
+PINGS = 1000  # however long the other measures are: the 99th percentile is of the ten slowest
 # What would let packets larger than a wire's pass. `gso` leaves the last three as they are.
 LARGE_PACKETS = ("tso", "gso", "gro", "tx-udp-segmentation", "tx-udp_tnl-segmentation",
                  "tx-udp_tnl-csum-segmentation")
+# How the veths behave, and what the table's heading says of it.
+WIRES = {
+    "cut": "every wire carries packets of its MTU, and whoever receives takes them one by one",
+    "gro": "every wire carries packets of its MTU, which receivers put together (GRO)",
+    "uncut": "veths as the kernel makes them: 64 KiB pass as one packet",
+}
 REFERENCES = ("wireguard-go", "openvpn")
+# Of adit with this protection: at least so many times what the reference has.
+GOALS = [
+    ("aes-256-gcm", "wireguard-go", ("tcp_up_gbps", "tcp_down_gbps"), 4),
+    ("aes-256-gcm", "openvpn", ("tcp_up_gbps", "tcp_down_gbps"), 3.5),
+    ("plain", "wireguard-go", ("tcp_up_gbps", "tcp_down_gbps"), 5),
+    ("aes-256-gcm", "wireguard-go", ("udp64_up_kpps", "udp64_down_kpps"), 2),
+]
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 # What is measured: the JSON's key, the table's heading, and the digits after the point.
@@ -46,17 +61,17 @@ MEASURES = [
 ]
 
 
-def measure(kind, seconds):
+def measure(kind, seconds, wires):
     """One repetition of one peer: a dictionary by MEASURES' keys."""
     with Lab("bench") as lab:
         try:
             world = WorkedExample(lab)
-            cut_packets_to_size(world)
+            lay_wires(world, wires, kind)
             tunnel = kind.bring_up(world)
             world.server.start("iperf3", "--server", "--forceflush").wait_for_log("listening")
             wait_until(lambda: world.pc.succeeds("ping", "-c1", "-W1", SERVER), 5,
                        "the server to answer through it")
-            result = measure_ping(world, seconds)
+            result = measure_ping(world)
             result |= measure_tcp(world, seconds, tunnel)
             result["udp64_up_kpps"] = blast_up(world, seconds)
             result["udp64_down_kpps"] = blast_down(world, seconds)
@@ -68,27 +83,31 @@ def measure(kind, seconds):
             raise LabError(f"{error}\n{lab.logs()}") from None
 
 
-def cut_packets_to_size(world):
-    """Every wire carries packets of its MTU, as between machines. Left alone, the kernel hands the
-    64 KiB segments of TCP, and what a program sends by UDP_SEGMENT, from namespace to namespace,
-    which no wire does."""
-    off = [word for feature in LARGE_PACKETS for word in (feature, "off")]
+def lay_wires(world, wires, kind):
+    """Makes the veths what WIRES says. Left alone, the kernel hands the 64 KiB segments of TCP, and
+    what a program sends by UDP_SEGMENT, from namespace to namespace, which no wire does."""
+    if wires == "uncut":
+        if not kind.has_dpdk_gateway:
+            world.internet.run("ethtool", "-K", "gateway", "tx", "on", "tso", "on", "gso", "on")
+        return
+    settings = dict.fromkeys(LARGE_PACKETS, "off")
+    if wires == "gro":
+        settings["gro"] = "on"
+    words = [word for setting in settings.items() for word in setting]
     for namespace in world.lab.namespaces.values():
         for line in namespace.ip("-brief", "link", "show", "type", "veth").stdout.splitlines():
-            device = line.split("@")[0]
-            namespace.run("ethtool", "-K", device, *off)
+            namespace.run("ethtool", "-K", line.split("@")[0], *words)
 
 
-def measure_ping(world, seconds):
+def measure_ping(world):
     """Round trips of an idle tunnel."""
-    count = int(seconds / PING_INTERVAL_S)
-    done = world.pc.run("ping", f"-c{count}", f"-i{PING_INTERVAL_S}", "-W1", SERVER, check=False,
-                        timeout_s=seconds + 20)
+    done = world.pc.run("ping", f"-c{PINGS}", f"-i{PING_INTERVAL_S}", "-W1", SERVER, check=False,
+                        timeout_s=PINGS * PING_INTERVAL_S + 20)
     times_us = [float(ms) * 1000 for ms in re.findall(r"time=([\d.]+) ms", done.stdout)]
-    if len(times_us) < count * 0.9:
-        raise LabError(f"{len(times_us)} of {count} pings were answered\n{done.stdout[-500:]}")
-    if len(times_us) < count:
-        print(f"({count - len(times_us)} of {count} pings lost)", end=" ", flush=True)
+    if len(times_us) < PINGS * 0.9:
+        raise LabError(f"{len(times_us)} of {PINGS} pings were answered\n{done.stdout[-500:]}")
+    if len(times_us) < PINGS:
+        print(f"({PINGS - len(times_us)} of {PINGS} pings lost)", end=" ", flush=True)
     percentiles = statistics.quantiles(times_us, n=100)
     return {"ping_p50_us": percentiles[49], "ping_p99_us": percentiles[98]}
 
@@ -153,9 +172,9 @@ def counted_kpps(counter, sender, seconds):
     return int(packets) / float(duration) / 1000
 
 
-def as_object(kind, rows):
+def as_object(kind, rows, wires):
     """The JSON's object of one peer: medians over the repetitions, nulls where it failed."""
-    result = {"peer": kind.peer, "protection": kind.protection}
+    result = {"peer": kind.peer, "protection": kind.protection, "wires": wires}
     for key, _, digits in MEASURES:
         values = [row[key] for row in rows if row[key] is not None]
         result[key] = round(statistics.median(values), digits + 1) if values else None
@@ -194,8 +213,36 @@ def aligned(lines):
         for column, (cell, width) in enumerate(zip(line, widths))) for line in lines)
 
 
-def show(kinds, results, objects, repeat, ceilings):
-    print(f"\nMedian of {repeat}, and (the least)\n\n{table(kinds, results)}")
+def show_goals(objects):
+    """Those of which this run has both figures."""
+    def of(peer, protection=None):
+        found = [row for row in objects if row["peer"] == peer and
+                 protection in (None, row["protection"]) and row["tcp_up_gbps"] is not None]
+        return found[0] if found else None
+
+    lines = []
+    for protection, name, keys, times in GOALS:
+        ours, theirs = of("adit", protection), of(name)
+        for key in keys if ours and theirs else ():
+            ratio = ours[key] / theirs[key]
+            lines.append(f"{heading_of(key)}, {protection}: {ratio:.2f} x {name} "
+                         + against(f">= {times} x", ratio >= times))
+    ours, theirs = of("adit", "aes-256-gcm"), of("openvpn")
+    if ours and theirs:
+        p99_us, limit_us = ours["ping_p99_us"], theirs["ping_p99_us"]
+        lines.append(f"ping p99: {p99_us:.0f} µs "
+                     + against(f"openvpn's {limit_us:.0f}", p99_us <= limit_us))
+    if lines:
+        print("\nThe goals\n\n" + "\n".join(lines))
+
+
+def heading_of(key):
+    return [heading for name, heading, _ in MEASURES if name == key][0].rpartition(" ")[0]
+
+
+def show(options, results, objects, ceilings):
+    print(f"\nWires: {options.wires}: {WIRES[options.wires]}."
+          f"\nMedian of {options.repeat}, and (the least)\n\n{table(options.peers, results)}")
     print("\nCPU: of the tunnel's processes at both ends, over TCP up and down. What the kernel"
           "\ndoes for direct routing and VXLAN cannot be attributed to a process.")
     print(f"UDP: the generator by itself, over a loopback device: {statistics.median(ceilings):.0f}"
@@ -207,9 +254,10 @@ def show(kinds, results, objects, repeat, ceilings):
         else:
             print(f"\nRatio to {name} of this run (ping and CPU: less is better)\n\n"
                   f"{ratios(objects, found[0])}")
+    show_goals(objects)
 
 
-def run(kinds, seconds, repeat):
+def run(kinds, seconds, repeat, wires):
     """The rows of every kind, and the generator's ceilings, one a repetition. A kind that fails is
     not tried again, and has no rows."""
     ceilings = []
@@ -222,7 +270,7 @@ def run(kinds, seconds, repeat):
                 continue
             print(f"{number + 1}/{repeat} {kind.name}", end=" ", flush=True)
             try:
-                results[kind].append(measure(kind, seconds))
+                results[kind].append(measure(kind, seconds, wires))
                 print(" ".join(f"{key}={value:.{digits}f}" for key, _, digits in MEASURES
                                if (value := results[kind][-1][key]) is not None), flush=True)
             except LabError as error:
@@ -253,7 +301,9 @@ def parse_options():
                                      description="Compares with what one would install instead.")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="medians, as an array")
     parser.add_argument("--seconds", type=positive, default=1, metavar="N",
-                        help="of each of the five measurements (default: 1)")
+                        help="of each of the four measurements but pings (default: 1)")
+    parser.add_argument("--wires", choices=WIRES, default="cut",
+                        help="; ".join(f"{name}: {text}" for name, text in WIRES.items()))
     parser.add_argument("--repeat", type=positive, default=3, metavar="N",
                         help="times around all peers (default: 3)")
     parser.add_argument("--peers", type=chosen_kinds, default=KINDS, metavar="A,B",
@@ -271,12 +321,13 @@ def main():
         signal.signal(number, lambda *_: sys.exit(1))
     began = time.monotonic()
     try:
-        results, failed, ceilings = run(options.peers, options.seconds, options.repeat)
+        results, failed, ceilings = run(options.peers, options.seconds, options.repeat,
+                                        options.wires)
     except KeyboardInterrupt:
         print()
         return 130
-    objects = [as_object(kind, results[kind]) for kind in options.peers]
-    show(options.peers, results, objects, options.repeat, ceilings)
+    objects = [as_object(kind, results[kind], options.wires) for kind in options.peers]
+    show(options, results, objects, ceilings)
     if options.json:
         options.json.write_text(json.dumps(objects, indent=1) + "\n")
     print(f"\n{time.monotonic() - began:.0f} s")

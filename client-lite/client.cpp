@@ -240,9 +240,10 @@ void Client::run_timers(uint64_t now_ns) {
 }
 
 uint64_t Client::next_deadline_ns() const {
-  const uint64_t host_ns = std::min(look_ns_, mend_ns_);
-  if (phase_ == Phase::waiting) return std::min(retry_ns_, host_ns);
-  uint64_t next_ns = std::min({attempt_ends_ns_, host_ns, survey_.next_deadline_ns()});
+  uint64_t next_ns = std::min({look_ns_, mend_ns_, path_.next_expiry_ns()});
+  if (lanes_) next_ns = std::min(next_ns, lanes_->next_expiry_ns());
+  if (phase_ == Phase::waiting) return std::min(retry_ns_, next_ns);
+  next_ns = std::min({next_ns, attempt_ends_ns_, survey_.next_deadline_ns()});
   if (waits_to_return()) next_ns = std::min(next_ns, next_round_ns_);
   if (peer_) next_ns = std::min(next_ns, peer_->next_deadline_ns());
   if (second_) next_ns = std::min(next_ns, second_->next_deadline_ns());

@@ -35,6 +35,7 @@
 #include "client-lite/device_reader.h"
 #include "client-lite/device_writer.h"
 #include "client-lite/host_network.h"
+#include "client-lite/known_addresses.h"
 #include "client-lite/lane_offer.h"
 #include "client-lite/lanes.h"
 #include "client-lite/log.h"
@@ -163,6 +164,7 @@ class Client {
 
   // client_return.cpp: another gateway's tunnel beside the one in use, and going over to it.
   void begin_second(const Endpoint& gateway, uint64_t now_ns);
+  void offer_second(uint64_t now_ns);
   void act_second(const tunnel::Actions& actions, uint64_t now_ns);
   void act_second(const dhcp::Client::Step& step, uint64_t now_ns);
   void send_in_second(size_t inner_bytes, uint64_t now_ns);
@@ -204,11 +206,14 @@ class Client {
 
   // client_lanes.cpp: what is different where there are lanes. Only then is lanes_ there.
   unsigned lanes_max() const { return lanes_ ? lanes_->count() : 1; }
-  LaneSense& lane_sense() { return lane_senses_[gateway_index_]; }
+  // For one that is never asked for lanes there is nothing to doubt.
+  LaneSense lane_sense_of(size_t gateway) const {
+    return config_.gateways[gateway].stock_wireguard ? LaneSense::has : lane_senses_[gateway];
+  }
   LaneTunnel lane_tunnel() const;
   void begin_lanes(uint64_t now_ns);
-  void note_lane_sense();
-  void move_lanes(unsigned wanted);
+  void note_lane_sense(LaneOffer& offer, size_t gateway);
+  void move_lanes(const LaneOffer& offer);
   void offer_lanes(uint64_t now_ns);
   void publish_device();
   void send_in_lanes(uint64_t now_ns);
@@ -271,7 +276,7 @@ class Client {
   std::vector<size_t> order_;    // of the gateways, by preference
   size_t position_ = 0;          // in it, of the one in use
   size_t gateway_index_ = 0;     // what stands there
-  std::vector<std::optional<Ipv4Address>> known_addresses_;  // of the gateways, found last
+  KnownAddresses known_addresses_;
   bool is_choice_due_ = false;   // the order is to be found anew
   uint64_t next_round_ns_ = 0;   // of asking the first while another is used; never: it is asked
   unsigned failures_ = 0;  // attempts given up since the tunnel was up

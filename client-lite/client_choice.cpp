@@ -37,8 +37,11 @@ void Client::watch_gateways(uint64_t now_ns) {
       return;
     case Survey::Step::addressed: {
       std::vector<Ipv4Address> addresses;
-      for (const Survey::Finding& found : survey_.findings()) {
-        if (found.address) addresses.push_back(*found.address);
+      const std::vector<Survey::Finding>& findings = survey_.findings();
+      for (size_t i = 0; i < findings.size(); ++i) {
+        if (!findings[i].address) continue;
+        addresses.push_back(*findings[i].address);
+        known_addresses_.set(findings.size() > 1 ? i : order_[0], addresses.back());
       }
       return network_.set_other_gateways(std::move(addresses));
     }

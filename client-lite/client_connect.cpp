@@ -13,8 +13,6 @@ constexpr uint64_t kNever = UINT64_MAX;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 // With another gateway to try: three initiations, five seconds apart.
 constexpr uint64_t kHandshakePatienceNs = 15 * kSecondNs;
-// With an address that the name had before.
-constexpr uint64_t kNamePatienceNs = 8 * kSecondNs;  // a name server that is dead takes 5
 constexpr uint64_t kAddressPatienceNs = 10 * kSecondNs;  // DHCP has asked four times
 // The wait before another gateway, or the same one after a tunnel broke.
 constexpr uint64_t kShortWaitNs = kSecondNs / 4;
@@ -36,8 +34,7 @@ void Client::begin_attempt(uint64_t now_ns) {
   }
   const GatewayConfig& gateway = config_.gateways[gateway_index_];
   phase_ = Phase::resolving;
-  attempt_ends_ns_ =
-      now_ns + (known_addresses_[gateway_index_] ? kNamePatienceNs : kHandshakePatienceNs);
+  attempt_ends_ns_ = known_addresses_.ask(gateway_index_, now_ns);
   log_.debug("trying %s:%u", gateway.host.c_str(), gateway.port);
   resolver_.ask(gateway.host);
 }
@@ -64,15 +61,15 @@ void Client::drop_peer(uint64_t now_ns) {
 
 void Client::on_resolved(uint64_t now_ns) {
   const std::optional<Resolver::Answer> answer = resolver_.take();
-  if (!answer || phase_ != Phase::resolving) return;
+  if (!answer) return;
+  if (answer->address) known_addresses_.on_answer(*answer->address);
+  if (phase_ != Phase::resolving) return;
   if (!answer->address) return on_unresolved(answer->failure, now_ns);
-  known_addresses_[gateway_index_] = answer->address;
   reach(*answer->address, now_ns);
 }
 
-// The name server may be where only the tunnel leads: then what it said last has to do.
 void Client::on_unresolved(const std::string& reason, uint64_t now_ns) {
-  const std::optional<Ipv4Address> known = known_addresses_[gateway_index_];
+  const std::optional<Ipv4Address> known = known_addresses_.of(gateway_index_);
   if (!known) return give_up(reason, now_ns);
   report_gateway(reason + "; its last address, " + known->to_string() + ", is tried");
   reach(*known, now_ns);
@@ -90,7 +87,7 @@ void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
   outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
-  lane_offer_.begin(is_stock() ? LaneSense::has : lane_sense());
+  lane_offer_.begin(lane_sense_of(gateway_index_));
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
   attempt_ends_ns_ =

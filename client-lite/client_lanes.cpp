@@ -19,7 +19,7 @@ LaneTunnel Client::lane_tunnel() const {
 
 // Before lane 0's new session is in use.
 void Client::begin_lanes(uint64_t now_ns) {
-  if (phase_ == Phase::handshaking) note_lane_sense();
+  if (phase_ == Phase::handshaking) note_lane_sense(lane_offer_, gateway_index_);
   const unsigned granted = peer_->lanes_granted();
   if (lanes_->granted() != granted || !lanes_->has_begun()) {
     log_.info("the gateway grants %u of %u lanes", granted, lane_offer_.wanted());
@@ -30,26 +30,24 @@ void Client::begin_lanes(uint64_t now_ns) {
   lanes_->on_renewed(now_ns);
 }
 
-// By whether it has answered what it was asked.
-void Client::note_lane_sense() {
-  const LaneSense sense = lane_offer_.on_answer();
+// By which offer it has answered.
+void Client::note_lane_sense(LaneOffer& offer, size_t gateway) {
+  const LaneSense sense = offer.on_answer();
   if (sense == LaneSense::unknown) return;
-  if (sense == LaneSense::lacks && lane_sense() != LaneSense::lacks) {
+  if (sense == LaneSense::lacks && lane_senses_[gateway] != LaneSense::lacks) {
     log_.warning("%s answers, but not who asks for lanes: going on with one",
-                 config_.gateways[gateway_index_].host.c_str());
+                 config_.gateways[gateway].host.c_str());
   }
-  lane_sense() = sense;
+  lane_senses_[gateway] = sense;
 }
 
-// The second tunnel, which has asked for so many, has become the first. What waits in the old one's
-// lanes is dropped.
-void Client::move_lanes(unsigned wanted) {
-  lane_offer_ = LaneOffer(wanted);
-  note_lane_sense();
-  lanes_->end();
-  lanes_->begin(lane_tunnel());
+// The second tunnel, which was made by this offer, has become the first. What waits in the old
+// one's lanes is dropped.
+void Client::move_lanes(const LaneOffer& offer) {
+  lane_offer_ = offer;
+  lanes_->move(lane_tunnel());
   lanes_->install(path_.session(), path_.shared_counter());
-  log_.info("the gateway grants %u of %u lanes", lanes_->granted(), wanted);
+  log_.info("the gateway grants %u of %u lanes", lanes_->granted(), offer.wanted());
 }
 
 // While the gateway has not answered: asks for another number of lanes, if it is time to.
@@ -69,6 +67,7 @@ void Client::send_in_lanes(uint64_t now_ns) {
 }
 
 void Client::tend_lanes(uint64_t now_ns) {
+  lanes_->expire(now_ns);
   if (peer_) {
     if (const auto sent_ns = lanes_->take_sent_ns()) {
       if (*sent_ns > peer_->last_heard_ns()) path_watch_.on_sent(now_ns);

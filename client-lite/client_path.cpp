@@ -72,7 +72,9 @@ void Client::look_at_network(uint64_t now_ns) {
     // The same link may lead to another place, or be back from nowhere.
     if (has_tunnel() && outer_path_ && !is_stock()) path_watch_.hurry(now_ns);
     // (While gateways are measured, our own routes to them are such changes: it goes on.)
-    if (phase_ == Phase::waiting || phase_ == Phase::resolving) begin_attempt(now_ns);
+    const bool asks_again =
+        phase_ == Phase::resolving && known_addresses_.may_ask_again(now_ns);
+    if (phase_ == Phase::waiting || asks_again) begin_attempt(now_ns);
     return;
   }
   log_.info("the way to the gateway is now %s",
@@ -178,7 +180,10 @@ void Client::probe_path_mtu(uint64_t now_ns) {
     std::memset(inner.data(), 0, inner.size());
     std::memcpy(inner.data(), &packet, sizeof packet);
     const auto datagram = path_.wrap_exactly(control_buffer_, inner.size()).datagram;
-    if (datagram.empty() || udp_.send_whole(datagram, gateway_, config_.fwmark)) break;
+    if (datagram.empty()) break;
+    // One that is lost here is as one that is lost on the way: it stays unanswered.
+    const auto outcome = udp_.send_whole(datagram, gateway_, config_.fwmark);
+    if (outcome != UdpSocket::Whole::too_large) break;
     path_mtu_.on_refused(now_ns);
   }
   if (path_mtu_.bytes() != before_bytes) apply_path_mtu(now_ns);

@@ -10,14 +10,15 @@ namespace adit::client {
 using tunnel::HandshakeReject;
 
 void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
-  const unsigned lanes = lane_senses_[order_[0]] == LaneSense::lacks ? 1 : lanes_max();
-  std::optional<tunnel::Peer> peer = peer_of(config_.gateways[order_[0]], lanes);
+  LaneOffer offer(lanes_max());
+  offer.begin(lane_sense_of(order_[0]));
+  std::optional<tunnel::Peer> peer = peer_of(config_.gateways[order_[0]], offer.wanted());
   // Another of its names leads to where we are already.
   if (!peer || gateway == gateway_) return;
   log_.info("%s has been stable: a tunnel to it is made", gateway.to_string().c_str());
   second_.emplace(gateway, std::move(*peer), PacketPath(counters_),
                   dhcp::Client(identity_.public_key.bytes, random_u64),
-                  now_ns + SecondTunnel::kMakeNs, lanes);
+                  now_ns + SecondTunnel::kMakeNs, offer);
   second_->has_own_lease =
       config_.gateways[order_[0]].public_key != config_.gateways[gateway_index_].public_key;
   PacketPath& path = second_->path;
@@ -31,6 +32,14 @@ void Client::begin_second(const Endpoint& gateway, uint64_t now_ns) {
   act_second(second_->peer.connect(now_ns, tai64n_now()), now_ns);
 }
 
+// While it has not answered: asks it for another number of lanes, if it is time to.
+void Client::offer_second(uint64_t now_ns) {
+  if (!second_->offer.tick(now_ns)) return;
+  // Its key could be used before.
+  second_->peer = *peer_of(config_.gateways[order_[0]], second_->offer.wanted());
+  act_second(second_->peer.connect(now_ns, tai64n_now()), now_ns);
+}
+
 void Client::act_second(const tunnel::Actions& actions, uint64_t now_ns) {
   bool has_session = false;
   for (const tunnel::Action& action : actions) {
@@ -40,11 +49,13 @@ void Client::act_second(const tunnel::Actions& actions, uint64_t now_ns) {
         ++counters_.handshakes_sent;
         const std::span<const uint8_t> message = action.message_span();
         if (udp_.send({&message, 1}, second_->gateway) == 0) ++counters_.tx_send_error;
+        second_->offer.on_initiation(now_ns);
         break;
       }
       case tunnel::Action::install_session:
         second_->path.install(action.session, lanes_ ? make_counter() : nullptr);
         ++counters_.sessions;
+        note_lane_sense(second_->offer, order_[0]);
         has_session = true;
         break;
       case tunnel::Action::send_heartbeat:
@@ -104,6 +115,7 @@ void Client::on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns) {
       tunnel::CookieReplyMessage message;
       std::memcpy(&message, datagram.data(), sizeof message);
       second.peer.on_cookie_reply(now_ns, message, reject);
+      if (reject == HandshakeReject::none) second.offer.on_cookie_reply();
       return count_reject(reject);
     }
     case Received::dhcp:
@@ -119,9 +131,11 @@ void Client::on_second_datagram(std::span<uint8_t> datagram, uint64_t now_ns) {
 }
 
 void Client::run_second(uint64_t now_ns) {
+  if (second_) second_->path.expire(now_ns);
   if (second_ && now_ns >= second_->ends_ns) {
     return second_->is_left ? end_second(now_ns) : give_up_second("does not come up", now_ns);
   }
+  if (second_ && !second_->is_left) offer_second(now_ns);
   if (second_ && !second_->is_left) act_second(second_->peer.tick(now_ns, tai64n_now()), now_ns);
   if (second_ && !second_->is_left) act_second(second_->dhcp.tick(now_ns), now_ns);
 }
@@ -142,7 +156,7 @@ void Client::change_places(uint64_t now_ns) {
   second.is_left = true;
   second.ends_ns = now_ns + SecondTunnel::kLingerNs;
   use(0);
-  if (lanes_) move_lanes(second.lanes_wanted);
+  if (lanes_) move_lanes(second.offer);
   return_watch_.on_returned(now_ns);
   ++counters_.gateway_returns;
   log_.info("back at %s", gateway_.to_string().c_str());

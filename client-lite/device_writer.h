@@ -5,9 +5,9 @@
 // Owner: Client, and each LaneThread. Nothing here allocates.
 #pragma once
 
-#include "client-lite/coalescer.h"
 #include "client-lite/counters.h"
 #include "client-lite/tun.h"
+#include "lib/net/coalescer.h"
 
 namespace adit::client {
 

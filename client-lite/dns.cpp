@@ -43,7 +43,7 @@ std::optional<DnsTool> find_dns_tool() {
 }
 
 bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
-             std::span<const Ipv4Address> servers, bool for_all) {
+             std::span<const Ipv4Address> servers, bool for_all, bool was_for_all) {
   if (tool == DnsTool::resolvconf) {
     std::string lines;
     for (const Ipv4Address& server : servers) lines += "nameserver " + server.to_string() + "\n";
@@ -52,8 +52,9 @@ bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
   std::vector<std::string> words = {"resolvectl", "dns", device};
   for (const Ipv4Address& server : servers) words.push_back(server.to_string());
   // "~." sends every name to this device's servers (resolvectl(1)).
+  const bool has_domain = for_all || was_for_all;
   return tools.run(words, "") &&
-         (!for_all || tools.run({"resolvectl", "domain", device, "~."}, ""));
+         (!has_domain || tools.run({"resolvectl", "domain", device, for_all ? "~." : ""}, ""));
 }
 
 bool unset_dns(const ToolRunner& tools, DnsTool tool, const std::string& device) {

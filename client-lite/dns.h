@@ -22,9 +22,10 @@ std::optional<DnsTool> dns_tool_named(std::string_view name);
 // The program that serves this host, nothing when there is none.
 std::optional<DnsTool> find_dns_tool();
 
-// `for_all`: the tunnel is the default route, so every name is asked there.
+// Instead of what was set for this device before. `for_all`: the tunnel is the default route, so
+// every name is asked there; `was_for_all`: so it was before.
 bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
-             std::span<const Ipv4Address> servers, bool for_all);
+             std::span<const Ipv4Address> servers, bool for_all, bool was_for_all);
 bool unset_dns(const ToolRunner& tools, DnsTool tool, const std::string& device);
 
 }  // namespace adit::client

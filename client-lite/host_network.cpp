@@ -425,11 +425,14 @@ std::string HostNetwork::change_of(const Refusal& refused) {
   return "refuse " + refused.to_string();
 }
 
+// Who is told of other servers forgets the former ones in the same moment. Only where those were
+// told to another program, or of another name of the device, they are taken back, and afterwards.
 void HostNetwork::apply_dns(const Settings& settings) {
-  if (settings.dns == dns_servers_) return;
-  withdraw_dns();
-  if (settings.dns.empty()) return;
+  if (settings.dns.empty()) return withdraw_dns();
+  const bool for_all = std::any_of(traversing_.begin(), traversing_.end(), is_default);
+  if (settings.dns == dns_servers_ && for_all == dns_for_all_) return;
   dns_servers_ = settings.dns;
+  const bool was_for_all = std::exchange(dns_for_all_, for_all);
   const std::optional<DnsTool> tool = find_dns_tool();
   if (!tool) {
     log_.warning("the gateway names DNS servers, but this host has neither systemd-resolved nor "
@@ -437,25 +440,30 @@ void HostNetwork::apply_dns(const Settings& settings) {
     return;
   }
   const std::string change = std::string("dns ") + name_of(*tool) + " " + device_;
-  if (!journal_.record(change)) {
+  const bool replaces = change == dns_change_;
+  if (!replaces && !journal_.record(change)) {
     set_problem("the undo journal cannot be written: DNS is left as it is");
     dns_servers_.clear();  // so that it is tried again
     return;
   }
-  dns_change_ = change;
-  const bool for_all =
-      std::any_of(traversing_.begin(), traversing_.end(), is_default);
-  if (!set_dns(tools_, *tool, device_, settings.dns, for_all)) {
+  const std::string former = replaces ? "" : std::exchange(dns_change_, change);
+  if (!set_dns(tools_, *tool, device_, settings.dns, for_all, was_for_all)) {
     log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
   }
+  take_back_dns(former);
 }
 
 void HostNetwork::withdraw_dns() {
   dns_servers_.clear();
-  if (dns_change_.empty()) return;
-  undo_change(dns_change_);
-  journal_.strike_out(dns_change_);
-  dns_change_.clear();
+  dns_for_all_ = false;
+  take_back_dns(std::exchange(dns_change_, {}));
+}
+
+// `change` may be none.
+void HostNetwork::take_back_dns(const std::string& change) {
+  if (change.empty()) return;
+  undo_change(change);
+  journal_.strike_out(change);
 }
 
 void HostNetwork::set_problem(std::string problem) {

@@ -105,6 +105,7 @@ class HostNetwork {
   static std::string change_of(const Refusal& refused);
   void apply_dns(const Settings& settings);
   void withdraw_dns();
+  void take_back_dns(const std::string& change);
   void set_problem(std::string problem);
 
   const Log& log_;
@@ -123,6 +124,7 @@ class HostNetwork {
   std::vector<Refusal> refusals_;
   std::vector<Refusal> found_refusals_;   // those of them that an earlier run left in force
   std::vector<Ipv4Address> dns_servers_;  // as set
+  bool dns_for_all_ = false;              // they are asked for every name
   std::string dns_change_;                // journalled; empty: none made
   std::string problem_;
   std::set<std::string> logged_problems_;  // so that a problem that stays is logged once

@@ -40,6 +40,8 @@ struct LaneView {
 struct LanesView {
   // Which it is of the client's tunnels, one after another: a packet that waits is for one of them.
   uint64_t tunnel = 0;
+  // How often one has been left for another gateway's while it carried packets.
+  uint64_t moves = 0;
   unsigned lanes = 1;  // granted: each endpoint's lane is one of these
   Endpoint gateway;
   std::optional<Ipv4Interface> address;  // inner, in the gateway's network

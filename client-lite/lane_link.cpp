@@ -39,12 +39,16 @@ void LaneLink::tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t
   if (down_since_ns_ && now_ns >= retry_ns_) attempt(now_ns);
   take_reports(now_ns);
   if (peer_) act(peer_->tick(now_ns, tai64n_now()), now_ns);
-  if (now_ns >= session_ends_ns_) publish_session(nullptr);
+  expire(now_ns);
   if (down_since_ns_) return;
   watch_path(round_trip, now_ns);
   if (down_since_ns_ || now_ns < next_heartbeat_ns_) return;
   next_heartbeat_ns_ = now_ns + heartbeat_ns;
   send_heartbeat(now_ns);
+}
+
+void LaneLink::expire(uint64_t now_ns) {
+  if (now_ns >= session_ends_ns_) publish_session(nullptr);
 }
 
 uint64_t LaneLink::next_deadline_ns() const {

@@ -61,6 +61,10 @@ class LaneLink {
   void tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t now_ns);
   uint64_t next_deadline_ns() const;
 
+  // Takes its session back once that has ended by time, and when that is.
+  void expire(uint64_t now_ns);
+  uint64_t session_ends_ns() const { return session_ends_ns_; }
+
   // Messages 2 and 3. The reason goes to whoever counts it.
   tunnel::HandshakeReject on_message(std::span<const uint8_t> message, uint64_t now_ns);
   // The host's way to the gateway is another: so is every binding on it.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "client-lite/second_tunnel.h"
+
 namespace adit::client {
 namespace {
 
@@ -10,8 +12,10 @@ constexpr Ipv4Prefix kNowhere{{}, 32};
 
 }  // namespace
 
-LaneSender::LaneSender(LaneBoard& board, Counters& counters, const Config& config)
-    : board_(board), counters_(counters) {
+LaneSender::LaneSender(LaneBoard& board, Counters& counters, const Config& config,
+                       std::optional<unsigned> receives)
+    : board_(board), counters_(counters), receives_(receives), left_path_(counters) {
+  left_path_.set_lan(config.lan);
   for (unsigned i = 0; i < config.lanes; ++i) {
     Lane& lane = *lanes_.emplace_back(std::make_unique<Lane>(counters));
     lane.path.set_lan(config.lan);
@@ -21,6 +25,11 @@ LaneSender::LaneSender(LaneBoard& board, Counters& counters, const Config& confi
 bool LaneSender::refresh(uint64_t now_ns) {
   if (!board_.has_news(version_)) return false;
   LanesView fresh = board_.read(version_);
+  if (fresh.moves != view_.moves) {
+    leave(now_ns);
+  } else if (fresh.tunnel != view_.tunnel) {
+    forget_left();
+  }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = *lanes_[i];
     lane.path.set_gateway(fresh.gateway);
@@ -53,8 +62,25 @@ void LaneSender::take(const LaneView& fresh, const LaneView& known, Lane& lane) 
   }
 }
 
+// The lane's path, with its keys, goes on as the one that is left, and the lane has an empty one.
+void LaneSender::leave(uint64_t now_ns) {
+  forget_left();
+  if (!receives_) return;
+  left_path_.swap(lanes_[*receives_]->path);
+  left_socket_ = lanes_[*receives_]->socket.share();
+  left_ends_ns_ = now_ns + SecondTunnel::kLingerNs;
+}
+
+void LaneSender::forget_left() {
+  left_path_.clear();
+  left_socket_ = {};
+  left_ends_ns_ = UINT64_MAX;
+}
+
 void LaneSender::expire(uint64_t now_ns) {
   if (now_ns < next_expiry_ns_) return;
+  left_path_.expire(now_ns);
+  if (now_ns >= left_ends_ns_) forget_left();
   for (auto& lane : lanes_) lane->path.expire(now_ns);
   while (!fragments_.empty() && now_ns >= fragments_.first_came_ns() + kFragmentWaitNs) {
     fragments_.pop();
@@ -65,6 +91,7 @@ void LaneSender::expire(uint64_t now_ns) {
 
 void LaneSender::find_next_expiry() {
   next_expiry_ns_ = fragments_.empty() ? UINT64_MAX : fragments_.first_came_ns() + kFragmentWaitNs;
+  next_expiry_ns_ = std::min({next_expiry_ns_, left_ends_ns_, left_path_.next_expiry_ns()});
   for (const auto& lane : lanes_) {
     next_expiry_ns_ = std::min(next_expiry_ns_, lane->path.next_expiry_ns());
   }

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "client-lite/config.h"
@@ -27,7 +28,9 @@ class LaneSender {
   // How long a fragment waits for its datagram's first, as at the gateway.
   static constexpr uint64_t kFragmentWaitNs = 2'000'000'000;
 
-  LaneSender(LaneBoard& board, Counters& counters, const Config& config);
+  // `receives`: the lane whose packets this thread takes in, too.
+  LaneSender(LaneBoard& board, Counters& counters, const Config& config,
+             std::optional<unsigned> receives = {});
 
   // Takes in what the main thread has changed, and sends what waited for it. True if it has.
   bool refresh(uint64_t now_ns);
@@ -44,6 +47,10 @@ class LaneSender {
   // For who receives in this lane on this thread.
   PacketPath& path(unsigned lane) { return lanes_[lane]->path; }
   UdpSocket& socket(unsigned lane) { return lanes_[lane]->socket; }
+  // What its lane was at the gateway that was left a moment ago: packets may be under way there.
+  // Without a descriptor where there is none.
+  PacketPath& left_path() { return left_path_; }
+  UdpSocket& left_socket() { return left_socket_; }
 
  private:
   struct Lane {
@@ -57,6 +64,8 @@ class LaneSender {
   };
 
   void find_next_expiry();
+  void leave(uint64_t now_ns);
+  void forget_left();
   void take(const LaneView& fresh, const LaneView& known, Lane& lane);
   std::optional<Admitted> admit(std::span<const uint8_t> inner, uint64_t now_ns);
   void keep_fragment(std::span<const uint8_t> inner, const Admitted& packet, uint64_t now_ns);
@@ -74,6 +83,10 @@ class LaneSender {
   uint64_t version_ = 0;
   LanesView view_;  // whose sessions have been taken: their keys are not kept twice
   uint64_t next_expiry_ns_ = UINT64_MAX;
+  const std::optional<unsigned> receives_;
+  PacketPath left_path_;
+  UdpSocket left_socket_;
+  uint64_t left_ends_ns_ = UINT64_MAX;
   std::vector<std::unique_ptr<Lane>> lanes_;
   DeviceReader reader_;
   PacketLanes packet_lanes_;

@@ -32,7 +32,7 @@ LaneThread::LaneThread(unsigned lane, LaneBoard& board, const Config& config, co
       config_(config),
       log_(log),
       mail_(mail),
-      sender_(board, counters_, config) {}
+      sender_(board, counters_, config, lane) {}
 
 bool LaneThread::open(const Tun& device, std::string& refusal) {
   if (!device.open_queue(queue_, refusal)) return false;
@@ -69,9 +69,9 @@ void LaneThread::run() {
   if (config_.sandbox && !drop_privileges(false, refusal)) {
     log_.warning("lane %u: %s", lane_, refusal.c_str());
   }
-  enum { kWake, kQueue, kSocket };
-  std::array<pollfd, 3> watched{pollfd{wake_.get(), POLLIN, 0}, pollfd{queue_.fd(), POLLIN, 0},
-                                pollfd{-1, POLLIN, 0}};
+  enum { kWake, kQueue, kSocket, kLeftSocket };
+  std::array<pollfd, 4> watched{pollfd{wake_.get(), POLLIN, 0}, pollfd{queue_.fd(), POLLIN, 0},
+                                pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
   while (!is_ending_.load(std::memory_order_relaxed)) {
     poll(watched.data(), watched.size(), milliseconds_until(sender_.next_expiry_ns()));
     const uint64_t turn_ns = now_ns();
@@ -79,6 +79,8 @@ void LaneThread::run() {
     sender_.refresh(turn_ns);
     sender_.expire(turn_ns);
     watched[kSocket].fd = sender_.socket(lane_).fd();
+    watched[kLeftSocket].fd = sender_.left_socket().fd();
+    if (watched[kLeftSocket].fd >= 0) receive_left(turn_ns);
     if (watched[kSocket].revents != 0) receive(turn_ns);
     // Who took the device away, the main thread hears too.
     if (watched[kQueue].revents != 0 && !sender_.send_from(queue_, turn_ns)) {
@@ -95,6 +97,21 @@ void LaneThread::receive(uint64_t now_ns) {
   for_each_datagram(
       std::span(arrivals).first(count),
       [&](std::span<uint8_t> datagram, const Endpoint& source) { take(datagram, source, now_ns); });
+  writer_.flush();
+}
+
+// Only packets matter: the tunnel is the gateway's no longer.
+void LaneThread::receive_left(uint64_t now_ns) {
+  std::array<Arrival, kReceiveBatch> arrivals;
+  const unsigned count = sender_.left_socket().receive(inbound_, arrivals);
+  for_each_datagram(std::span(arrivals).first(count),
+                    [&](std::span<uint8_t> datagram, const Endpoint& source) {
+                      const auto received = sender_.left_path().receive(datagram, source, now_ns);
+                      if (received.kind != Received::packet) return;
+                      board_.report(lane_).rx_bytes.fetch_add(received.inner.size(),
+                                                              std::memory_order_relaxed);
+                      writer_.add(received.inner, received.parsed);
+                    });
   writer_.flush();
 }
 

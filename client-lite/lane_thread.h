@@ -1,6 +1,7 @@
 // One lane's packets, on a thread of their own. It reads its queue of the device and sends each
-// packet in the packet's lane, receives at its lane's socket and writes to its queue. Handshake
-// messages go to the main thread as they came.
+// packet in the packet's lane, receives at its lane's socket and writes to its queue; for a
+// moment also at the one that its lane had at a gateway that was left. Handshake messages go to the
+// main thread as they came.
 //
 // It has the main thread's filter of system calls, and gives up all rights before it begins. What a
 // packet needs is its own; what others give it comes by the LaneBoard.
@@ -55,6 +56,7 @@ class LaneThread {
  private:
   void run();
   void receive(uint64_t now_ns);
+  void receive_left(uint64_t now_ns);
   void take(std::span<uint8_t> datagram, const Endpoint& source, uint64_t now_ns);
   void post(std::span<const uint8_t> message);
   void answer_heartbeat(uint64_t now_ns);

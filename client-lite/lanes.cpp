@@ -111,6 +111,17 @@ void Lanes::end() {
   board_.change([](LanesView& view) { ++view.tunnel; });
 }
 
+// First the threads hear that they go on receiving, and then of the end of what they receive in.
+void Lanes::move(const LaneTunnel& tunnel) {
+  board_.change([](LanesView& view) {
+    ++view.moves;
+    ++view.tunnel;
+  });
+  end_links();
+  drop_session();
+  begin(tunnel);
+}
+
 void Lanes::end_links() {
   for (auto& link : links_) link->end();
   is_up_ = false;
@@ -141,12 +152,22 @@ void Lanes::send_heartbeats(uint64_t now_ns) {
   for (auto& link : links_) link->send_heartbeat(now_ns);
 }
 
+void Lanes::expire(uint64_t now_ns) {
+  if (now_ns >= session_ends_ns_) drop_session();
+  for (auto& link : links_) link->expire(now_ns);
+  sender_.refresh(now_ns);
+  sender_.expire(now_ns);
+}
+
+uint64_t Lanes::next_expiry_ns() const {
+  uint64_t next_ns = std::min(session_ends_ns_, sender_.next_expiry_ns());
+  for (const auto& link : links_) next_ns = std::min(next_ns, link->session_ends_ns());
+  return next_ns;
+}
+
 std::optional<unsigned> Lanes::tick(const RoundTrip& round_trip, uint64_t heartbeat_ns,
                                     uint64_t now_ns) {
   if (now_ns < next_deadline_ns()) return std::nullopt;
-  if (now_ns >= session_ends_ns_) drop_session();
-  sender_.refresh(now_ns);
-  sender_.expire(now_ns);
   next_look_ns_ = now_ns + kLookIntervalNs;
   for (unsigned lane = 1; lane < granted(); ++lane) {
     LaneLink& link = *links_[lane - 1];

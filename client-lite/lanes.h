@@ -56,6 +56,9 @@ class Lanes {
   void begin(const LaneTunnel& tunnel);
   void on_up(uint64_t now_ns);
   void end();
+  // The tunnel is left for this one, lane 0 of which is up. What is under way in the others is
+  // taken for as long as lane 0 takes it there.
+  void move(const LaneTunnel& tunnel);
   bool has_begun() const { return tunnel_.has_value(); }
   unsigned granted() const { return tunnel_ ? tunnel_->lanes : 1; }
 
@@ -80,7 +83,11 @@ class Lanes {
   void on_path_changed(uint64_t now_ns);
   void on_renewed(uint64_t now_ns);
   void send_heartbeats(uint64_t now_ns);
-  // Does what is due. The lane that has been down for too long, or nothing.
+  // Forgets the keys of sessions that have ended by time, and when that is to be done next: whether
+  // or not there is a tunnel, or a way to the gateway.
+  void expire(uint64_t now_ns);
+  uint64_t next_expiry_ns() const;
+  // Does what is due in a tunnel. The lane that has been down for too long, or nothing.
   std::optional<unsigned> tick(const RoundTrip& round_trip, uint64_t heartbeat_ns, uint64_t now_ns);
   uint64_t next_deadline_ns() const;
 

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "client-lite/lane_offer.h"
 #include "client-lite/packet_path.h"
 #include "lib/dhcp/client.h"
 #include "lib/net/address.h"
@@ -31,14 +32,16 @@ struct SecondTunnel {
   PacketPath path;
   dhcp::Client dhcp;
   uint64_t ends_ns;
-  unsigned lanes_wanted;
+  LaneOffer offer;
   bool is_left = false;
   // Where both gateways have one key they are one gateway, by two ways: its lease is in use.
   bool has_own_lease = true;
 
   uint64_t next_deadline_ns() const {
-    if (is_left) return ends_ns;
-    return std::min({ends_ns, peer.next_deadline_ns(), dhcp.next_deadline_ns()});
+    const uint64_t next_ns = std::min(ends_ns, path.next_expiry_ns());
+    if (is_left) return next_ns;
+    return std::min({next_ns, peer.next_deadline_ns(), dhcp.next_deadline_ns(),
+                     offer.next_deadline_ns()});
   }
 };
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "client-lite/offload.h"
+#include "lib/net/offload.h"
 #include "lib/net/parse.h"
 
 namespace adit::client {

@@ -37,22 +37,6 @@ Offload offload_of(const VirtioHeader& header) {
   return offload;
 }
 
-VirtioHeader header_of(const Offload& offload, size_t first_part_bytes) {
-  VirtioHeader header{};
-  if (offload.checksum_missing) {
-    header.flags = kVirtioNeedsChecksum;
-    header.checksum_start = offload.checksum_start;
-    header.checksum_offset = offload.checksum_offset;
-  }
-  if (offload.kind != Offload::whole) {
-    header.segment_type = offload.kind == Offload::tcp ? kVirtioTcp4 : kVirtioUdp;
-    header.segment_bytes = offload.segment_bytes;
-    // The first part is the first packet: headers and a payload of segment_bytes.
-    header.headers_bytes = static_cast<uint16_t>(first_part_bytes - offload.segment_bytes);
-  }
-  return header;
-}
-
 // Without this the kernel gives the device a link-local IPv6 address and sends router
 // solicitations and multicast reports that the tunnel cannot carry. On a kernel without IPv6
 // there is no such file, and nothing to do.
@@ -154,7 +138,8 @@ Tun::Outcome Tun::read(std::span<uint8_t> room, Reading& reading) {
 }
 
 bool Tun::write(const Offload& offload, std::span<const iovec> parts) {
-  VirtioHeader header = header_of(offload, parts[0].iov_len);
+  // The first part is the first packet: headers and a payload of segment_bytes.
+  VirtioHeader header = virtio_header(offload, parts[0].iov_len, 0);
   std::array<iovec, 1 + kPartsMax> all;
   size_t count = 0;
   size_t bytes = 0;

@@ -18,7 +18,7 @@
 #include <utility>
 
 #include "client-lite/file_descriptor.h"
-#include "client-lite/offload.h"
+#include "lib/net/offload.h"
 
 namespace adit::client {
 

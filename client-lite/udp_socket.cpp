@@ -44,6 +44,12 @@ struct Control {
   alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(T))> bytes{};
 };
 
+// Of a datagram: the kernel takes all of it or nothing.
+UdpSocket::Whole outcome_of(ssize_t sent_bytes) {
+  if (sent_bytes >= 0) return UdpSocket::Whole::sent;
+  return errno == EMSGSIZE ? UdpSocket::Whole::too_large : UdpSocket::Whole::lost;
+}
+
 }  // namespace
 
 // Datagrams as sendmmsg() wants them.
@@ -227,8 +233,9 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
 // The kernel has DF for a socket and not for a datagram, and other threads send on this one. So
 // there is a second one of the same port for the moment, at an address that nobody has (RFC 5737):
 // nothing arrives there that was meant for the first. The source address is that of the route.
-bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
-                           std::optional<uint32_t> fwmark) {
+UdpSocket::Whole UdpSocket::send_whole(std::span<const uint8_t> datagram,
+                                       const Endpoint& destination,
+                                       std::optional<uint32_t> fwmark) {
   const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const auto set = [&socket](int level, int option, auto value) {
     return setsockopt(socket.get(), level, option, &value, sizeof value) == 0;
@@ -253,22 +260,23 @@ bool UdpSocket::send_whole(std::span<const uint8_t> datagram, const Endpoint& de
   control->cmsg_level = IPPROTO_IP;
   control->cmsg_type = IP_PKTINFO;
   control->cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
-  return sendmsg(socket.get(), &message, 0) == static_cast<ssize_t>(datagram.size());
+  return outcome_of(sendmsg(socket.get(), &message, 0));
 }
 
 // Where there can be no second one (a port below 1024, which only root may bind): whatever other
 // threads send at this moment has DF too.
-bool UdpSocket::send_whole_alone(std::span<const uint8_t> datagram,
-                                 const Endpoint& destination) const {
+UdpSocket::Whole UdpSocket::send_whole_alone(std::span<const uint8_t> datagram,
+                                             const Endpoint& destination) const {
   const auto set = [this](int discover) {
     return setsockopt(fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover) == 0;
   };
-  if (!set(IP_PMTUDISC_PROBE)) return false;
+  if (!set(IP_PMTUDISC_PROBE)) return Whole::lost;
   const sockaddr_in address = socket_address(destination);
-  const ssize_t sent = sendto(fd(), datagram.data(), datagram.size(), 0,
-                              reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const Whole outcome =
+      outcome_of(sendto(fd(), datagram.data(), datagram.size(), 0,
+                        reinterpret_cast<const sockaddr*>(&address), sizeof address));
   set(IP_PMTUDISC_DONT);
-  return sent == static_cast<ssize_t>(datagram.size());
+  return outcome;
 }
 
 // Binds `other` to this socket's port, which is open to no other user before, meanwhile and after.

@@ -65,14 +65,18 @@ class UdpSocket {
   // Sends up to kSendBatch datagrams; returns how many the kernel took. The rest are lost, as any
   // datagram may be.
   unsigned send(std::span<const std::span<const uint8_t>> datagrams, const Endpoint& destination);
-  // Sends one datagram, from the same port, that must not be cut on its way (DF). False: it is
-  // larger than the link takes, or the kernel refuses it for another reason.
-  bool send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
-                  std::optional<uint32_t> fwmark);
+  // Sends one datagram, from the same port, that must not be cut on its way (DF).
+  enum class Whole : uint8_t {
+    sent,
+    too_large,  // for the link, or any link
+    lost,       // for another reason of the kernel's, which says nothing of its size
+  };
+  Whole send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
+                   std::optional<uint32_t> fwmark);
 
  private:
   struct Messages;
-  bool send_whole_alone(std::span<const uint8_t> datagram, const Endpoint& destination) const;
+  Whole send_whole_alone(std::span<const uint8_t> datagram, const Endpoint& destination) const;
   bool share_port(int other) const;
   void gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
               Messages& out) const;

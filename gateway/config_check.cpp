@@ -87,6 +87,11 @@ void check_ports(const Config& config, ConfigPlaces& places) {
     devices.add(section, device_name(port.device), quoted(device_name(port.device)));
     check_port_address(port, section);
     addresses.add(section, port.address.address, port.address.address.to_string());
+    if (port.queues > config.workers() && places.root.sound("eal")) {
+      section.fail("queues", std::to_string(*port.queues) + " are more than the " +
+                                 std::to_string(config.workers()) +
+                                 " workers (eal.worker_cores): nobody would serve the others");
+    }
     if (roles_known && section.good("name") && i != config.uplink && i != config.public_port) {
       section.fail("name", quoted(port.name) + " is neither the uplink nor the public port");
     }

@@ -54,8 +54,10 @@ std::string tunnel_line(const Config& config) {
 std::string key_line(const Config& config) {
   const uint32_t kept = config.expanded_keys();
   if (kept == 0) return "";
-  return "tunnel: AES keys of " + std::to_string(kept) + " tunnels kept expanded, in " +
-         std::to_string(uint64_t{kept} * kExpandedKeysBytes >> 10) + " KiB of memory\n";
+  const unsigned workers = config.workers();
+  return "tunnel: AES keys of " + std::to_string(kept) + " tunnels kept expanded" +
+         (workers > 1 ? " by each worker, in " : ", in ") +
+         std::to_string(uint64_t{workers} * kept * kExpandedKeysBytes >> 10) + " KiB of memory\n";
 }
 
 std::string pool_line(const PoolConfig& pool) {

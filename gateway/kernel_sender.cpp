@@ -19,7 +19,6 @@ namespace {
 
 // The kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller one.
 constexpr unsigned kSegmentsMax = 64;
-constexpr unsigned kLargeBytesMax = 65535;  // of an IPv4 packet
 constexpr int kSendBufferBytes = 4 << 20;
 
 // An outer datagram without a VLAN tag.
@@ -34,6 +33,19 @@ Headers& headers_of(rte_mbuf* frame) { return *rte_pktmbuf_mtod(frame, Headers*)
 
 bool is_tunnel_datagram(const rte_mbuf* frame) {
   return (frame->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
+}
+
+std::span<uint8_t> packet_of(rte_mbuf* frame) {
+  return std::span(rte_pktmbuf_mtod(frame, uint8_t*), frame->data_len)
+      .subspan(sizeof(EthernetHeader));
+}
+
+// Whether it is a TCP packet, whole, which this worker has made a moment ago.
+bool is_segment(rte_mbuf* frame, ParsedIpv4& parsed) {
+  return frame->nb_segs == 1 && frame->data_len > sizeof(EthernetHeader) &&
+         headers_of(frame).ethernet.ether_type.host() == kEtherTypeIpv4 &&
+         parse_ipv4(packet_of(frame), HeaderChecksum::trusted, parsed) == ParseError::none &&
+         parsed.protocol == kIpTcp && !parsed.is_fragment;
 }
 
 bool can_be_cut(rte_mbuf* frame) {
@@ -108,42 +120,70 @@ std::unique_ptr<KernelSender> KernelSender::open(unsigned interface, std::string
   return sender;
 }
 
+KernelSender::KernelSender(int socket) : socket_(socket) {
+  segments_.set_kinds(true, false);
+}
+
 KernelSender::~KernelSender() { close(socket_); }
 
 KernelSender::Outcome KernelSender::send(std::span<rte_mbuf*> frames) {
   Outcome outcome;
+  messages_count_ = 0;
+  parts_end_ = parts_.data();
   unsigned taken = 0;
+  unsigned datagrams = 0;
   for (rte_mbuf* frame : frames) {
-    (is_tunnel_datagram(frame) ? taken_[taken++] : frames[outcome.left++]) = frame;
+    ParsedIpv4 parsed;
+    if (is_tunnel_datagram(frame)) {
+      datagrams_[datagrams++] = frame;
+    } else if (is_segment(frame, parsed)) {
+      if (segments_.full()) gather_segments();
+      segments_.add(packet_of(frame).first(parsed.total_bytes), parsed);
+    } else {
+      frames[outcome.left++] = frame;
+      continue;
+    }
+    taken_[taken++] = frame;
   }
   if (taken == 0) return outcome;
-  gather(std::span(taken_).first(taken));
+  gather(std::span(datagrams_).first(datagrams));
+  gather_segments();
   outcome.sent = transmit();
   outcome.lost = taken - outcome.sent;
   rte_pktmbuf_free_bulk(taken_.data(), taken);
   return outcome;
 }
 
-// Makes messages of `frames`: as few as may be.
+// Begins a message, of a header that may still change; its parts follow at parts_end_.
+VirtioHeader& KernelSender::begin_message(const VirtioHeader& header) {
+  VirtioHeader& place = headers_[messages_count_] = header;
+  mmsghdr& message = messages_[messages_count_];
+  message = {};
+  message.msg_hdr.msg_iov = parts_end_;
+  *parts_end_++ = {&place, sizeof place};
+  return place;
+}
+
+void KernelSender::end_message(unsigned frames) {
+  msghdr& message = messages_[messages_count_].msg_hdr;
+  message.msg_iovlen = static_cast<size_t>(parts_end_ - message.msg_iov);
+  message_frames_[messages_count_++] = static_cast<uint16_t>(frames);
+}
+
+// Makes messages of tunnel datagrams: as few as may be.
 void KernelSender::gather(std::span<rte_mbuf* const> frames) {
-  messages_count_ = 0;
-  iovec* part = parts_.data();
   for (size_t at = 0; at < frames.size();) {
     const size_t begin = at;
     rte_mbuf* const first = frames[at++];
-    VirtioHeader& header = headers_[messages_count_];
     const unsigned ip_headers_bytes = first->l2_len + first->l3_len;
-    header = {.flags = kVirtioNeedsChecksum,
-              .segment_type = 0,
-              .headers_bytes = static_cast<uint16_t>(ip_headers_bytes + sizeof(UdpHeader)),
-              .segment_bytes = 0,
-              .checksum_start = static_cast<uint16_t>(ip_headers_bytes),
-              .checksum_offset = offsetof(UdpHeader, checksum)};
-    mmsghdr& message = messages_[messages_count_];
-    message = {};
-    message.msg_hdr.msg_iov = part;
-    *part++ = {&header, sizeof header};
-    *part++ = {rte_pktmbuf_mtod(first, void*), first->data_len};
+    VirtioHeader& header = begin_message(
+        {.flags = kVirtioNeedsChecksum,
+         .segment_type = 0,
+         .headers_bytes = static_cast<uint16_t>(ip_headers_bytes + sizeof(UdpHeader)),
+         .segment_bytes = 0,
+         .checksum_start = static_cast<uint16_t>(ip_headers_bytes),
+         .checksum_offset = offsetof(UdpHeader, checksum)});
+    *parts_end_++ = {rte_pktmbuf_mtod(first, void*), first->data_len};
 
     unsigned ip_bytes = first->data_len - unsigned{sizeof(EthernetHeader)};
     const bool can = can_be_cut(first);
@@ -155,7 +195,7 @@ void KernelSender::gather(std::span<rte_mbuf* const> frames) {
           !follows(first, frame, static_cast<unsigned>(at - begin))) {
         break;
       }
-      *part++ = {rte_pktmbuf_mtod_offset(frame, void*, sizeof(Headers)), payload_bytes};
+      *parts_end_++ = {rte_pktmbuf_mtod_offset(frame, void*, sizeof(Headers)), payload_bytes};
       ip_bytes += payload_bytes;
       ++at;
       if (frame->data_len < first->data_len) break;  // only the last may be shorter
@@ -165,9 +205,22 @@ void KernelSender::gather(std::span<rte_mbuf* const> frames) {
       header.segment_bytes = static_cast<uint16_t>(first->data_len - sizeof(Headers));
       enlarge(headers_of(first), ip_bytes);
     }
-    message.msg_hdr.msg_iovlen = static_cast<size_t>(part - message.msg_hdr.msg_iov);
-    message_frames_[messages_count_++] = static_cast<uint16_t>(at - begin);
+    end_message(static_cast<unsigned>(at - begin));
   }
+}
+
+// Makes messages of the segments that have been added: a large packet's first part begins at its
+// Ethernet header, which stands in front of it.
+void KernelSender::gather_segments() {
+  segments_.flush([this](const Offload& offload, std::span<const iovec> parts, unsigned packets,
+                         size_t) {
+    begin_message(virtio_header(offload, parts[0].iov_len, sizeof(EthernetHeader)));
+    iovec* const first = parts_end_;
+    parts_end_ = std::ranges::copy(parts, first).out;
+    first->iov_base = static_cast<uint8_t*>(first->iov_base) - sizeof(EthernetHeader);
+    first->iov_len += sizeof(EthernetHeader);
+    end_message(packets);
+  });
 }
 
 // Returns the number of frames that the kernel has taken.

@@ -2,6 +2,7 @@
 // what it works on, runs the control thread until SIGTERM or SIGINT, and takes all down again.
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
@@ -23,6 +24,7 @@
 #include "gateway/control.h"
 #include "gateway/eal.h"
 #include "gateway/metrics.h"
+#include "gateway/numa.h"
 #include "gateway/port.h"
 #include "gateway/privileges.h"
 #include "gateway/random.h"
@@ -157,6 +159,16 @@ void run_control(Control& control, StatusServer& status, int stop) {
   }
 }
 
+// Of the control thread's core, then of each worker's.
+std::vector<int> core_nodes() {
+  std::vector<int> nodes{static_cast<int>(rte_socket_id())};
+  unsigned core = 0;
+  RTE_LCORE_FOREACH_WORKER(core) {
+    nodes.push_back(static_cast<int>(rte_lcore_to_socket_id(core)));
+  }
+  return nodes;
+}
+
 void run(const Config& config) {
   const uint64_t started_ns = boottime_ns();
   // Not an error: which of them a device needs, only the device knows.
@@ -179,6 +191,7 @@ void run(const Config& config) {
   }
   std::vector<std::unique_ptr<Port>> ports;
   std::vector<PortView> views;
+  const std::vector<int> nodes = core_nodes();
   bool adaptive = true;  // one port that wants to be polled is enough for all to be
   for (size_t i = 0; i < config.ports.size(); ++i) {
     const bool is_uplink = i == config.uplink;
@@ -192,6 +205,9 @@ void run(const Config& config) {
     views.push_back(ports.back()->view());
     adaptive &= config.ports[i].is_adaptive();
     spdlog::info("{}", ports.back()->describe());
+    const std::string far =
+        far_cores_text(config.ports[i].name, rte_eth_dev_socket_id(ports.back()->id()), nodes);
+    if (!far.empty()) spdlog::warn("{}", far);
   }
 
   std::vector<uint16_t> profiles;

@@ -11,9 +11,10 @@ namespace {
 
 inline constexpr uint64_t kSweepPeriodNs = 1'000'000;
 
-// Adaptive idling: spin for a while, for the next packet of a flow comes soon; then sleep, a
-// small share of the time that nothing has come for, so that it hardly shows in a round trip where
-// no packet can end it.
+// Adaptive idling: sleep, a small share of the time that nothing has come for, so that it hardly
+// shows in a round trip where no packet can end it. There it is preceded by spinning, for the next
+// packet of a flow comes soon. Where one ends it, spinning would only keep others from the core,
+// and who has just been sent a packet may be waiting for it.
 inline constexpr uint64_t kSpinNs = 100'000;
 inline constexpr uint64_t kSleptShare = 64;
 inline constexpr uint64_t kShortestSleepNs = 20'000;
@@ -34,6 +35,13 @@ std::vector<int> sockets_of(const std::vector<Worker::Queue>& queues) {
   return sockets;
 }
 
+// Whether whatever is received ends the worker's sleep.
+bool is_woken_by_all(const std::vector<Worker::Queue>& queues) {
+  return std::ranges::all_of(queues, [](const Worker::Queue& queue) {
+    return !queue.is_ours || queue.socket >= 0;
+  });
+}
+
 }  // namespace
 
 Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
@@ -49,6 +57,7 @@ Worker::Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues
       to_control_(to_control),
       handshakes_(handshakes),
       adaptive_(adaptive),
+      spin_ns_(hand_off == nullptr && is_woken_by_all(queues_) ? 0 : kSpinNs),
       wait_(sockets_of(queues_)) {}
 
 void Worker::run() {
@@ -210,7 +219,7 @@ void Worker::rest(bool busy, uint64_t now_ns) {
     return;
   }
   const uint64_t idle_ns = now_ns - busy_at_ns_;
-  if (!adaptive_ || idle_ns < kSpinNs) {
+  if (!adaptive_ || idle_ns < spin_ns_) {
     rte_pause();
     return;
   }

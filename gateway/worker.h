@@ -29,7 +29,8 @@ class Worker {
   };
   // Everything referred to outlives the worker. `queues[i]` is the pipeline's port i. `hand_off` is
   // null where there is one worker. Handshakes and replies to them have rings of their own.
-  // `adaptive`: sleep a little when nothing comes, instead of spinning.
+  // `adaptive`: sleep a little when nothing comes, instead of spinning; at once if every packet
+  // that can come ends the sleep, which what another worker hands over does not.
   Worker(Pipeline& pipeline, Counters& counters, std::vector<Queue> queues, unsigned index,
          HandOff* hand_off, Channel<ToWorker>& from_control, Channel<Reply>& replies,
          Channel<ToControl>& to_control, Channel<ToControl>& handshakes, bool adaptive);
@@ -63,6 +64,7 @@ class Worker {
   Channel<ToControl>& to_control_;
   Channel<ToControl>& handshakes_;
   const bool adaptive_;
+  const uint64_t spin_ns_;  // without a packet, before it sleeps
   PacketWait wait_;
   WorkerClock clock_;
   uint64_t swept_at_ns_ = 0;

@@ -61,6 +61,7 @@ def test_a_leased_address_in_a_network_of_the_host_is_not_used_until_that_is_gon
     wait_until(lambda: reason in (client.status().get("last_error") or ""), 5, "the reason")
     assert client.status()["state"] != "up"
     assert routes(world.pc) == before
+    assert gateway.status()["dhcp"]["release"] >= 1, "it is given back"
     world.pc.ip("address", "delete", "192.168.1.7/24", "dev", "eth0")
     client.wait_until_up(20)
     assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)

@@ -16,7 +16,7 @@ from lab.netns import wait_until
 from lab.programs import cores_for
 from lab.topology import SERVER_PORT
 from test_client_choice import in_use
-from test_client_paths import relay_before
+from test_client_paths import client_of, relay_before
 from test_client_return import DELAYS_MS, Flow, block, fallen_back, unblock
 
 LANES = 2
@@ -60,6 +60,25 @@ for _ in range(datagrams):
     for client in clients:
         client.sendto(bytes(50), to)
     time.sleep(0.05)
+"""
+# A numbered datagram every 20 ms to an echo, until it is told to end; which had no answer.
+UDP_FLOW = """
+import select, signal, socket, sys, time
+ends = []
+signal.signal(signal.SIGINT, lambda *_: ends.append(time.monotonic() + 2))
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind((sys.argv[1], int(sys.argv[2])))
+client.connect((sys.argv[3], int(sys.argv[4])))
+sent, lost, due = 0, set(), time.monotonic()
+print("ready", flush=True)
+while not ends or lost and time.monotonic() < ends[0]:
+    if not ends and time.monotonic() >= due:
+        client.send(str(sent).encode())
+        lost.add(sent)
+        sent, due = sent + 1, due + 0.02
+    if select.select([client], [], [], 0.005)[0]:
+        lost.discard(int(client.recv(100)))
+print("lost", len(lost), "of", sent, sorted(lost), flush=True)
 """
 UPLOAD = """
 import socket, sys
@@ -365,13 +384,38 @@ def test_every_lane_goes_back_to_the_preferred_gateway(world):
     start_udp_echo(world)
     client, first, second = fallen_back(world, lambda relay: block(world, relay.endpoint),
                                         change=two_workers, lanes=LANES)
+    for relay, delay_ms in zip((first, second), DELAYS_MS):
+        relay.change(delay_ms=delay_ms)
+    address = client.address()
+    flow = world.pc.start(PYTHON, "-c", UDP_FLOW, address, ports_of(address, 1, 1)[0],
+                          topology.SERVER, SERVER_PORT, name="flow")
+    flow.wait_for_log("ready")
     unblock(world)
     wait_until(lambda: in_use(client, first), 30, "the preferred gateway to be used again")
     wait_until(lambda: lanes_up(client) == LANES, 5, "every lane to be up")
+    flow.stop(signal.SIGINT)
+    assert "lost 0 of" in flow.log(), flow.log()
     block(world, second.endpoint)  # which none of them uses any more
     for lane in range(LANES):
         ask_in_lane(world, client, lane)
     assert client.counters()["gateway_returns"] == 1
+
+
+def test_a_preferred_gateway_without_lanes_is_asked_for_all_and_gone_back_to_with_one(world):
+    """It may know of them by now."""
+    first, second = relay_before(world, 8000, deaf_to_lanes=True), relay_before(world, 8001)
+    gateway = start_gateway(world, change=two_workers)
+    client = client_of(gateway, world.pc, [first, second], lanes=LANES, heartbeat="1s",
+                       return_after="1s", return_check="1s")
+    assert in_use(client, first)
+    first.change(blackhole=True)
+    wait_until(lambda: in_use(client, second), 15, "the second gateway to be used")
+    before = first.change(blackhole=False)["swallowed"]
+    wait_until(lambda: in_use(client, first), 20, "the preferred gateway to be used again")
+    assert first.counts()["swallowed"] > before, "it was asked for lanes again"
+    assert len(client.status()["lanes"]) == 1
+    assert client.counters()["gateway_returns"] == 1
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
 
 
 def test_where_one_lane_is_granted_nothing_is_lost_on_the_way_back(world):

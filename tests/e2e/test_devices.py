@@ -10,19 +10,23 @@ from lab.programs import Gateway, cores_for, make_keys
 
 
 def browse(world, gateway):
+    """Downloads a file; how often the workers have turned without anything to do and not slept."""
     content = os.urandom(1 << 20)
     start_web_server(world, {"file": content})
     start_client(gateway, world.pc)
     assert download(world.pc, "file") == content
     gateway.check_conservation()
+    events = gateway.status()["worker"]["events"]
     assert gateway.stop() == 0
+    return events["loops"] - events["busy_loops"] - events["sleeps"]
 
 
 def test_net_af_xdp(world):
     def use_af_xdp(config):
         config["ports"][0]["device"] = "net_af_xdp0,iface=uplink"
 
-    browse(world, start_gateway(world, change=use_af_xdp))
+    # A packet wakes the worker, so it sleeps whenever nothing has come.
+    assert browse(world, start_gateway(world, change=use_af_xdp)) < 10
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -41,7 +45,8 @@ def test_net_tap(world, workers):
     world.gateway.ip("link", "set", "tap0", "netns", world.internet.full_name)
     world.internet.ip("link", "set", "tap0", "up")
     world.internet.address("tap0", "30.1.1.1/24")
-    browse(world, gateway)
+    # None wakes it, so it spins for 100 µs after each burst.
+    assert browse(world, gateway) > 1000
 
 
 @pytest.mark.parametrize("devices", [

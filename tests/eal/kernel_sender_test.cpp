@@ -1,5 +1,5 @@
-// Datagrams by way of the kernel: what is on the wire behind a veth are the frames that were given,
-// with whole checksums. In a network namespace of the test's own.
+// Datagrams and TCP segments by way of the kernel: what is on the wire behind a veth are the frames
+// that were given, with whole checksums. In a network namespace of the test's own.
 #include "gateway/kernel_sender.h"
 
 #include <arpa/inet.h>
@@ -15,6 +15,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "lib/net/checksum.h"
@@ -27,15 +28,47 @@ using adit::test::Bytes;
 
 const Endpoint kGateway = {Ipv4Address::from_octets(30, 1, 1, 10), Be16::from_host(8000)};
 const Endpoint kClient = {Ipv4Address::from_octets(20, 1, 1, 10), Be16::from_host(20001)};
+const Endpoint kServer = {Ipv4Address::from_octets(40, 1, 1, 10), Be16::from_host(6600)};
 const Endpoint kOther = {Ipv4Address::from_octets(20, 1, 1, 11), Be16::from_host(20001)};
+
+Bytes frame_of(const Bytes& packet) {
+  Bytes frame = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0};
+  frame.insert(frame.end(), packet.begin(), packet.end());
+  return frame;
+}
 
 // An outer frame; ids are as one worker gives them.
 Bytes outer_frame(const Endpoint& to, size_t payload_bytes, uint16_t id) {
   const Bytes payload = adit::test::payload_bytes(payload_bytes, static_cast<uint8_t>(id));
-  const Bytes packet = adit::test::udp_packet(kGateway, to, payload, {.id = id, .fragment = 0});
-  Bytes frame = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0};
-  frame.insert(frame.end(), packet.begin(), packet.end());
-  return frame;
+  return frame_of(adit::test::udp_packet(kGateway, to, payload, {.id = id, .fragment = 0}));
+}
+
+// One way of a TCP connection to a server, as a client's kernel sends it.
+struct Connection {
+  Endpoint from;
+  uint32_t sequence = 0xffff'8000;  // ends soon, and begins anew
+  uint16_t id = 65'530;             // likewise
+  Bytes options = {1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9};  // timestamps
+
+  Bytes segment(size_t payload_bytes, uint8_t flags = kTcpAck) {
+    const Bytes payload = adit::test::payload_bytes(payload_bytes, static_cast<uint8_t>(id));
+    const Bytes packet = adit::test::tcp_packet(
+        from, kServer, payload, {.flags = flags, .sequence = sequence, .options = options},
+        {.ttl = 63, .id = id});
+    ++id;
+    sequence += static_cast<uint32_t>(payload_bytes);
+    return frame_of(packet);
+  }
+};
+
+// Each connection's frames, in their order; by source port.
+std::map<uint16_t, std::vector<Bytes>> by_connection(const std::vector<Bytes>& frames) {
+  std::map<uint16_t, std::vector<Bytes>> sorted;
+  for (const Bytes& frame : frames) {
+    const size_t port = sizeof(EthernetHeader) + sizeof(Ipv4Header);
+    sorted[static_cast<uint16_t>(frame.at(port) << 8 | frame.at(port + 1))].push_back(frame);
+  }
+  return sorted;
 }
 
 class KernelSenderTest : public testing::Test {
@@ -117,6 +150,16 @@ class KernelSenderTest : public testing::Test {
     return frames;
   }
 
+  // The same of `frames`, all of which the kernel takes.
+  std::vector<Bytes> arrived_of(std::vector<rte_mbuf*>& frames) {
+    const size_t given = frames.size();
+    const KernelSender::Outcome outcome = sender_->send(frames);
+    EXPECT_EQ(outcome.sent, given);
+    EXPECT_EQ(outcome.lost, 0u);
+    EXPECT_EQ(outcome.left, 0u);
+    return arrived();
+  }
+
   rte_mempool* pool_ = nullptr;
   std::unique_ptr<KernelSender> sender_;
 
@@ -141,12 +184,7 @@ TEST_F(KernelSenderTest, OnTheWireAreTheFramesThatWereGiven) {
   give(kClient, 112, 1);    // longer than the one before
   std::vector<rte_mbuf*> frames;
   for (const Bytes& frame : given) frames.push_back(datagram_of(frame));
-
-  const KernelSender::Outcome outcome = sender_->send(frames);
-  EXPECT_EQ(outcome.sent, given.size());
-  EXPECT_EQ(outcome.lost, 0u);
-  EXPECT_EQ(outcome.left, 0u);
-  const std::vector<Bytes> seen = arrived();
+  const std::vector<Bytes> seen = arrived_of(frames);
   ASSERT_EQ(seen.size(), given.size());
   for (size_t i = 0; i < given.size(); ++i) EXPECT_EQ(seen[i], given[i]) << "frame " << i;
 }
@@ -162,6 +200,54 @@ TEST_F(KernelSenderTest, TheKernelGetsManyAsOne) {
   EXPECT_EQ(seen[0].size(), 42 + 40 * 1472u);
 }
 
+TEST_F(KernelSenderTest, OnTheWireAreTheSegmentsThatWereGiven) {
+  make_wire();
+  constexpr uint8_t kPushed = kTcpAck | kTcpPsh;
+  Connection one = {.from = {kGateway.address, Be16::from_host(5001)}};
+  Connection two = {.from = {kGateway.address, Be16::from_host(5002)}, .options = {}};
+  std::vector<Bytes> given = {one.segment(0, kTcpSyn)};
+  for (unsigned i = 0; i < 70; ++i) given.push_back(one.segment(1388));  // more than 64 KiB
+  given.push_back(one.segment(300));                                     // shorter, not pushed
+  for (unsigned i = 0; i < 30; ++i) {
+    given.push_back(one.segment(1388, i == 29 ? kPushed : uint8_t{kTcpAck}));
+    given.push_back(two.segment(1400));  // by turns
+  }
+  Bytes wrong = two.segment(1400);
+  wrong.back() ^= 1;  // its checksum is wrong, and stays wrong
+  given.push_back(wrong);
+  given.push_back(two.segment(1400));
+  given.push_back(two.segment(0));  // acknowledges only
+  two.sequence += 1400;             // one is missing
+  given.push_back(two.segment(1400));
+  given.push_back(two.segment(1400, kTcpAck | kTcpFin));
+  ASSERT_GT(given.size(), Coalescer::kPacketsMax);
+
+  std::vector<rte_mbuf*> frames;
+  for (const Bytes& frame : given) frames.push_back(mbuf_of(frame));
+  const std::vector<Bytes> seen = arrived_of(frames);
+  ASSERT_EQ(seen.size(), given.size());
+  auto expected = by_connection(given);
+  for (const auto& [port, arrivals] : by_connection(seen)) {
+    ASSERT_EQ(arrivals.size(), expected[port].size());
+    for (size_t i = 0; i < arrivals.size(); ++i) {
+      EXPECT_EQ(arrivals[i], expected[port][i]) << "frame " << i << " of port " << port;
+    }
+  }
+}
+
+TEST_F(KernelSenderTest, TheKernelGetsAConnectionsSegmentsAsOne) {
+  Connection connection = {.from = {kGateway.address, Be16::from_host(5001)}};
+  const size_t headers_bytes = connection.segment(0).size();
+  std::vector<rte_mbuf*> frames;
+  for (unsigned i = 0; i < 40; ++i) frames.push_back(mbuf_of(connection.segment(1388)));
+  frames.push_back(datagram_of(outer_frame(kClient, 1000, 1)));  // by the same call
+  EXPECT_EQ(sender_->send(frames).sent, 41u);
+  const std::vector<Bytes> seen = arrived();
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0].size(), 42 + 1000u);
+  EXPECT_EQ(seen[1].size(), headers_bytes + 40 * 1388u);
+}
+
 TEST_F(KernelSenderTest, AJumboDatagramByItselfHasItsChecksum) {
   ASSERT_EQ(std::system("ip link set near mtu 9000 && ip link set far mtu 9000"), 0);
   make_wire();
@@ -171,7 +257,7 @@ TEST_F(KernelSenderTest, AJumboDatagramByItselfHasItsChecksum) {
   EXPECT_EQ(arrived(), std::vector<Bytes>{frame});
 }
 
-TEST_F(KernelSenderTest, WhatIsNoTunnelDatagramIsLeftInOrder) {
+TEST_F(KernelSenderTest, WhatIsNeitherIsLeftInOrder) {
   make_wire();
   const Bytes first = outer_frame(kClient, 100, 1);
   const Bytes second = outer_frame(kClient, 100, 2);

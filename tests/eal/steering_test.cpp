@@ -7,13 +7,16 @@
 #include <rte_mbuf.h>
 #include <rte_thash.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "gateway/port.h"
 #include "tests/support/flow_card.h"
 #include "tests/support/nic_model.h"
 #include "tests/support/packets.h"
+#include "tests/support/rss_card.h"
 
 namespace adit::gateway {
 namespace {
@@ -23,13 +26,14 @@ constexpr unsigned kTuples = 200'000;
 TEST(Steering, EveryReplyReachesItsWorkerWhateverTheTableSize) {
   std::mt19937_64 random(7);
   for (const unsigned entries : {64u, 128u, 256u, 512u, 1024u, 2048u}) {
-    for (const unsigned workers : {2u, 3u, 8u}) {
-      const auto plan = plan_steering(workers, 512, entries, std::nullopt);
+    for (const auto& [workers, block_ports] : {std::pair{2u, 512u}, {3u, 512u}, {8u, 16u}}) {
+      const auto plan = plan_steering(workers, block_ports, entries, std::nullopt);
       ASSERT_TRUE(plan);
+      EXPECT_EQ(plan->slices, std::min(entries, 65536 / block_ports));
       std::vector<uint8_t> key = port_steering_key(40);
       const std::vector<uint16_t> queues = port_redirection(*plan, entries);
       unsigned wrong = 0;
-      for (unsigned i = 0; i < kTuples / 3; ++i) {
+      for (unsigned i = 0; i < (kTuples + 2) / 3; ++i) {
         uint32_t tuple[3] = {static_cast<uint32_t>(random()), static_cast<uint32_t>(random()),
                              static_cast<uint32_t>(random())};
         const unsigned port = tuple[2] & 0xffff;
@@ -138,6 +142,39 @@ TEST_F(NullDevice, HasTheKeyAndTheTableOfThePublicPort) {
   for (unsigned i = 0; i < entries; ++i) {
     EXPECT_EQ(table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE], wanted[i]);
   }
+}
+
+// What a device reports back is what counts: where it is not what it was told, nobody relies on it.
+TEST_F(NullDevice, ThatHasMisunderstoodIsNotReliedOn) {
+  const unsigned entries = Port::redirection_entries(config_);
+  const auto plan = plan_steering(4, 512, entries, std::nullopt);
+  ASSERT_TRUE(plan);
+  const auto steering_with = [&](auto change) {
+    rte_eal_hotplug_remove("vdev", "net_null7");  // the last port has closed it
+    EXPECT_EQ(rte_eal_hotplug_add("vdev", "net_null7", ""), 0);
+    adit::test::RssCard card;
+    change(card);
+    const Port port(config_, pool_, Port::Steering::by_port, *plan);
+    EXPECT_EQ(says(port, "4 queues, filled as the device chooses: workers hand over"),
+              port.steering() == Port::Steering::none);
+    return port.steering();
+  };
+  using adit::test::RssCard;
+  EXPECT_EQ(steering_with([](RssCard&) {}), Port::Steering::by_port);
+  for (const int entry : {0, 63, static_cast<int>(entries) - 1}) {
+    EXPECT_EQ(steering_with([&](RssCard& card) { card.wrong_entry = entry; }),
+              Port::Steering::none) << entry;
+  }
+  for (const int byte : {0, 13, 39}) {
+    EXPECT_EQ(steering_with([&](RssCard& card) { card.wrong_key_byte = byte; }),
+              Port::Steering::none) << byte;
+  }
+  for (const uint64_t types : {RTE_ETH_RSS_NONFRAG_IPV4_UDP, RTE_ETH_RSS_NONFRAG_IPV4_TCP}) {
+    EXPECT_EQ(steering_with([&](RssCard& card) { card.types_missing = types; }),
+              Port::Steering::none) << types;
+  }
+  EXPECT_EQ(steering_with([](RssCard& card) { card.keeps_table_dark = true; }),
+            Port::Steering::none);
 }
 
 TEST_F(NullDevice, OnePortForBothSidesGetsARuleWithAHash) {

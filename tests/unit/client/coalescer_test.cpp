@@ -1,6 +1,6 @@
 // The coalescer against a plain reference: what comes out is cut again, each packet built from
 // scratch, and must be what went in, byte for byte.
-#include "client-lite/coalescer.h"
+#include "lib/net/coalescer.h"
 
 #include <gtest/gtest.h>
 

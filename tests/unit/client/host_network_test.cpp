@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -173,6 +175,15 @@ TEST_F(HostNetworkTest, ANetworkThatTheHostComesIntoLaterIsLeftToIt) {
   EXPECT_EQ(network_.problem(), "");
 }
 
+TEST_F(HostNetworkTest, AnAddressWithoutANetworkSharesNone) {
+  network_.apply(settings("192.168.1.10/32"));
+  ASSERT_EQ(netlink_.add_address(card_->index(), interface_of("192.168.1.7/24")), 0);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), "");
+  EXPECT_EQ(device_towards(address_of("192.168.1.50")), card_->index());
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
 // Packets of more than the tunnel takes would go nowhere, without a word.
 TEST_F(HostNetworkTest, AnMtuThatOtherHandsHaveRaisedIsLoweredAgainAndOneLoweredStays) {
   network_.apply(settings("192.168.1.10/24"));
@@ -232,6 +243,86 @@ TEST_F(HostNetworkTest, ARouteWhoseSuccessorTheKernelRefusesStays) {
   network_.apply(settings("192.168.1.10/24", "192.168.1.2"));
   EXPECT_EQ(network_.problem(), "");
   EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
+// ---- Name servers ----
+
+// Stand-ins for resolvconf and resolvectl, which write down how they are called.
+class NameServersTest : public HostNetworkTest {
+ protected:
+  void SetUp() override {
+    HostNetworkTest::SetUp();
+    std::filesystem::create_directory(tools_);
+    for (const char* name : {"resolvconf", "resolvectl"}) {
+      const std::filesystem::path tool = tools_ / name;
+      std::ofstream(tool) << "#!/bin/sh\n{ echo \"$*\"; [ \"$1\" != -a ] || cat; } >>"
+                          << calls_.string() << "\n";
+      std::filesystem::permissions(tool, std::filesystem::perms::owner_all);
+    }
+    setenv("PATH", (tools_.string() + ":" + path_).c_str(), 1);
+  }
+  void TearDown() override {
+    HostNetworkTest::TearDown();
+    setenv("PATH", path_.c_str(), 1);
+    std::filesystem::remove_all(tools_);
+  }
+
+  // Since the last time.
+  std::string calls() {
+    std::ifstream file(calls_);
+    const std::string all{std::istreambuf_iterator<char>(file), {}};
+    std::filesystem::remove(calls_);
+    return all;
+  }
+  static HostNetwork::Settings with_dns(std::vector<Ipv4Address> servers) {
+    HostNetwork::Settings wanted = settings("192.168.1.10/24");
+    wanted.dns = std::move(servers);
+    return wanted;
+  }
+
+  const std::string path_ = getenv("PATH");
+  const std::filesystem::path tools_ = journal_ + ".tools";
+  const std::filesystem::path calls_ = tools_ / "calls";
+};
+
+TEST_F(NameServersTest, OthersTakeThePlaceOfTheFormerWithoutAMomentWithoutAny) {
+  if (find_dns_tool() != DnsTool::resolvconf) GTEST_SKIP() << "systemd-resolved runs";
+  network_.apply(with_dns({address_of("9.9.9.9")}));
+  EXPECT_EQ(calls(), "-a adit0\nnameserver 9.9.9.9\n");
+  network_.apply(with_dns({address_of("9.9.9.9")}));
+  EXPECT_EQ(calls(), "");
+  network_.apply(with_dns({address_of("1.1.1.1"), address_of("8.8.8.8")}));
+  EXPECT_EQ(calls(), "-a adit0\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n");
+  network_.apply(with_dns({}));
+  EXPECT_EQ(calls(), "-d adit0\n");
+  network_.apply(with_dns({address_of("9.9.9.9")}));
+  calls();
+  network_.undo_all();
+  EXPECT_EQ(calls(), "-d adit0\n");
+}
+
+// The program knows it by the former name only.
+TEST_F(NameServersTest, OfADeviceThatWasRenamedTheFormerAreTakenBackAfterTheNewWereTold) {
+  if (find_dns_tool() != DnsTool::resolvconf) GTEST_SKIP() << "systemd-resolved runs";
+  network_.apply(with_dns({address_of("9.9.9.9")}));
+  calls();
+  network_.set_device("other0", tunnel_->index());
+  network_.apply(with_dns({address_of("1.1.1.1")}));
+  EXPECT_EQ(calls(), "-a other0\nnameserver 1.1.1.1\n-d adit0\n");
+  network_.undo_all();
+  EXPECT_EQ(calls(), "-d other0\n");
+}
+
+TEST_F(NameServersTest, ResolvectlIsToldOfEveryNameAndThatThisIsOver) {
+  const Ipv4Address servers[] = {address_of("9.9.9.9")};
+  const ToolRunner tools;
+  const auto told = [&](bool for_all, bool was_for_all) {
+    EXPECT_TRUE(set_dns(tools, DnsTool::resolvectl, "adit0", servers, for_all, was_for_all));
+    return calls();
+  };
+  EXPECT_EQ(told(false, false), "dns adit0 9.9.9.9\n");
+  EXPECT_EQ(told(true, false), "dns adit0 9.9.9.9\ndomain adit0 ~.\n");
+  EXPECT_EQ(told(false, true), "dns adit0 9.9.9.9\ndomain adit0 \n");
 }
 
 }  // namespace

@@ -286,6 +286,18 @@ TEST_F(LaneLinkTest, HasNoSessionBeyondItsEndByTime) {
   EXPECT_FALSE(has_session());
 }
 
+// Where there is no way to the gateway, nothing else is done.
+TEST_F(LaneLinkTest, HasNoSessionBeyondItsEndThoughItIsNotTended) {
+  run_until(kNow + kSecondNs / 10);
+  answer();
+  EXPECT_EQ(link.session_ends_ns(), now_ns + tunnel::kRejectAfterNs);
+  link.expire(link.session_ends_ns() - 1);
+  EXPECT_TRUE(has_session());
+  link.expire(link.session_ends_ns());
+  EXPECT_FALSE(has_session());
+  EXPECT_EQ(link.session_ends_ns(), UINT64_MAX);
+}
+
 TEST_F(LaneLinkTest, RenewsASessionOfWhichManyPacketsWereSent) {
   run_until(kNow + kSecondNs / 10);
   answer();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 
+#include "client-lite/second_tunnel.h"
 #include "lib/tunnel/lanes.h"
 #include "tests/support/fragments.h"
 #include "tests/support/packets.h"
@@ -184,6 +185,49 @@ TEST_F(LaneSenderTest, ASessionsKeysAreForgottenWhenItEndsByTime) {
     EXPECT_FALSE(sender->send_probe(lane, tunnel::kProbeRequest, 1, end_ns));
   }
   EXPECT_EQ(sender->next_expiry_ns(), UINT64_MAX);
+}
+
+TEST_F(LaneSenderTest, InTheLaneThatItReceivesItTakesWhatIsUnderWayInATunnelThatWasLeft) {
+  constexpr uint64_t kEnd = kNow + SecondTunnel::kLingerNs;
+  sender = std::make_unique<LaneSender>(board, counters, config, 1);
+  install(0);
+  install(1);
+  sender->refresh(kNow);
+  const Endpoint old_gateway{kLoopback, Be16::from_host(gateway.local_port())};
+  const int old_socket = sender->socket(1).fd();
+  test::FakeGateway old = std::move(far_ends.at(1));
+  board.change([](LanesView& view) {
+    ++view.moves;
+    ++view.tunnel;
+    view.gateway.port = Be16::from_host(9);
+    view.lane[1] = {};
+  });
+  sender->refresh(kNow);
+  EXPECT_FALSE(sender->path(1).usable(kNow)) << "nothing is sent there any more";
+  EXPECT_EQ(sender->left_socket().fd(), old_socket);
+  EXPECT_EQ(sender->next_expiry_ns(), kEnd);
+  const auto is_heard = [&] {
+    Bytes datagram = old.sealed({});
+    return sender->left_path().receive(datagram, old_gateway, kNow).heard;
+  };
+  sender->expire(kEnd - 1);
+  EXPECT_TRUE(is_heard());
+  sender->expire(kEnd);
+  EXPECT_FALSE(is_heard());
+  EXPECT_LT(sender->left_socket().fd(), 0);
+}
+
+TEST_F(LaneSenderTest, WhatIsUnderWayIsForgottenWithTheNextTunnel) {
+  sender = std::make_unique<LaneSender>(board, counters, config, 1);
+  install(1);
+  sender->refresh(kNow);
+  board.change([](LanesView& view) { ++view.moves, ++view.tunnel; });
+  sender->refresh(kNow);
+  EXPECT_GE(sender->left_socket().fd(), 0);
+  board.change([](LanesView& view) { ++view.tunnel; });
+  sender->refresh(kNow);
+  EXPECT_LT(sender->left_socket().fd(), 0);
+  EXPECT_FALSE(sender->left_path().protection());
 }
 
 TEST_F(LaneSenderTest, ASessionThatHasARenewedOneIsForgottenAtItsOwnEnd) {

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -19,6 +21,7 @@ namespace adit::client {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
+using Whole = UdpSocket::Whole;
 constexpr auto kLoopback = Ipv4Address::from_octets(127, 0, 0, 1);
 
 template <typename Network>
@@ -169,15 +172,15 @@ TEST_F(UdpSocketTest, IsSharedWhereNoDescriptorIsLeft) {
 
 TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLink) {
   const std::vector<Bytes> small = datagrams_of({1000});
-  EXPECT_TRUE(sender.send_whole(small[0], to, std::nullopt));
+  EXPECT_EQ(sender.send_whole(small[0], to, std::nullopt), Whole::sent);
   EXPECT_EQ(receive(), small);
   // The loopback device takes 65536 bytes: with its headers this is more than a datagram can be.
-  EXPECT_FALSE(sender.send_whole(Bytes(65535 - 27), to, std::nullopt));
+  EXPECT_EQ(sender.send_whole(Bytes(65535 - 27), to, std::nullopt), Whole::too_large);
 }
 
 // What arrives still comes to the socket itself, and nobody else may have its port.
 TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
-  ASSERT_TRUE(sender.send_whole(Bytes(100), to, std::nullopt));
+  ASSERT_EQ(sender.send_whole(Bytes(100), to, std::nullopt), Whole::sent);
   EXPECT_EQ(receive().size(), 1u);
   const Endpoint back{kLoopback, Be16::from_host(sender.local_port())};
   const Bytes answer(50);
@@ -190,17 +193,51 @@ TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
   EXPECT_FALSE(other.open(sender.local_port(), std::nullopt, refusal));
 }
 
+// The second socket shares the port in a way in which the kernel lets no other user in.
+TEST_F(UdpSocketTest, WhileWhatMustStayWholeIsSentNobodyElseCanJoinThePort) {
+  if (geteuid() != 0) GTEST_SKIP() << "another user is needed";
+  constexpr uid_t kNobody = 65534;
+  int alive[2];
+  ASSERT_EQ(pipe2(alive, O_NONBLOCK | O_CLOEXEC), 0);
+  const uint16_t port = sender.local_port();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    close(alive[1]);
+    if (setuid(kNobody) != 0) _exit(2);
+    sockaddr_in wanted{};
+    wanted.sin_family = AF_INET;
+    wanted.sin_port = Be16::from_host(port).raw();
+    const int on = 1;
+    for (char end; read(alive[0], &end, 1) != 0;) {
+      const FileDescriptor other(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      setsockopt(other.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+      setsockopt(other.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+      if (bind(other.get(), reinterpret_cast<const sockaddr*>(&wanted), sizeof wanted) == 0) {
+        _exit(1);
+      }
+    }
+    _exit(0);
+  }
+  for (unsigned i = 0; i < 5000; ++i) sender.send_whole(Bytes(100), to, std::nullopt);
+  close(alive[0]);
+  close(alive[1]);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0) << "1: it has joined";
+}
+
 TEST_F(UdpSocketTest, WhatMustStayWholeIsSentWithoutASecondSocketToo) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const rlimit none{0, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   const Bytes datagram(100);
-  const bool is_sent = sender.send_whole(datagram, to, std::nullopt);
-  const bool is_too_large = !sender.send_whole(Bytes(65535 - 27), to, std::nullopt);
+  const Whole small = sender.send_whole(datagram, to, std::nullopt);
+  const Whole large = sender.send_whole(Bytes(65535 - 27), to, std::nullopt);
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
-  EXPECT_TRUE(is_sent) << "or the path's MTU would be taken for smaller than it is";
-  EXPECT_TRUE(is_too_large);
+  EXPECT_EQ(small, Whole::sent) << "or the path's MTU would be taken for smaller than it is";
+  EXPECT_EQ(large, Whole::too_large);
   EXPECT_EQ(receive(), std::vector<Bytes>{datagram});
   int discover = -1;
   socklen_t bytes = sizeof discover;
@@ -240,15 +277,32 @@ TEST_F(UdpSocketOnACard, WhatMustStayWholeIsAllThatMust) {
     }
   };
   for (unsigned i = 0; i < 300 && !HasFatalFailure(); ++i) {
-    EXPECT_TRUE(socket.send_whole(whole, to, std::nullopt));
+    EXPECT_EQ(socket.send_whole(whole, to, std::nullopt), Whole::sent);
     for (const unsigned until = sent + 3; sent < until;) std::this_thread::yield();
     look();
   }
   ends = true;
   other.join();
-  EXPECT_FALSE(socket.send_whole(Bytes(1473), to, std::nullopt)) << "more than the link takes";
+  EXPECT_EQ(socket.send_whole(Bytes(1473), to, std::nullopt), Whole::too_large);
   EXPECT_GT(seen_usual, 300u);
   EXPECT_GT(seen_whole, 200u);
+}
+
+// That says nothing of the path's MTU.
+TEST_F(UdpSocketOnACard, WhatHasNoWayIsLostAndNotTooLarge) {
+  test::Card card("eth0", "10.1.1.10/24");
+  UdpSocket socket;
+  std::string refusal;
+  ASSERT_TRUE(socket.open(0, std::nullopt, refusal)) << refusal;
+  const Endpoint nowhere{test::address_of("40.1.1.1"), Be16::from_host(8000)};
+  EXPECT_EQ(socket.send_whole(Bytes(100), nowhere, std::nullopt), Whole::lost);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const Whole alone = socket.send_whole(Bytes(100), nowhere, std::nullopt);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(alone, Whole::lost) << "without a second socket";
 }
 
 TEST(SegmentUse, IsOverForGoodOnceTheKernelSaysThatItCannot) {

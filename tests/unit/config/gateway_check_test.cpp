@@ -69,6 +69,10 @@ std::vector<Row> port_rows() {
        ports(w + "}, {name: x, device: net_tap1, address: 30.2.1.1/24}"),
        "gw.yaml:1:1: uplink: required key is missing\n"
        "gw.yaml:1:1: public: required key is missing\n"},
+      {"MoreQueuesThanWorkers", "eal: {worker_cores: [1, 2]}\n" + ports(w + ", queues: 3}"),
+       "gw.yaml:2:68: ports[0].queues: 3 are more than the 2 workers (eal.worker_cores): nobody "
+       "would serve the others\n"},
+      {"AsManyQueuesAsWorkers", "eal: {worker_cores: [1, 2]}\n" + ports(w + ", queues: 2}"), ""},
       {"PointToPointSubnet",
        ports("{name: w, device: net_tap0, address: 30.1.1.10/31, next_hop: 30.1.1.11}"), ""},
   };

@@ -1,11 +1,12 @@
-// What Linux leaves to a network card, and hence to us behind a TUN device: cutting a large packet
-// into segments, and computing a checksum. In our own words; tun.cpp has the kernel's.
+// What Linux leaves to a network card, and hence to us behind a TUN device, and takes from us:
+// cutting a large packet into segments, and computing a checksum. In our own words; virtio.h has
+// the kernel's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-namespace adit::client {
+namespace adit {
 
 // The largest packet there is in IPv4. More than any MTU: it leaves us as several.
 inline constexpr size_t kLargeBytesMax = 65535;
@@ -21,4 +22,4 @@ struct Offload {
   uint16_t checksum_offset = 0;
 };
 
-}  // namespace adit::client
+}  // namespace adit

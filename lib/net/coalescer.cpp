@@ -1,11 +1,11 @@
-#include "client-lite/coalescer.h"
+#include "lib/net/coalescer.h"
 
 #include <cstddef>
 #include <cstring>
 
 #include "lib/net/checksum.h"
 
-namespace adit::client {
+namespace adit {
 namespace {
 
 // The kernel's UDP_MAX_SEGMENTS, of the kernels that have the smaller one.
@@ -198,4 +198,4 @@ Offload Coalescer::finish(const Run& run) {
   return offload;
 }
 
-}  // namespace adit::client
+}  // namespace adit

@@ -10,7 +10,8 @@
 //
 //     add() ... add() ─► writes() ─► flush()
 //
-// Owner: Client. Packets are neither copied nor moved: a large one is a list of parts.
+// Owner: DeviceWriter, and in the gateway KernelSender. Packets are neither copied nor moved: a
+// large one is a list of parts.
 #pragma once
 
 #include <sys/uio.h>
@@ -19,10 +20,10 @@
 #include <cstdint>
 #include <span>
 
-#include "client-lite/offload.h"
+#include "lib/net/offload.h"
 #include "lib/net/parse.h"
 
-namespace adit::client {
+namespace adit {
 
 class Coalescer {
  public:
@@ -99,4 +100,4 @@ class Coalescer {
   }
 };
 
-}  // namespace adit::client
+}  // namespace adit
