@@ -57,7 +57,7 @@ void Client::send_datagrams(std::span<const std::span<const uint8_t>> datagrams,
   const unsigned taken = udp_.send(datagrams, gateway_);
   counters_.tx_send_error += datagrams.size() - taken;
   if (sent_segments && !udp_.sends_segments()) {
-    log_.info("the kernel refuses UDP_SEGMENT on this path: datagrams go one by one from now on");
+    log_.info("the kernel cuts no messages for this device: datagrams go one by one from now on");
   }
   note_sent(any_sealed, now_ns);
 }

@@ -38,13 +38,6 @@ sockaddr_in socket_address(const Endpoint& endpoint) {
   return address;
 }
 
-// What the kernel answers where it cannot cut a message: the device computes no checksums (EIO),
-// the route's MTU is below a segment's length, so that it would have to fragment (EINVAL,
-// EMSGSIZE).
-bool refuses_segments(int error) {
-  return error == EIO || error == EINVAL || error == EMSGSIZE;
-}
-
 // A control message of one integer.
 template <typename T>
 struct Control {
@@ -92,8 +85,8 @@ bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string&
   }
   const int each_by_itself = 0;
   const int on = 1;
-  sends_segments_ =
-      setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &each_by_itself, sizeof each_by_itself) == 0;
+  segments_.set_possible(
+      setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &each_by_itself, sizeof each_by_itself) == 0);
   receives_segments_ = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on) == 0;
   return true;
 }
@@ -101,7 +94,8 @@ bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string&
 void UdpSocket::forgo_segments() {
   const int off = 0;
   setsockopt(fd(), IPPROTO_UDP, UDP_GRO, &off, sizeof off);
-  sends_segments_ = receives_segments_ = false;
+  segments_.set_possible(false);
+  receives_segments_ = false;
 }
 
 bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
@@ -109,7 +103,7 @@ bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
   std::string refusal;
   if (!fresh.open(0, fwmark, refusal)) return false;
   if (!receives_segments_) fresh.forgo_segments();
-  fresh.sends_segments_ = fresh.sends_segments_ && sends_segments_;
+  fresh.segments_.set_possible(fresh.sends_segments() && sends_segments());
   *this = std::move(fresh);
   return true;
 }
@@ -164,6 +158,7 @@ unsigned UdpSocket::receive(std::span<ArrivalBuffer, kReceiveBatch> buffers,
 // one behind them; without UDP_SEGMENT each into its own.
 void UdpSocket::gather(std::span<const std::span<const uint8_t>> datagrams, sockaddr_in& address,
                        Messages& out) const {
+  const bool joins = segments_.is_due();
   out.count = 0;
   for (size_t at = 0; at < datagrams.size();) {
     const size_t first_bytes = datagrams[at].size();
@@ -174,7 +169,7 @@ void UdpSocket::gather(std::span<const std::span<const uint8_t>> datagrams, sock
       const std::span<const uint8_t> datagram = datagrams[at];
       out.parts[at] = {const_cast<uint8_t*>(datagram.data()), datagram.size()};
       bytes += datagram.size();
-      ends = datagram.size() < first_bytes || !sends_segments_;
+      ends = datagram.size() < first_bytes || !joins;
       ++at;
     } while (!ends && at < datagrams.size() && at - begin < kSegmentsMax &&
              datagrams[at].size() <= first_bytes && datagrams[at].size() > 0 &&
@@ -221,8 +216,7 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
       poll(&room, 1, kSendWaitMs);
     } else if (errno == EAGAIN) {
       break;
-    } else if (messages.datagrams[at] > 1 && refuses_segments(errno)) {
-      sends_segments_ = false;
+    } else if (messages.datagrams[at] > 1 && segments_.on_refused(errno)) {
       datagrams = datagrams.subspan(first);
       gather(datagrams, address, messages);
       at = first = 0;
@@ -232,6 +226,7 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
       ++at;
     }
   }
+  segments_.on_sent(static_cast<unsigned>(datagrams.size()));
   return taken;
 }
 

@@ -3,7 +3,7 @@
 //
 // Packets move in batches: one system call for many. Where the kernel can, equally long datagrams
 // one after another travel through it as one (UDP_SEGMENT, UDP_GRO), on the wire they are the
-// same. What it refuses once is not asked of it again.
+// same. What it refuses goes one by one (segment_use.h).
 #pragma once
 
 #include <netinet/in.h>
@@ -17,6 +17,7 @@
 #include <string>
 
 #include "client-lite/file_descriptor.h"
+#include "client-lite/segment_use.h"
 #include "lib/net/address.h"
 
 namespace adit::client {
@@ -55,7 +56,7 @@ class UdpSocket {
   uint16_t local_port() const;
 
   // What the kernel can do, as far as is known.
-  bool sends_segments() const { return sends_segments_; }
+  bool sends_segments() const { return segments_.is_possible(); }
   bool receives_segments() const { return receives_segments_; }
 
   // Fills `arrivals` from `buffers`, one each; returns how many came, 0 when none waits.
@@ -81,7 +82,7 @@ class UdpSocket {
               Messages& out) const;
 
   std::shared_ptr<const FileDescriptor> socket_;
-  bool sends_segments_ = false;
+  SegmentUse segments_;
   bool receives_segments_ = false;
 };
 

@@ -24,9 +24,12 @@ using Bytes = std::vector<uint8_t>;
 using Whole = UdpSocket::Whole;
 constexpr auto kLoopback = Ipv4Address::from_octets(127, 0, 0, 1);
 
-class UdpSocketTest : public ::testing::Test {
+template <typename Network>
+class WithTwoSockets : public Network {
  protected:
   void SetUp() override {
+    Network::SetUp();
+    if (this->IsSkipped()) return;
     std::string refusal;
     ASSERT_TRUE(sender.open(0, std::nullopt, refusal)) << refusal;
     ASSERT_TRUE(receiver.open(0, std::nullopt, refusal)) << refusal;
@@ -64,6 +67,15 @@ class UdpSocketTest : public ::testing::Test {
   unsigned messages = 0;
   std::unique_ptr<std::array<ArrivalBuffer, kReceiveBatch>> buffers{
       new std::array<ArrivalBuffer, kReceiveBatch>};
+};
+
+using UdpSocketTest = WithTwoSockets<::testing::Test>;
+
+class UdpSocketOnAChangingLink : public WithTwoSockets<test::OwnNetwork> {
+ protected:
+  void set_link_mtu(uint16_t mtu_bytes) {
+    ASSERT_EQ(netlink_.set_link_up(if_nametoindex("lo"), mtu_bytes), 0);
+  }
 };
 
 std::vector<Bytes> datagrams_of(const std::vector<size_t>& sizes) {
@@ -293,19 +305,75 @@ TEST_F(UdpSocketOnACard, WhatHasNoWayIsLostAndNotTooLarge) {
   EXPECT_EQ(alone, Whole::lost) << "without a second socket";
 }
 
-TEST_F(UdpSocketTest, SendsOneByOneForGoodOnceTheKernelRefusesSegments) {
+TEST(SegmentUse, IsOverForGoodOnceTheKernelSaysThatItCannot) {
+  SegmentUse use;
+  EXPECT_FALSE(use.is_due());
+  use.set_possible(true);
+  EXPECT_TRUE(use.is_due());
+  EXPECT_TRUE(use.on_refused(EIO));
+  EXPECT_FALSE(use.is_possible());
+  use.on_sent(1'000'000);
+  EXPECT_FALSE(use.is_due());
+}
+
+TEST(SegmentUse, IsTriedAgainAfterALinkWasTooNarrow) {
+  for (const int error : {EINVAL, EMSGSIZE}) {
+    SegmentUse use;
+    use.set_possible(true);
+    EXPECT_TRUE(use.on_refused(error));
+    EXPECT_TRUE(use.is_possible());
+    use.on_sent(SegmentUse::kSinglesAfterRefusal - 1);
+    EXPECT_FALSE(use.is_due());
+    use.on_sent(64);
+    EXPECT_TRUE(use.is_due());
+  }
+}
+
+TEST(SegmentUse, OtherRefusalsSayNothingOfSegments) {
+  SegmentUse use;
+  use.set_possible(true);
+  for (const int error : {EPERM, ENETUNREACH, ENOBUFS}) EXPECT_FALSE(use.on_refused(error));
+  EXPECT_TRUE(use.is_due());
+}
+
+TEST_F(UdpSocketTest, SendsOneByOneWhatTheKernelRefusesToCut) {
   if (!sender.sends_segments()) GTEST_SKIP() << "this kernel has no UDP_SEGMENT";
-  // The kernel cuts no message of a socket that leaves the UDP checksum out (EIO).
+  // The kernel cuts no message of a socket that leaves the UDP checksum out (EINVAL).
   const int on = 1;
   ASSERT_EQ(setsockopt(sender.fd(), SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
   const std::vector<Bytes> datagrams = datagrams_of({90, 80, 80, 80, 100, 100});
-  EXPECT_EQ(send(datagrams), datagrams.size());
-  EXPECT_FALSE(sender.sends_segments());
-  EXPECT_EQ(receive(), datagrams);
-  messages = 0;
-  EXPECT_EQ(send(datagrams), datagrams.size());
-  EXPECT_EQ(receive(), datagrams);
-  EXPECT_EQ(messages, datagrams.size());
+  for (unsigned i = 0; i < 2; ++i) {
+    messages = 0;
+    EXPECT_EQ(send(datagrams), datagrams.size());
+    EXPECT_EQ(receive(), datagrams);
+    EXPECT_EQ(messages, datagrams.size());
+  }
+}
+
+// Too narrow for the datagrams: each goes in fragments, and in a message of its own.
+TEST_F(UdpSocketOnAChangingLink, SegmentsAreBackSoonAfterALinkWasNarrow) {
+  if (!sender.sends_segments()) GTEST_SKIP() << "this kernel has no UDP_SEGMENT";
+  set_link_mtu(1400);
+  const std::vector<Bytes> datagrams = datagrams_of(std::vector<size_t>(16, 1450));
+  const auto send_and_count = [&] {
+    messages = 0;
+    EXPECT_EQ(send(datagrams), datagrams.size());
+    EXPECT_EQ(receive(), datagrams);
+    return messages;
+  };
+  const auto send_on = [&] {
+    for (size_t sent = 0; sent < 5'000; sent += datagrams.size()) {
+      ASSERT_EQ(send(datagrams), datagrams.size());
+    }
+    receive();
+  };
+  EXPECT_EQ(send_and_count(), datagrams.size());
+  send_on();
+  EXPECT_EQ(send_and_count(), datagrams.size());
+  set_link_mtu(1500);
+  EXPECT_EQ(send_and_count(), datagrams.size()) << "it is not tried with every batch";
+  send_on();
+  EXPECT_EQ(send_and_count(), 1u);
 }
 
 }  // namespace
