@@ -55,7 +55,8 @@ class Examination {
       : config_(config), files_(config.state_directory, config.device) {}
 
   bool run() {
-    const auto key = tunnel::public_key_of(tunnel::PrivateKey{config_.private_key});
+    const auto key =
+        tunnel::public_key_of(tunnel::PrivateKey{config_.private_key});
     public_key_ = tunnel::to_base64(key.bytes);
     say(kOk, "our key", public_key_);
     look_at_clock();
@@ -264,8 +265,6 @@ class Examination {
 
 }  // namespace
 
-bool examine(const Config& config) {
-  return Examination(config).run();
-}
+bool examine(const Config& config) { return Examination(config).run(); }
 
 }  // namespace adit::client

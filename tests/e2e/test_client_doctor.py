@@ -36,8 +36,8 @@ def test_nothing_is_wrong(world):
     assert status == 0, text
     assert {verdict for verdict, _ in verdicts.values()} == {"ok"}, text
     assert f"{WHERE} answers, keys match, aes-256-gcm" in verdicts["gateway"][1]
-    assert verdicts["MTU"][1] == ("as far as links and routers tell, the way carries packets of 1500 "
-                                  "bytes, in the tunnel 1440")
+    assert verdicts["MTU"][1] == ("as far as links and routers tell, the way carries packets of "
+                                  "1500 bytes, in the tunnel 1440")
     # The client itself is not hindered by what was sent.
     start_client(gateway, world.pc)
 
