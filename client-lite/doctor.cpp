@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <string>
+#include <vector>
 
 #include "client-lite/clock.h"
 #include "client-lite/conflicts.h"
@@ -24,12 +26,27 @@ namespace {
 
 // 2026-01-01: this program is not older.
 constexpr time_t kOldestTime = 1'767'225'600;
+// 2036-01-01: it is hardly in use so long.
+constexpr time_t kLatestTime = 2'082'758'400;
 constexpr uint32_t kOverheadBytes = 20 + 8 + tunnel::kEncryptedOverheadBytes;
 
 std::string text(const char* format, double value) {
   char out[64];
   std::snprintf(out, sizeof out, format, value);
   return out;
+}
+
+// The value of a member of one of our own status objects, a text without its quotes; "null" also
+// where there is none.
+std::string value_of(const std::string& json, const std::string& name) {
+  const std::string key = "\"" + name + "\":";
+  size_t begin = json.find(key);
+  if (begin == std::string::npos) return "null";
+  begin += key.size();
+  if (json[begin] != '"') return json.substr(begin, json.find_first_of(",}", begin) - begin);
+  size_t end = ++begin;
+  while (end < json.size() && json[end] != '"') end += json[end] == '\\' ? 2 : 1;
+  return json.substr(begin, end - begin);
 }
 
 class Examination {
@@ -47,17 +64,25 @@ class Examination {
     look_at_dns();
     const auto status = ask_control_socket(config_.control_socket, "status json");
     if (status && status->find("\"state\":\"up\"") != std::string::npos) {
-      // Another handshake would take its session away.
-      say(kOk, "tunnel", "a client is running and up: `adit-client status` says more");
+      look_at_tunnel(*status);
       return failures_ == 0;
     }
     if (status) say(kWarn, "tunnel", "a client is running, and not up");
-    for (const GatewayConfig& gateway : config_.gateways) look_at_gateway(gateway);
+    for (const GatewayConfig& gateway : config_.gateways) {
+      look_at_gateway(gateway);
+      if (one_answers_) tell_unreached(kWarn);
+    }
+    tell_unreached(kFail);
     return failures_ == 0;
   }
 
  private:
   enum Verdict : uint8_t { kOk, kWarn, kFail };
+  struct Unreached {
+    const char* what;
+    std::string finding;
+    std::string advice;
+  };
 
   void say(Verdict verdict, const char* what, const std::string& finding,
            const std::string& advice = "") {
@@ -66,6 +91,27 @@ class Examination {
     if (!advice.empty()) std::printf("%-15s → %s\n", "", advice.c_str());
     std::fflush(stdout);  // the next one may take seconds
     if (verdict == kFail) ++failures_;
+  }
+
+  // What keeps one gateway from being used: a failure only if no other answers either, which is not
+  // known yet.
+  void cannot_use(const char* what, const std::string& finding, const std::string& advice) {
+    unreached_.push_back({what, finding, advice});
+  }
+  void tell_unreached(Verdict verdict) {
+    for (const Unreached& each : unreached_) say(verdict, each.what, each.finding, each.advice);
+    unreached_.clear();
+  }
+
+  // By what the client says: another handshake would take its session away.
+  void look_at_tunnel(const std::string& status) {
+    std::string finding = "a client is running and up";
+    const std::string heard = value_of(status, "last_heard_s");
+    if (heard != "null") finding += "; it last heard its gateway " + heard + " s ago";
+    say(kOk, "tunnel", finding, "`adit-client status` says more; the gateway is not asked now");
+    const std::string error = value_of(status, "last_error");
+    if (error != "null") say(kWarn, "tunnel", "its last error: " + error);
+    say(kOk, "MTU", "the client's is " + value_of(status, "mtu"));
   }
 
   void look_at_clock() {
@@ -82,6 +128,10 @@ class Examination {
     } else if (now < kOldestTime) {
       say(kFail, "clock", std::string(date) + ", which cannot be",
           "set it, or a gateway that has seen a later time does not listen");
+    } else if (now >= kLatestTime) {
+      say(kWarn, "clock", std::string(date) + ", years after this program was made",
+          "set it before the client starts: a gateway that has once seen a later time listens to "
+          "no earlier one but from who has kept its last time stamp");
     } else {
       say(kOk, "clock", date);
     }
@@ -102,7 +152,11 @@ class Examination {
   void look_at_dns() {
     if (config_.dns == Dns::kNone) return say(kOk, "DNS", "left alone, as configured");
     const std::optional<DnsTool> tool = find_dns_tool();
-    if (tool) return say(kOk, "DNS", std::string("servers go to ") + name_of(*tool));
+    if (tool) {
+      return say(
+          kOk, "DNS",
+          std::string("the gateway's servers would go to ") + name_of(*tool) + "; none is asked");
+    }
     say(kWarn, "DNS", "neither systemd-resolved nor resolvconf is here",
         "install one, or name the gateway's servers in /etc/resolv.conf; dns: none if none are "
         "wanted");
@@ -116,8 +170,8 @@ class Examination {
     addrinfo* found = nullptr;
     const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
     if (error != 0 || found == nullptr) {
-      say(kFail, "name", host + ": " + gai_strerror(error),
-          "look at this machine's resolver, or configure the gateway's address");
+      cannot_use("name", host + ": " + gai_strerror(error),
+                 "look at this machine's resolver, or configure the gateway's address");
       return std::nullopt;
     }
     const auto* first = reinterpret_cast<const sockaddr_in*>(found->ai_addr);
@@ -138,7 +192,9 @@ class Examination {
     const Endpoint endpoint{*address, Be16::from_host(gateway.port)};
     const Reach found = reach(config_, gateway, endpoint, files_);
     say_reach(gateway, endpoint.to_string(), found);
-    if (found.outcome == Reach::answered) say_mtu(found.path_mtu_bytes);
+    if (found.outcome != Reach::answered) return;
+    one_answers_ = true;
+    say_mtu(found.path_mtu_bytes);
   }
 
   void say_reach(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
@@ -148,49 +204,50 @@ class Examination {
                    where + " answers, keys match, " + found.protection + ", " +
                        text("%.1f ms", static_cast<double>(found.round_trip_ns) / 1e6));
       case Reach::differs:
-        return say(kFail, "gateway", where + " answers, but the answer does not open",
-                   "the preshared keys differ: compare preshared_key_file with the gateway's");
+        return cannot_use(
+            "gateway", where + " answers, but the answer does not open",
+            "the preshared keys differ: compare preshared_key_file with the gateway's");
       case Reach::refuses_key:
-        return say(kFail, "gateway", where + " is there, but does not know our key",
-                   "have this public key added there: " + public_key_);
+        return cannot_use("gateway", where + " is there, but does not know our key",
+                          "have this public key added there: " + public_key_);
       case Reach::low_order_key:
-        return say(kFail, "gateway", "its public_key is no key that anybody can have",
-                   "ask its operator for the right one");
+        return cannot_use("gateway", "its public_key is no key that anybody can have",
+                          "ask its operator for the right one");
       case Reach::no_route:
-        return say(kFail, "gateway", "no route leads to " + where,
-                   "look at this machine's network, then at the address");
+        return cannot_use("gateway", "no route leads to " + where,
+                          "look at this machine's network, then at the address");
       case Reach::not_permitted:
-        return say(kFail, "gateway", "this machine refuses to send UDP to " + where,
-                   "look at its own firewall and routes (nft list ruleset; ip route get)");
+        return cannot_use("gateway", "this machine refuses to send UDP to " + where,
+                          "look at its own firewall and routes (nft list ruleset; ip route get)");
       case Reach::closed:
-        return say(kFail, "gateway", "nothing listens at " + where,
-                   "look at the port; is the gateway running?");
+        return cannot_use("gateway", "nothing listens at " + where,
+                          "look at the port; is the gateway running?");
       case Reach::prohibited:
-        return say(kFail, "gateway", "a firewall on the way refuses UDP to " + where,
-                   "have it allow UDP to that port, or use another network");
+        return cannot_use("gateway", "a firewall on the way refuses UDP to " + where,
+                          "have it allow UDP to that port, or use another network");
       case Reach::silent:
         return say_silence(gateway, where, found);
     }
   }
 
   void say_silence(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
-    const std::string seen =
-        found.last_hop == 0
-            ? "no router tells of it"
-            : "it is seen to pass " + std::to_string(found.last_hop) + " routers, the last " +
-                  found.last_hop_address.to_string();
+    const std::string seen = found.last_hop == 0
+                                 ? "no router tells of it"
+                                 : "it is seen to pass " + std::to_string(found.last_hop) +
+                                       " routers, the last " + found.last_hop_address.to_string();
     std::string advice =
         "UDP to that port is blocked behind there, or the gateway is down, or public_key is not "
         "its, or this machine's clock was later when it last heard us";
     if (gateway.stock_wireguard) advice += ", or it does not know our key " + public_key_;
-    say(kFail, "gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
+    cannot_use("gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
   }
 
   void say_mtu(uint32_t path_bytes) {
     if (path_bytes <= kOverheadBytes) return;
     const uint32_t fits = path_bytes - kOverheadBytes;
-    const std::string finding = "the way carries packets of " + std::to_string(path_bytes) +
-                                " bytes, in the tunnel " + std::to_string(fits);
+    const std::string finding = "as far as links and routers tell, the way carries packets of " +
+                                std::to_string(path_bytes) + " bytes, in the tunnel " +
+                                std::to_string(fits);
     if (config_.mtu && *config_.mtu > fits) {
       return say(kWarn, "MTU", finding + ", and mtu is " + std::to_string(*config_.mtu),
                  "lower mtu, or leave it out");
@@ -202,6 +259,8 @@ class Examination {
   const StateFiles files_;
   std::string public_key_;
   unsigned failures_ = 0;
+  bool one_answers_ = false;
+  std::vector<Unreached> unreached_;
 };
 
 }  // namespace

@@ -71,7 +71,8 @@ class Reader {
                "\n    stock_wireguard: true\nprivate_key_file: " + name + ".key\n";
     if (preshared_key_) out.yaml += "preshared_key_file: " + name + ".psk\n";
     out.yaml += "device: " + name + "\naddress: " + address_->to_string() + "\nroutes: [";
-    for (size_t i = 0; i < routes_.size(); ++i) out.yaml += (i == 0 ? "" : ", ") + routes_[i];
+    const size_t routes = takes_routes_ ? routes_.size() : 0;
+    for (size_t i = 0; i < routes; ++i) out.yaml += (i == 0 ? "" : ", ") + routes_[i];
     out.yaml += "]\nprotections: [chacha20-poly1305]\n" + more_;
     return out;
   }
@@ -148,7 +149,8 @@ class Reader {
     } else if (key == "fwmark") {
       if (value != "off" && value != "0") take_number<uint32_t>(value, "fwmark", 1, UINT32_MAX);
     } else if (key == "table") {
-      if (value != "auto") leave_out("left out: routes go to the main table");
+      takes_routes_ = value != "off";
+      if (value != "auto" && value != "off") leave_out("left out: routes go to the main table");
     } else if (key == "dns") {
       leave_out("left out: tell this machine's resolver yourself");
     } else if (key == "preup" || key == "postup" || key == "predown" || key == "postdown") {
@@ -229,6 +231,7 @@ class Reader {
   std::optional<Ipv4Interface> address_;
   std::string endpoint_;
   std::vector<std::string> routes_;
+  bool takes_routes_ = true;  // false: `Table = off`, the allowed addresses are not routed
   std::string more_;  // lines of our own file
 };
 

@@ -1,20 +1,23 @@
 """adit-client doctor: one fault each, and what it says of it."""
 
+import re
+
 import pytest
 from conftest import start_client, start_gateway
 from lab import topology
+from lab.faults import YEAR_S, WallClock
 from lab.programs import CLIENT_PROGRAM, Client, make_key, write_config
 
 WHERE = f"{topology.GATEWAY}:{topology.TUNNEL_PORT}"
 
 
-def ask_doctor(gateway, world, change=lambda config: None, name="pc"):
+def ask_doctor(gateway, world, change=lambda config: None, name="pc", runner=()):
     """The exit status, {what: (verdict, finding)} and all of the text."""
     client = Client(world.pc, gateway.keys, name, gateway.config["tunnel"]["protections"])
     client.config["state_directory"] = str(world.lab.directory)
     change(client.config)
     path = write_config(world.lab, "examined", client.config)
-    done = world.pc.run(CLIENT_PROGRAM, "doctor", "--config", path, check=False)
+    done = world.pc.run(*runner, CLIENT_PROGRAM, "doctor", "--config", path, check=False)
     lines = [line.split(None, 1) for line in done.stdout.splitlines() if not line.startswith(" ")]
     verdicts = {}
     for verdict, rest in lines:
@@ -33,7 +36,8 @@ def test_nothing_is_wrong(world):
     assert status == 0, text
     assert {verdict for verdict, _ in verdicts.values()} == {"ok"}, text
     assert f"{WHERE} answers, keys match, aes-256-gcm" in verdicts["gateway"][1]
-    assert "packets of 1500 bytes, in the tunnel 1440" in verdicts["MTU"][1]
+    assert verdicts["MTU"][1] == ("as far as links and routers tell, the way carries packets of "
+                                  "1500 bytes, in the tunnel 1440")
     # The client itself is not hindered by what was sent.
     start_client(gateway, world.pc)
 
@@ -122,6 +126,39 @@ def test_the_clock_has_gone_back(world):
     assert stamp.read_text() > ahead
 
 
+def test_the_clock_is_years_ahead(world):
+    gateway = start_gateway(world)
+    clock = WallClock(world.lab)
+    clock.set_off(20 * YEAR_S)
+    status, verdicts, text = ask_doctor(gateway, world, runner=clock.runner)
+    assert verdicts["clock"][0] == "warn", text
+    assert verdicts["clock"][1].endswith("years after this program was made")
+    assert status == 0, text
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_one_of_two_gateways_does_not_answer(world, at):
+    """That is a warning, whichever of them it is."""
+    gateway = start_gateway(world)
+    dead = f"{topology.GATEWAY}:{topology.TUNNEL_PORT + 1}"
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config["gateways"].insert(
+        at, config["gateways"][0] | {"endpoint": dead}))
+    assert status == 0, text
+    assert not failures(verdicts), text
+    assert f"ok    gateway   {WHERE} answers" in text
+    assert f"warn  gateway   no answer from {dead}" in text
+
+
+def test_neither_of_two_gateways_answers(world):
+    gateway = start_gateway(world)
+    dead = [f"{topology.GATEWAY}:{topology.TUNNEL_PORT + more}" for more in (1, 2)]
+    status, _, text = ask_doctor(gateway, world, lambda config: config.update(
+        gateways=[config["gateways"][0] | {"endpoint": each} for each in dead]))
+    assert status == 1, text
+    for each in dead:
+        assert f"FAIL  gateway   no answer from {each}" in text
+
+
 def test_a_link_on_the_way_is_narrower(world):
     gateway = start_gateway(world)
     world.natfw.ip("link", "set", "outside", "mtu", "1400")
@@ -152,6 +189,19 @@ def test_a_tunnel_that_is_up_is_left_alone(world):
     status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(
         control_socket=str(client.socket)))
     assert status == 0, text
-    assert "up" in verdicts["tunnel"][1]
+    assert re.match(r"a client is running and up; it last heard its gateway [\d.]+ s ago",
+                    verdicts["tunnel"][1]), text
+    assert verdicts["MTU"] == ("ok", f"the client's is {client.status()['mtu']}"), text
     assert client.is_up()
     assert gateway.status()["control"]["handshakes_accepted"] == 1
+
+
+def test_what_is_amiss_with_a_tunnel_that_is_up_is_told(world):
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(
+        routes=["10.1.1.0/25"]))
+    client = start_client(gateway, world.pc)
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(
+        control_socket=str(client.socket)))
+    assert status == 0, text
+    problem = client.status()["last_error"]
+    assert f"warn  tunnel    its last error: {problem}\n" in text

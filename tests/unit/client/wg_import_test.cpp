@@ -106,11 +106,25 @@ TEST(WgImportTest, TellsEveryMistakeByItsLineAndNoSecret) {
             "bad.conf:12:1: Peer.PublicKey: required key is missing\n");
 }
 
+TEST(WgImportTest, TableOffTakesNoRoute) {
+  std::vector<config::Error> errors;
+  std::string text = smallest() + "AllowedIPs = 0.0.0.0/0, 10.0.0.0/24\n";
+  text.insert(text.find("[Peer]"), "Table = off\n");
+  const auto import = import_wg(text, "a.conf", "a", errors);
+  ASSERT_TRUE(import) << lines_of(errors);
+  EXPECT_EQ(lines_of(import->left_out), "");
+  const TempDir dir;
+  dir.write_key("a.key", 1);
+  const auto config = load(dir.write("a.yaml", import->yaml), errors);
+  ASSERT_TRUE(config) << dir.lines(errors) << import->yaml;
+  EXPECT_TRUE(config->routes.empty());
+}
+
 TEST(WgImportTest, WhatTheClientDoesNotDoIsToldAndLeftOut) {
   std::vector<config::Error> errors;
   std::string text = smallest();
   text.insert(text.find("[Peer]"),
-              "DNS = 9.9.9.9\nTable = off\nPostUp = rm -r /\nSaveConfig = true\n");
+              "DNS = 9.9.9.9\nTable = 1234\nPostUp = rm -r /\nSaveConfig = true\n");
   const auto import = import_wg(text, "a.conf", "a", errors);
   ASSERT_TRUE(import) << lines_of(errors);
   ASSERT_EQ(import->left_out.size(), 4u);
