@@ -206,7 +206,8 @@ TEST_P(MovingThreads, TunnelIsOneThreadsAtATime) {
   for (const auto& nat : nats_) sum += nat->counts();
   EXPECT_EQ(sum.mappings_live, subscriber_.live_mappings);
   // A range's few ports are their endpoints' again and again.
-  EXPECT_GT(sum.mappings_created + (GetParam() ? sum.mappings_revived : 0), kEndpoints);
+  const uint64_t revived = GetParam() ? uint64_t{sum.mappings_revived} : 0;
+  EXPECT_GT(uint64_t{sum.mappings_created} + revived, uint64_t{kEndpoints});
   EXPECT_GT(sum.mappings_expired + sum.mappings_detached, 0u);
 }
 
