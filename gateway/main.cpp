@@ -245,6 +245,9 @@ void run(const Config& config) {
   const bool spreads = ports[config.uplink]->queues() == workers;
   const bool all_transmit = std::ranges::all_of(
       ports, [&](const auto& port) { return port->queues() == workers; });
+  if (!all_transmit && config.eal.balance) {
+    spdlog::info("tunnels are not moved between workers: a port has fewer queues than these");
+  }
   Control control(config, path.ports, profiles, tunnels, pool.get(), links, *steering, spreads,
                   all_transmit, cores_for_handshakes);
 

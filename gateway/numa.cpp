@@ -14,8 +14,9 @@ std::string far_cores_text(const std::string& name, int device, std::span<const 
     far += fmt::format(" on {}", cores[i]);
   }
   if (far.empty()) return "";
-  return fmt::format("port {}: its device is on NUMA node {}, {}: every packet crosses between them",
-                     name, device, far);
+  return fmt::format(
+      "port {}: its device is on NUMA node {}, {}: every packet crosses between them", name, device,
+      far);
 }
 
 }  // namespace adit::gateway

@@ -1,6 +1,5 @@
 #include "tests/support/flow_card.h"
 
-#include <dlfcn.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_flow.h>
@@ -9,6 +8,8 @@
 #include <cassert>
 #include <cstring>
 #include <optional>
+
+#include "tests/support/library_function.h"
 
 namespace adit::test {
 
@@ -68,14 +69,6 @@ std::optional<gateway::FlowRule> rule_of(const rte_flow_attr& attributes, const 
   return rule;
 }
 
-// DPDK's own, behind ours.
-template <typename Function>
-Function* next(const char* name) {
-  void* const found = dlsym(RTLD_NEXT, name);
-  assert(found != nullptr);
-  return reinterpret_cast<Function*>(found);
-}
-
 }  // namespace
 
 FlowCard::FlowCard() {
@@ -132,19 +125,20 @@ using adit::test::FlowCardAccess;
 int rte_flow_validate(uint16_t port, const rte_flow_attr* attributes, const rte_flow_item items[],
                       const rte_flow_action actions[], rte_flow_error* error) {
   if (card != nullptr) return FlowCardAccess::validate(attributes, items, actions, error);
-  return adit::test::next<decltype(rte_flow_validate)>("rte_flow_validate")(port, attributes, items,
-                                                                            actions, error);
+  return adit::test::library_function<decltype(rte_flow_validate)>("rte_flow_validate")(
+      port, attributes, items, actions, error);
 }
 
 rte_flow* rte_flow_create(uint16_t port, const rte_flow_attr* attributes,
                           const rte_flow_item items[], const rte_flow_action actions[],
                           rte_flow_error* error) {
   if (card != nullptr) return FlowCardAccess::create(attributes, items, actions, error);
-  return adit::test::next<decltype(rte_flow_create)>("rte_flow_create")(port, attributes, items,
-                                                                        actions, error);
+  return adit::test::library_function<decltype(rte_flow_create)>("rte_flow_create")(
+      port, attributes, items, actions, error);
 }
 
 int rte_flow_destroy(uint16_t port, rte_flow* flow, rte_flow_error* error) {
   if (card != nullptr) return FlowCardAccess::destroy(flow);
-  return adit::test::next<decltype(rte_flow_destroy)>("rte_flow_destroy")(port, flow, error);
+  return adit::test::library_function<decltype(rte_flow_destroy)>("rte_flow_destroy")(port, flow,
+                                                                                      error);
 }
