@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <stdexcept>
 
@@ -159,6 +160,7 @@ void Control::start(uint64_t now_ns) {
 
 bool Control::tick(uint64_t now_ns) {
   bool has_more = false;
+  tell_what_waits();
   for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_items(now_ns);
   for (asker_ = 0; asker_ < links_.size(); ++asker_) has_more |= take_handshakes(now_ns);
   send_replies();
@@ -328,31 +330,46 @@ rte_mbuf* Control::packet_of(std::span<const uint8_t> bytes) {
 
 namespace {
 
-// How full a ring may be for such a message to go in. Half of it is kept for state, which must not
-// be lost behind many answers; what else there is may be lost at no harm but a retransmission.
-unsigned fill_max(ToWorker::Kind kind, unsigned capacity) {
+// Answers and the like, whose loss costs a retransmission; all else is state.
+bool may_be_lost(ToWorker::Kind kind) {
   switch (kind) {
     case ToWorker::install_session:
     case ToWorker::send_frame:
     case ToWorker::send_inner:
     case ToWorker::heartbeat:
     case ToWorker::list_mappings:
-      return capacity / 2;
+      return true;
     default:
-      return capacity;
+      return false;
   }
 }
 
 }  // namespace
 
+// Half of a ring is kept for state, and what state has no room there waits: a tunnel that its
+// worker has not heard of would be deaf until it is given up.
 void Control::tell(unsigned worker, const ToWorker& message) {
-  Channel<ToWorker>& ring = *links_[worker].to_worker;
-  if (ring.size() <= fill_max(message.kind, ring.capacity()) && ring.push(message)) {
+  Link& link = links_[worker];
+  Channel<ToWorker>& ring = *link.to_worker;
+  const bool is_state = !may_be_lost(message.kind);
+  const bool has_room = is_state || ring.size() <= ring.capacity() / 2;
+  if (link.waiting.empty() && has_room && ring.push(message)) {
     counters_.packets_given += message.packet != nullptr;
-    return;
+  } else if (is_state) {
+    assert(message.packet == nullptr);
+    link.waiting.push_back(message);
+  } else {
+    ++counters_.worker_ring_full;
+    if (message.packet != nullptr) rte_pktmbuf_free(message.packet);
   }
-  ++counters_.worker_ring_full;
-  if (message.packet != nullptr) rte_pktmbuf_free(message.packet);
+}
+
+void Control::tell_what_waits() {
+  for (Link& link : links_) {
+    while (!link.waiting.empty() && link.to_worker->push(link.waiting.front())) {
+      link.waiting.pop_front();
+    }
+  }
 }
 
 void Control::tell_owner(const ToWorker& message) {

@@ -98,6 +98,7 @@ class Control final : private Arp::Sink {
     uint32_t samples_seen = 0;
     uint64_t busy_cycles = 0;  // when they were last looked at
     std::vector<Reply> written = {};  // in this tick, and not sent yet
+    std::deque<ToWorker> waiting = {};  // state that to_worker had no room for
   };
   // Everything referred to outlives this. `profiles[i]` is subscriber i's. `spreads`: the uplink
   // brings its tunnels' packets to all workers alike, so that who receives a handshake should own
@@ -198,6 +199,7 @@ class Control final : private Arp::Sink {
 
   rte_mbuf* packet_of(std::span<const uint8_t> bytes);
   void tell(unsigned worker, const ToWorker& message);
+  void tell_what_waits();
   void tell_owner(const ToWorker& message);
   void tell_others(ToWorker message, ToWorker::Kind kind);
   void tell_all(const ToWorker& message);

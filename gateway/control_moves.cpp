@@ -39,7 +39,8 @@ bool Control::ask_to_move(uint32_t slot, uint32_t epoch, unsigned worker) {
   message.epoch = epoch;
   message.port = static_cast<uint8_t>(worker);
   message.move_number = next_epoch_;
-  if (!links_[owners_.of(slot)].to_worker->push(message)) return false;
+  Link& link = links_[owners_.of(slot)];
+  if (!link.waiting.empty() || !link.to_worker->push(message)) return false;
   move_ = {.slot = slot,
            .epoch = epoch,
            .number = next_epoch_++,

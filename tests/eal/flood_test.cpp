@@ -119,6 +119,33 @@ TEST_F(Herd, WhoWaitsForAsLongAsItTakesToTryAgainIsNotAnswered) {
   EXPECT_EQ(crowded_out(), kHerd - answered);
 }
 
+// A tunnel that its worker has not heard of would be deaf until it is given up.
+TEST_F(Herd, OpensEveryTunnelThoughItsWorkerTakesNothingForAWhile) {
+  const auto all_come_in = [&](const std::function<void()>& turn) {
+    const uint64_t before = accepted();
+    for (unsigned i = 0; i < kHerd; ++i) {
+      receive(clients_[i].initiate(), endpoint_of(i));
+      for (unsigned turns = 0; accepted() <= before + i && turns < 1000; ++turns) turn();
+      ASSERT_EQ(accepted(), before + i + 1);
+    }
+  };
+  all_come_in([&] { control_->tick(now_ns_); });
+  EXPECT_TRUE(told().empty()) << "nobody has looked yet";
+  for (unsigned i = 0; i < 4; ++i) tick();
+  const std::vector<Told> opened = told(ToWorker::open_tunnel);
+  ASSERT_EQ(opened.size(), kHerd);
+  for (unsigned i = 0; i < kHerd; ++i) EXPECT_EQ(opened[i].message.subscriber, i) << "in order";
+  const size_t installed = told(ToWorker::install_session).size();
+  EXPECT_LT(installed, kHerd);
+  EXPECT_EQ(control_->counters().worker_ring_full, kHerd - installed) << "those come again";
+  EXPECT_EQ(buffers_in_use(), 0u);
+
+  now_ns_ += tunnel::kRekeyTimeoutNs;
+  all_come_in([&] { tick(); });
+  EXPECT_EQ(told(ToWorker::open_tunnel).size(), kHerd);
+  EXPECT_EQ(told(ToWorker::install_session).size(), installed + kHerd);
+}
+
 class RepliesPath : public Rig {};
 
 TEST_F(RepliesPath, AreSentFromTheTunnelEndpointToWhomTheyAreFor) {
