@@ -216,6 +216,29 @@ void encapsulate(benchmark::State& state) {
 }
 BENCHMARK(encapsulate)->ArgsProduct({{64, 1420}, {1, 2}});
 
+// The same of so many packets at a time (range 2).
+void encapsulate_burst(benchmark::State& state) {
+  gateway::Crypto crypto(16);
+  const tunnel::Session session = session_of(static_cast<Protection>(state.range(1)));
+  const auto bytes = static_cast<unsigned>(state.range(0));
+  std::vector<std::vector<uint8_t>> packets(static_cast<size_t>(state.range(2)));
+  std::vector<gateway::CryptoJob> jobs;
+  for (std::vector<uint8_t>& packet : packets) {
+    packet.resize(bytes + tunnel::kEncryptedOverheadBytes);
+    jobs.push_back({.session = &session, .packet = packet.data(), .text_bytes = bytes});
+  }
+  uint64_t counter = 0;
+  for (auto _ : state) {
+    for (gateway::CryptoJob& job : jobs) job.counter = counter++;
+    crypto.seal(jobs);
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(2));
+  state.SetBytesProcessed(state.iterations() * state.range(2) * state.range(0));
+  state.SetLabel(tunnel::protection_name(static_cast<Protection>(state.range(1))));
+}
+BENCHMARK(encapsulate_burst)->ArgsProduct({{16, 64, 256}, {1, 2}, {8, 64}});
+
 // And to one from a tunnel, a copy of the same each time, for it is opened in place.
 void decapsulate(benchmark::State& state) {
   gateway::Crypto crypto(16);
@@ -297,7 +320,7 @@ BENCHMARK(cookie);
 void hand_second(benchmark::State& state) {
   const auto count = static_cast<uint32_t>(state.range(0));
   gateway::TunnelTable tunnels(std::bit_ceil(count + 1));
-  gateway::TunnelHand hand(tunnels.slots());
+  gateway::TunnelHand hand(tunnels.slots(), {});
   for (uint32_t slot = 1; slot <= count; ++slot) {
     hand.open(slot);
     hand.at(slot).due_ns = gateway::TunnelHand::kNever;

@@ -145,38 +145,18 @@ void Control::close_tunnel(Subscriber& subscriber, const char* why) {
   count_lanes(subscriber);
 }
 
-// Passes on to the peer what the worker has seen of the tunnel, and does what is due.
+// Tells the peer what the worker has seen of the tunnel, and does what is due.
 void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
   tunnel::Peer& peer = *subscriber.peer;
   TunnelHand::Watched& watched = hand_.at(subscriber.slot);
   const TunnelReport& report = tunnels_.report(subscriber.slot);
-  if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) {
-    const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
-    const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);
-    // In the order in which they happened: an answer that we sent before we heard again answers
-    // nothing.
-    const auto pass_on_sent = [&] {
-      if (sent_ns == watched.seen_sent_ns) return;
-      const bool carried_packet =
-          report.sent_packet_ns.load(std::memory_order_relaxed) > watched.seen_sent_ns;
-      watched.seen_sent_ns = sent_ns;
-      peer.on_sent(sent_ns, carried_packet);
-    };
-    if (sent_ns < heard_ns) pass_on_sent();
-    if (heard_ns != watched.seen_heard_ns) {
-      const bool carried_packet =
-          report.heard_packet_ns.load(std::memory_order_relaxed) > watched.seen_heard_ns;
-      watched.seen_heard_ns = heard_ns;
-      peer.on_heard(heard_ns, carried_packet);
-    }
-    pass_on_sent();
-  }
+  if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) watched.tell(peer, report);
   if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
-  if (watched.is_open) watched.due_ns = peer.next_deadline_ns();
+  if (watched.is_open) watched.wait_for(peer);
 }
 
 void Control::act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to) {
-  hand_.at(subscriber.slot).due_ns = 0;  // whatever it was that happened: ask it anew
+  hand_.at(subscriber.slot).ask();
   ToWorker answer;  // a response and its session, which travel together
   bool died = false;
   for (const Action& action : actions) {

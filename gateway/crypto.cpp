@@ -7,6 +7,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "gateway/short_texts.h"
+
 namespace adit::gateway {
 namespace {
 
@@ -18,6 +20,7 @@ constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
 constexpr unsigned kNonceBytes = 12;
 constexpr unsigned kBatchMax = 32;
+constexpr size_t kShortAtLeast = 2;  // of one alone the library's is the quicker
 constexpr size_t kAhead = 8;  // packets: fewer come too late, more push each other out
 
 // In constant time: how much of a forged tag was right must not show.
@@ -38,14 +41,22 @@ struct alignas(16) Nonce {
 };
 static_assert(std::endian::native == std::endian::little);
 
-Nonce nonce_of(const CryptoJob& job, Crypto::Direction direction) {
+uint64_t counter_of(const CryptoJob& job, Crypto::Direction direction) {
   const auto* header = reinterpret_cast<const EncryptedHeader*>(job.packet);
-  const uint64_t counter = direction == Crypto::send ? job.counter : header->counter.host();
+  return direction == Crypto::send ? job.counter : header->counter.host();
+}
+
+Nonce nonce_of(const CryptoJob& job, Crypto::Direction direction) {
+  const uint64_t counter = counter_of(job, direction);
   return {{counter << 32, counter >> 32}};
 }
 
 bool is_aes(const CryptoJob& job) {
   return job.session->protection == Protection::aes_256_gcm;
+}
+
+bool is_short(const CryptoJob& job) {
+  return !is_aes(job) && job.text_bytes <= kShortTextMax;
 }
 
 // The lines of memory that a packet lies in, but for its first, which has been read.
@@ -143,16 +154,50 @@ void Crypto::run_aes(CryptoJob& job, Direction direction) {
   conclude(job, direction, tag);
 }
 
+// ChaCha20-Poly1305 of short texts, wherever they stand; false: they are too few to gain by it.
+bool Crypto::run_short(std::span<CryptoJob> jobs, Direction direction) {
+  ShortText texts[kBatchMax];
+  CryptoJob* its[kBatchMax];
+  Tag tags[kBatchMax];
+  size_t count = 0;
+  const auto run_gathered = [&] {
+    const std::span gathered(texts, count);
+    direction == send ? encrypt(gathered) : decrypt(gathered);
+    for (size_t i = 0; i < count; ++i) conclude(*its[i], direction, tags[i]);
+    count = 0;
+  };
+  bool any_run = false;
+  for (CryptoJob& job : jobs) {
+    if (!is_short(job)) continue;
+    const Session& session = *job.session;
+    uint8_t* const text = job.packet + sizeof(EncryptedHeader);
+    texts[count] = {
+        .key = direction == send ? session.send_key.data() : session.receive_key.data(),
+        .counter = counter_of(job, direction),
+        .text = text,
+        .bytes = job.text_bytes,
+        .tag = direction == send ? text + job.text_bytes : tags[count].data()};
+    its[count++] = &job;
+    if (count < kBatchMax) continue;
+    run_gathered();
+    any_run = true;
+  }
+  if (count < kShortAtLeast && !any_run) return false;
+  run_gathered();
+  return true;
+}
+
 // ChaCha20-Poly1305, of the jobs from the first on as many as can be done together; returns how
-// many.
-size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
+// many. Not of short texts where those are `done`.
+size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction, bool done_short) {
   IMB_JOB* submitted[kBatchMax];
   Nonce nonces[kBatchMax];
   Tag tags[kBatchMax];
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(jobs.size(), kBatchMax));
   const uint32_t room = IMB_GET_NEXT_BURST(mb_.get(), wanted, submitted);
   uint32_t count = 0;
-  for (; count < room && !is_aes(jobs[count]); ++count) {
+  for (; count < room; ++count) {
+    if (is_aes(jobs[count]) || (done_short && is_short(jobs[count]))) break;
     const CryptoJob& job = jobs[count];
     const Session& session = *job.session;
     const void* key = direction == send ? session.send_key.data() : session.receive_key.data();
@@ -192,13 +237,16 @@ size_t Crypto::run_chacha(std::span<CryptoJob> jobs, Direction direction) {
 
 void Crypto::run(std::span<CryptoJob> jobs, Direction direction) {
   for (const CryptoJob& job : jobs.first(std::min(kAhead, jobs.size()))) ask_for(job, direction);
+  const bool done_short = run_short(jobs, direction);
   for (size_t i = 0; i < jobs.size();) {
-    if (!is_aes(jobs[i])) {
-      i += run_chacha(jobs.subspan(i), direction);
-      continue;
+    if (done_short && is_short(jobs[i])) {
+      ++i;
+    } else if (is_aes(jobs[i])) {
+      if (i + kAhead < jobs.size()) ask_for(jobs[i + kAhead], direction);
+      run_aes(jobs[i++], direction);
+    } else {
+      i += run_chacha(jobs.subspan(i), direction, done_short);
     }
-    if (i + kAhead < jobs.size()) ask_for(jobs[i + kAhead], direction);
-    run_aes(jobs[i++], direction);
   }
 }
 

@@ -85,7 +85,8 @@ class Crypto {
   void ask_for_key(const CryptoJob& job, Direction direction) const;
   void run(std::span<CryptoJob> jobs, Direction direction);
   void run_aes(CryptoJob& job, Direction direction);
-  size_t run_chacha(std::span<CryptoJob> jobs, Direction direction);
+  bool run_short(std::span<CryptoJob> jobs, Direction direction);
+  size_t run_chacha(std::span<CryptoJob> jobs, Direction direction, bool done_short);
   void expand(const tunnel::Session& session, Direction direction);
 
   struct FreeManager {

@@ -96,7 +96,7 @@ ADIT_INLINED void ask_for_wanted(std::span<const ExpressPacket> group) {
 }
 }  // namespace
 
-void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
+void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets, Controls controls) {
   assert(packets.size() <= kBurstMax);
 #pragma GCC unroll 4
   for (const rte_mbuf* mbuf : packets) rte_prefetch0(mbuf);
@@ -107,7 +107,10 @@ void Pipeline::run_express(unsigned port, std::span<rte_mbuf*> packets) {
   PassClock clock;
   const bool any_sealed = (this->*links_[port].board)(links_[port], packets);
   ask_for_wanted(group);
-  if (any_sealed) ask_for_receiving(group);
+  if (any_sealed) {
+    ask_for_receiving(group);
+    if (controls == Controls::may_wait && settings_.controls_wait) let_controls_wait(group);
+  }
   clock.ends(0);
   open(group);
   if (gathered_.count != 0) {

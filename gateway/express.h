@@ -113,4 +113,18 @@ struct ExpressGathered {
   unsigned count = 0;
 };
 
+// Heartbeats and probes that wait for more of their kind. A tunnel sends one in some seconds, so
+// each comes with all its memory cold, and its cipher has lanes for eight: together they cost half
+// as much. While a million tunnels are idle, eight come in 190 µs.
+struct WaitingControls {
+  static constexpr unsigned kAtOnce = 8;
+  static constexpr uint64_t kWaitNs = 200'000;  // the first of them at most
+
+  std::array<rte_mbuf*, 2 * kAtOnce> packets{};
+  unsigned count = 0;
+  uint64_t since_ns = 0;  // when the first came
+};
+// Whether those of a burst may.
+enum class Controls : bool { at_once, may_wait };
+
 }  // namespace adit::gateway

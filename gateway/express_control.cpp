@@ -15,6 +15,35 @@ namespace adit::gateway {
 using tunnel::ProbePacket;
 using tunnel::SessionSet;
 
+// What has no room for an inner packet, of a small burst; in a large one they are many anyway. What
+// is needed of their tunnels comes meanwhile. Packets behind them may overtake them, as they may
+// anywhere on their way.
+void Pipeline::let_controls_wait(std::span<ExpressPacket> group) {
+  constexpr unsigned kBytesMax = kPayload + tunnel::kEncryptedOverheadBytes + kIpBytes - 1;
+  if (group.size() >= WaitingControls::kAtOnce) return;
+  for (ExpressPacket& packet : group) {
+    const bool may_wait = packet.sealed && packet.total_bytes <= kBytesMax;
+    if (!may_wait || waiting_.count == waiting_.packets.size()) continue;
+    rte_prefetch0(&tunnels_.report(packet.slot()));
+    rte_prefetch0(&tunnels_.open(packet.slot()).sessions.at(SessionSet::kCurrent));
+    if (waiting_.count == 0) waiting_.since_ns = now_ns_;
+    waiting_.packets[waiting_.count++] = packet.mbuf;
+    packet.way = ExpressPacket::gone;
+  }
+}
+
+bool Pipeline::run_waiting(uint64_t now_ns, uint64_t wait_ns) {
+  const unsigned count = waiting_.count;
+  if (count == 0 || (count < WaitingControls::kAtOnce && now_ns - waiting_.since_ns < wait_ns)) {
+    return false;
+  }
+  set_time(now_ns);
+  received_by_ = static_cast<uint8_t>(worker_);
+  waiting_.count = 0;
+  run_express(settings_.uplink, std::span(waiting_.packets).first(count), Controls::at_once);
+  return true;
+}
+
 // Of a type 4 packet in a plain session, whose own packets are bare: such a session has nothing
 // else to open. Asks for what is needed of its tunnel, beside what has been asked for.
 void Pipeline::gather_control(ExpressPacket& packet) {

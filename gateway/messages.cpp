@@ -277,6 +277,7 @@ void Pipeline::drain() {
   });
   counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.clear();
   reassembly_.clear(counters_);
+  run_waiting(now_ns_, 0);
   for (; holding_.gone < holding_.packets.size(); ++holding_.gone) {
     finish(Fate::move_hold_full, holding_.packets[holding_.gone].mbuf);
   }

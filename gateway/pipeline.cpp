@@ -11,11 +11,11 @@ void Pipeline::run(unsigned port, std::span<rte_mbuf*> packets, uint64_t now_ns)
   set_time(now_ns);
   counters_.received += packets.size();
   received_by_ = static_cast<uint8_t>(worker_);
-  run_burst(port, packets);
+  run_burst(port, packets, Controls::may_wait);
 }
 
-void Pipeline::run_burst(unsigned port, std::span<rte_mbuf*> packets) {
-  if (settings_.express) return run_express(port, packets);
+void Pipeline::run_burst(unsigned port, std::span<rte_mbuf*> packets, Controls controls) {
+  if (settings_.express) return run_express(port, packets, controls);
   for (rte_mbuf* mbuf : packets) run_stages(port, mbuf);
 }
 

@@ -40,7 +40,7 @@
 struct rte_mempool;
 
 // Of the express way's passes: one loop over a group each, without calls.
-#define ADIT_INLINED [[gnu::always_inline]] inline
+#include "gateway/inlined.h"
 
 namespace adit::gateway {
 
@@ -98,6 +98,9 @@ class Pipeline {
   void take(std::span<const Reply> replies, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
   void forget_neighbour(unsigned port, Ipv4Address address);
+  // Heartbeats may wait for others: call once in a loop; with a wait of 0 before a sleep. As after
+  // run(), what to send stands in tx() afterwards. True: some have been taken in hand.
+  bool run_waiting(uint64_t now_ns, uint64_t wait_ns = WaitingControls::kWaitNs);
   // Moves the clock hands of its tables a little, and answers what has waited long enough: call
   // once a millisecond. As after run(), packets to send stand in tx() afterwards.
   void sweep(uint64_t now_ns);
@@ -122,7 +125,7 @@ class Pipeline {
  private:
   // pipeline.cpp: the journeys, and what kind of packet is it?
   void set_time(uint64_t now_ns);
-  void run_burst(unsigned port, std::span<rte_mbuf*> packets);
+  void run_burst(unsigned port, std::span<rte_mbuf*> packets, Controls controls);
   void run_stages(unsigned port, rte_mbuf* mbuf);
   void sweep_tunnels();
   template <typename... Stage>
@@ -139,7 +142,7 @@ class Pipeline {
   // express.cpp: both journeys for ordinary packets, a burst at a time
   using Link = ExpressLink;
   using Exit = ExpressExit;
-  void run_express(unsigned port, std::span<rte_mbuf*> packets);
+  void run_express(unsigned port, std::span<rte_mbuf*> packets, Controls controls);
   template <unsigned kTraits>
   bool board(const Link& link, std::span<rte_mbuf*> packets);
   BoardPass board_pass(const PortView& port) const;
@@ -195,6 +198,7 @@ class Pipeline {
   static void write_outer_udp_checksum(uint8_t* ip);
 
   // express_control.cpp: what is said to the gateway itself
+  void let_controls_wait(std::span<ExpressPacket> group);
   void gather_control(ExpressPacket& packet);
   bool gather_answer(const ExpressPacket& packet);
 
@@ -452,6 +456,7 @@ class Pipeline {
   std::array<uint32_t, 1024> known_remotes_{};
   std::array<ExpressPacket, kBurstMax> express_;
   ExpressGathered gathered_;
+  WaitingControls waiting_;
   uint32_t line_hand_ = 0;  // the slot that the sweep has looked at last
   uint32_t lines_end_ = 1;  // and behind the last that it has to: the lowest are used first
   nat::Ipv4Ids ids_;        // of what is translated; large, and used where DF is clear

@@ -140,7 +140,7 @@ void Pipeline::take_over(unsigned from, std::span<const HandedPacket> packets, u
     }
     counters_.taken_over += count;
     if (count != 0) {
-      run_burst(port, {burst, count});
+      run_burst(port, {burst, count}, Controls::at_once);
     } else {
       counters_.taken_over += packets[i].mbuf != nullptr;
       take_one_over(packets[i++]);

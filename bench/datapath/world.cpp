@@ -290,6 +290,7 @@ void World::confirm(uint32_t slot) {
   rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
   write_heartbeat(mbuf, slot, tunnels_->open(slot).sessions.at(tunnel::SessionSet::kNext));
   pipeline_of(slot).run(kUplinkPort, {&mbuf, 1}, now_ns_);
+  pipeline_of(slot).run_waiting(now_ns_, 0);
   if (!tunnels_->open(slot).sessions.at(tunnel::SessionSet::kCurrent).exists()) {
     throw std::runtime_error("a tunnel did not open");
   }

@@ -91,7 +91,7 @@ class World {
   uint64_t expire_mappings();
   // kPackets heartbeats of tunnels at random, each answered, so many at a time (a divisor of
   // kBurstMax), in one worker; their cycles.
-  uint64_t heartbeats(unsigned burst);
+  uint64_t heartbeats(unsigned burst, uint64_t gap_ns);
   // And what of that is their two ciphers alone: of as many of kBurstMax tunnels, over and over, so
   // that nothing waits for memory.
   uint64_t heartbeat_ciphers(unsigned burst);

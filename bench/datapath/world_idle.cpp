@@ -12,7 +12,7 @@ namespace adit::bench {
 
 using gateway::kBurstMax;
 
-uint64_t World::heartbeats(unsigned burst) {
+uint64_t World::heartbeats(unsigned burst, uint64_t gap_ns) {
   draw_flows();
   for (unsigned i = 0; i < kPackets; ++i) {
     const uint32_t slot = flow(drawn_[i]).slot;
@@ -22,9 +22,13 @@ uint64_t World::heartbeats(unsigned burst) {
   gateway::Pipeline& pipeline = *parts_[0].pipeline;
   const uint64_t start = rte_rdtsc_precise();
   for (unsigned i = 0; i < kPackets; i += burst) {
+    now_ns_ += gap_ns;
     pipeline.run(kUplinkPort, {&buffers_[i], burst}, now_ns_);
+    pipeline.run_waiting(now_ns_);
     take_sent(pipeline, kUplinkPort);
   }
+  pipeline.run_waiting(now_ns_, 0);
+  take_sent(pipeline, kUplinkPort);
   const uint64_t cycles = rte_rdtsc_precise() - start;
   counters_.transmitted += sent_.size();
   if (sent_.size() != kPackets) throw std::runtime_error("a heartbeat had no answer");

@@ -286,6 +286,11 @@ uint64_t Peer::next_deadline_ns() const {
   return *std::min_element(due_ns_.begin(), due_ns_.end());
 }
 
+uint64_t Peer::next_deadline_but_silence_ns() const {
+  static_assert(kHeartbeat + 1 == kDead && kDead + 1 == kTimers);
+  return *std::min_element(due_ns_.begin(), due_ns_.begin() + kHeartbeat);
+}
+
 bool Peer::has_session(uint64_t now_ns) const {
   return has_session_ && now_ns < session_made_ns_ + kRejectAfterNs;
 }

@@ -147,6 +147,12 @@ class Peer {
   // early does nothing.
   Actions tick(uint64_t now_ns, const Tai64n& tai64n);
   uint64_t next_deadline_ns() const;  // ~0 if nothing is ever due
+  // The same but for what silence makes due: a heartbeat, heartbeat_ns after something was sent, and
+  // the end, dead_after_ns after something was heard. Who sees by himself that neither is so may
+  // tell the peer of all that later; if it awaits_confirmation(), at once.
+  uint64_t next_deadline_but_silence_ns() const;
+  // Gateway: a session has been made that nothing has come in yet.
+  bool awaits_confirmation() const { return has_unconfirmed_; }
 
   // For persistence: the client must never send a stamp that is not above this one.
   const Tai64n& last_sent_stamp() const { return sent_stamp_; }

@@ -1,9 +1,12 @@
 #include "gateway/crypto.h"
 
 #include <gtest/gtest.h>
+#include <sodium.h>
 
 #include <random>
 
+#include "gateway/poly1305.h"
+#include "gateway/short_texts.h"
 #include "lib/tunnel/seal.h"
 #include "tests/support/packets.h"
 
@@ -139,6 +142,53 @@ TEST_P(CryptoTest, DoesManyPacketsAtATimeAsTheReferenceDoesEach) {
   }
 }
 
+// Short ones are done side by side, from two of them on, however many there are and how they fall
+// into the lanes; and long ones among them are not.
+TEST_P(CryptoTest, DoesShortTextsTogetherAsTheReferenceDoesEach) {
+  Crypto crypto(64);
+  std::vector<tunnel::Session> sessions;
+  for (uint32_t index = 1; index <= 7; ++index) sessions.push_back(session(index));
+  std::minstd_rand random(1);
+  const auto draw = [&random](unsigned below) { return static_cast<unsigned>(random() % below); };
+  for (unsigned count = 1; count <= 70; ++count) {
+    std::vector<Bytes> packets(count);
+    std::vector<Bytes> sealed(count);
+    std::vector<CryptoJob> jobs(count);
+    const unsigned forged = draw(2 * count);  // half the time none of them
+    for (unsigned i = 0; i < count; ++i) {
+      const unsigned length = draw(kShortTextMax + 40);
+      const tunnel::Session& s = sessions[draw(7)];
+      const uint64_t counter = random() * uint64_t{0x1'0000'0001};
+      packets[i] = adit::test::payload_bytes(length + tunnel::kEncryptedOverheadBytes,
+                                             static_cast<uint8_t>(draw(256)));
+      sealed[i] = packets[i];
+      tunnel::Aead(s.protection, s.send_key).seal(sealed[i], length, s.remote_index, counter);
+      jobs[i] = {.session = &s, .packet = packets[i].data(), .text_bytes = length,
+                 .counter = counter};
+    }
+    const std::vector<Bytes> texts = packets;
+    crypto.seal(jobs);
+    ASSERT_EQ(packets, sealed) << count;
+
+    for (unsigned i = 0; i < count; ++i) {
+      const tunnel::Session& s = *jobs[i].session;
+      packets[i] = texts[i];
+      tunnel::Aead(s.protection, s.receive_key)
+          .seal(packets[i], jobs[i].text_bytes, 1, jobs[i].counter);
+    }
+    if (forged < count) packets[forged][packets[forged].size() - 1 - draw(16)] ^= 0x40;
+    crypto.open(jobs);
+    for (unsigned i = 0; i < count; ++i) {
+      ASSERT_EQ(jobs[i].authentic, i != forged) << i << " of " << count;
+      const auto begin = static_cast<ptrdiff_t>(sizeof(tunnel::EncryptedHeader));
+      ASSERT_TRUE(std::equal(packets[i].begin() + begin,
+                             packets[i].begin() + begin + jobs[i].text_bytes,
+                             texts[i].begin() + begin))
+          << i << " of " << count;
+    }
+  }
+}
+
 TEST_P(CryptoTest, ExpandsAKeyOnceWhereEachTunnelHasAPlace) {
   Crypto crypto(8);
   Bytes packet(64 + tunnel::kEncryptedOverheadBytes);
@@ -146,6 +196,47 @@ TEST_P(CryptoTest, ExpandsAKeyOnceWhereEachTunnelHasAPlace) {
     for (uint32_t index = 8; index < 16; ++index) crypto.seal(session(index), 1, packet.data(), 64);
   }
   EXPECT_EQ(crypto.expansions(), GetParam() == Protection::aes_256_gcm ? 8u : 0u);
+}
+
+// Keys and texts at which carries run through all limbs, and the sum comes to the modulus, just
+// below and just above it, which texts at random do not meet.
+TEST(Poly1305Test, AgreesWithTheReferenceAtTheEdges) {
+  const auto blocks_of = [](std::initializer_list<uint8_t> firsts) {
+    std::vector<Bytes> blocks;
+    for (const uint8_t first : firsts) {
+      for (const bool is_full : {false, true}) {
+        blocks.emplace_back(16, is_full ? uint8_t{0xff} : uint8_t{0});
+        blocks.back()[0] = first;
+      }
+    }
+    return blocks;
+  };
+  // Of a key: its factor, and what is added at the end.
+  const std::vector<Bytes> halves = blocks_of({0, 1, 2, 4, 5, 0xff});
+  const std::vector<Bytes> blocks =
+      blocks_of({0x00, 0x01, 0x05, 0xf0, 0xfa, 0xfb, 0xfc, 0xfe, 0xff});
+  for (const Bytes& factor : halves) {
+    for (const Bytes& added : halves) {
+      Bytes key = factor;
+      key.insert(key.end(), added.begin(), added.end());
+      for (const Bytes& first : blocks) {
+        for (const Bytes& second : blocks) {
+          for (const Bytes& third : blocks) {
+            Bytes text = first;
+            text.insert(text.end(), second.begin(), second.end());
+            text.insert(text.end(), third.begin(), third.end());
+            std::array<uint8_t, 16> expected{};
+            crypto_onetimeauth_poly1305(expected.data(), text.data(), text.size(), key.data());
+            Poly1305 poly(key.data());
+            poly.add_text(text.data(), static_cast<unsigned>(text.size()));
+            std::array<uint8_t, 16> tag{};
+            poly.finish(tag.data());
+            ASSERT_EQ(tag, expected);
+          }
+        }
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Protections, CryptoTest,

@@ -109,6 +109,7 @@ Rig::Rig(const RigOptions& options) : two_ports_(options.two_ports) {
   settings_.inner_networks = {*Ipv4Prefix::parse("192.168.1.0/24")};
   settings_.icmp_errors = options.icmp_errors;
   settings_.express = options.express;
+  settings_.controls_wait = options.controls_wait;
   settings_.inner_routers = {kRouter};
   settings_.tunnel_to_tunnel = options.tunnel_to_tunnel;
   settings_.inner_networks_outside = options.inner_networks_outside;

@@ -88,6 +88,7 @@ struct RigOptions {
   bool tunnel_to_tunnel = false;
   bool answer_unsolicited_syn = true;
   bool express = true;  // false: every packet through the stages
+  bool controls_wait = false;  // heartbeats, for others, until a test has a worker go on with them
   bool inner_networks_outside = false;
   std::vector<Ipv4Prefix> exempt = {};
   std::vector<Ipv4Prefix> outer = {};  // subscribers' own addresses outside

@@ -13,17 +13,19 @@ namespace {
 
 constexpr uint64_t kMillisecondNs = 1'000'000;
 constexpr uint64_t kSecondNs = 1'000'000'000;
+constexpr TunnelHand::Silence kSilence{.heartbeat_ns = 25 * kSecondNs,
+                                       .dead_after_ns = 75 * kSecondNs};
 
 // Moves a hand a millisecond at a time, and notes where it stops.
 class TunnelHandTest : public testing::Test {
  protected:
   void use(uint32_t slots) {
     tunnels_.emplace(slots);
-    hand_.emplace(slots);
+    hand_.emplace(slots, kSilence);
   }
   void open(uint32_t slot) {
     hand_->open(slot);
-    hand_->at(slot).due_ns = TunnelHand::kNever;
+    hand_->at(slot).due_ns = hand_->at(slot).due_but_silence_ns = TunnelHand::kNever;
   }
   void pass(uint64_t milliseconds) {
     for (uint64_t i = 0; i < milliseconds; ++i) {
@@ -58,13 +60,92 @@ TEST_F(TunnelHandTest, ANewTunnelIsLookedAtInTheNextRound) {
   EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{3, 1}}));
 }
 
-TEST_F(TunnelHandTest, WhatWasHeardOrSentIsLookedAtOnce) {
+TEST_F(TunnelHandTest, APacketThatWasHeardIsLookedAtOnce) {
   use(16);
   for (const uint32_t slot : {1, 2, 3}) open(slot);
-  tunnels_->report(1).heard_ns.store(5);
-  tunnels_->report(3).sent_ns.store(6);
+  tunnels_->report(1).heard(5, true);
   pass(1000);
-  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}, {3, 1}}));
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
+}
+
+TEST_F(TunnelHandTest, HeartbeatsAndWhatIsSentPass) {
+  use(16);
+  for (const uint32_t slot : {1, 2, 3}) open(slot);
+  tunnels_->report(1).heard(5, false);
+  tunnels_->report(2).sent(5, false);
+  tunnels_->report(3).sent(5, true);
+  pass(1000);
+  EXPECT_TRUE(stops_.empty());
+}
+
+TEST_F(TunnelHandTest, AHeartbeatThatMayConfirmASessionIsLookedAtOnce) {
+  use(16);
+  open(1);
+  hand_->at(1).hears_all = true;
+  tunnels_->report(1).heard(5, false);
+  pass(1000);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
+}
+
+// A client that sends a heartbeat in 20 s, and is answered, until it falls silent.
+TEST_F(TunnelHandTest, WhatIsDueForSilenceIsPutOffWhileThereIsNone) {
+  use(16);
+  open(1);
+  hand_->at(1).seen_heard_ns = now_ns_;
+  hand_->at(1).due_ns = now_ns_ + kSilence.heartbeat_ns;
+  for (int i = 0; i < 10; ++i) {
+    tunnels_->report(1).heard(now_ns_, false);
+    tunnels_->report(1).sent(now_ns_, false);
+    pass(20'000);
+  }
+  EXPECT_TRUE(stops_.empty());
+  pass(4'999);
+  EXPECT_TRUE(stops_.empty()) << "25 s have not gone by since something was sent";
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
+}
+
+TEST_F(TunnelHandTest, AClientThatIsSentToAndSaysNothingIsLookedAtWhenItIsDead) {
+  use(16);
+  open(1);
+  hand_->at(1).seen_heard_ns = now_ns_;
+  hand_->at(1).due_ns = now_ns_ + kSilence.heartbeat_ns;
+  tunnels_->report(1).heard(now_ns_, false);
+  for (int i = 0; i < 75; ++i) {
+    tunnels_->report(1).sent(now_ns_, true);
+    EXPECT_TRUE(stops_.empty());
+    pass(999);
+    EXPECT_TRUE(stops_.empty());
+    pass(1);
+  }
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
+}
+
+TEST_F(TunnelHandTest, WhatElseIsDueIsNotPutOff) {
+  use(16);
+  open(1);
+  hand_->at(1).seen_heard_ns = now_ns_;
+  hand_->at(1).due_ns = hand_->at(1).due_but_silence_ns = now_ns_ + 10 * kSecondNs;
+  tunnels_->report(1).heard(now_ns_ + 9 * kSecondNs, false);
+  tunnels_->report(1).sent(now_ns_ + 9 * kSecondNs, false);
+  pass(9'999);
+  EXPECT_TRUE(stops_.empty());
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
+}
+
+// Its slot's last tunnel was heard of a moment ago.
+TEST_F(TunnelHandTest, ANewTunnelIsNotPutOffByAnEarlierOnesReport) {
+  use(16);
+  tunnels_->report(1).heard(now_ns_, false);
+  tunnels_->report(1).sent(now_ns_, false);
+  open(1);
+  hand_->at(1).due_ns = now_ns_ + 5 * kSecondNs;
+  pass(4'999);
+  EXPECT_TRUE(stops_.empty());
+  pass(TunnelHand::kRoundNs / kMillisecondNs + 1);
+  EXPECT_EQ(stops_, (std::map<uint32_t, unsigned>{{1, 1}}));
 }
 
 TEST_F(TunnelHandTest, WhatIsDueIsLookedAtWithinARound) {
@@ -80,7 +161,7 @@ TEST_F(TunnelHandTest, WhatIsDueIsLookedAtWithinARound) {
 TEST_F(TunnelHandTest, AClosedTunnelIsForgotten) {
   use(16);
   open(4);
-  tunnels_->report(4).heard_ns.store(5);
+  tunnels_->report(4).heard(5, true);
   hand_->close(4);
   pass(1000);
   EXPECT_TRUE(stops_.empty());
