@@ -56,6 +56,21 @@ TEST_F(AnsweringPeer, InstallsTheSessionThatWasMadeMeanwhile) {
   EXPECT_TRUE(check_mac1(ends.client.public_key, actions.begin()[1].message_span()));
 }
 
+// Who sees that there is no silence asks it for nothing but what does not wait for silence.
+TEST_F(AnsweringPeer, SaysWhatIsDueBesideSilence) {
+  const OpenedInitiation opened = initiation(1);
+  end(0, make(opened, begin(0, opened).value()));
+  EXPECT_TRUE(peer.awaits_confirmation());
+  peer.on_heard(kSecondNs, false);
+  EXPECT_FALSE(peer.awaits_confirmation());
+  peer.on_sent(kSecondNs, false);
+  EXPECT_EQ(peer.next_deadline_ns(), kSecondNs + config.heartbeat_ns);
+  EXPECT_EQ(peer.next_deadline_but_silence_ns(), ~uint64_t{0});
+  peer.on_heard(2 * kSecondNs, true);  // it wants an answer
+  EXPECT_EQ(peer.next_deadline_ns(), 2 * kSecondNs + kKeepaliveTimeoutNs);
+  EXPECT_EQ(peer.next_deadline_but_silence_ns(), 2 * kSecondNs + kKeepaliveTimeoutNs);
+}
+
 TEST_F(AnsweringPeer, MakesOneAnswerAtATime) {
   const OpenedInitiation opened = initiation(1);
   const auto answer = begin(0, opened);
