@@ -36,19 +36,28 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as connection
 """
 
 
-@pytest.mark.parametrize("offloads", [True, False])
-def test_a_stream_there_and_back_is_the_same_bytes(world, offloads):
-    content = world.lab.directory / "content"
-    content.write_bytes(os.urandom(4 << 20))
+def start_bouncing_server(world):
     sink = world.server.start("/usr/bin/python3", "-c", SINK, topology.SERVER,
                               topology.SERVER_PORT, name="sink")
     sink.wait_for_log("ready")
-    gateway = start_gateway(world)
-    client = start_client(gateway, world.pc,
-                          change=lambda config: config.update(offloads=offloads))
+
+
+def bounce(world, size):
+    """A stream of so many bytes there and back, that must come back as it was."""
+    content = world.lab.directory / "content"
+    content.write_bytes(os.urandom(size))
     done = world.pc.run("/usr/bin/python3", "-c", BOUNCE, topology.SERVER, topology.SERVER_PORT,
                         content, timeout_s=40)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("offloads", [True, False])
+def test_a_stream_there_and_back_is_the_same_bytes(world, offloads):
+    start_bouncing_server(world)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc,
+                          change=lambda config: config.update(offloads=offloads))
+    bounce(world, 4 << 20)
     without = "device TCP no, UDP no; socket UDP_SEGMENT no, UDP_GRO no"
     assert (without in client.process.log()) == (not offloads)
     features = world.pc.run("ethtool", "-k", "adit0").stdout
