@@ -169,8 +169,7 @@ class Examination {
   // gateway's affair.
   void look_at_address() {
     if (!config_.address) return;
-    const std::string conflict =
-        conflict_of(*config_.address, {}, host_addresses(config_.device));
+    const std::string conflict = conflict_of(*config_.address, {}, host_addresses(config_.device));
     if (!conflict.empty()) say(kFail, "address", conflict, kChooseAnother);
   }
 

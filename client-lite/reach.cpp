@@ -273,9 +273,9 @@ void count_hops(Probe& probe) {
   while (probe.receive(room, deadline_ns) != 0) continue;
 }
 
-// For a stock peer, which answers no probes: a packet as long as the first link takes, that must not
-// be cut. If a later link is narrower, its router may say so. The gateway drops it, for it is no
-// message.
+// For a stock peer, which answers no probes: a packet as long as the first link takes, that must
+// not be cut. If a later link is narrower, its router may say so. The gateway drops it, for it is
+// no message.
 uint32_t told_mtu_bytes(Probe& probe) {
   const uint32_t first_bytes = probe.path_mtu_bytes();
   if (first_bytes <= kHeadersBytes || first_bytes > 9000) return first_bytes;

@@ -1,6 +1,6 @@
 // Whether a gateway can be reached, without a tunnel: a few handshakes on a socket of their own,
-// and, when nothing comes back, how far UDP towards it is seen to get, or when it does, how long the
-// packets may be. For `adit-client doctor`; it blocks for a few seconds.
+// and, when nothing comes back, how far UDP towards it is seen to get, or when it does, how long
+// the packets may be. For `adit-client doctor`; it blocks for a few seconds.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,9 @@ thread_local uint64_t count = 0;
 
 namespace adit::test {
 
-uint64_t allocations() { return count; }
+uint64_t allocations() {
+  return count;
+}
 
 }  // namespace adit::test
 

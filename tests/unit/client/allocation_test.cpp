@@ -40,10 +40,12 @@ Pointer used(Pointer memory) {
 
 TEST(AllocationCount, CountsEveryWayToAllocate) {
   uint64_t expected = allocations();
-  const auto expect_one_more = [&](const char* how) { EXPECT_EQ(allocations(), ++expected) << how; };
+  const auto expect_one_more = [&](const char* how) {
+    EXPECT_EQ(allocations(), ++expected) << how;
+  };
   delete used(new int);
   expect_one_more("new");
-  operator delete(used(operator new(64, std::align_val_t{64})), std::align_val_t{64});
+  operator delete (used(operator new (64, std::align_val_t{64})), std::align_val_t{64});
   expect_one_more("new, aligned");
   std::free(used(std::malloc(8)));
   expect_one_more("malloc");
@@ -59,8 +61,7 @@ TEST(AllocationCount, CountsEveryWayToAllocate) {
   std::free(memory);
 }
 
-class AllocationTest : public test::OwnDevice,
-                       public ::testing::WithParamInterface<Protection> {
+class AllocationTest : public test::OwnDevice, public ::testing::WithParamInterface<Protection> {
  protected:
   void SetUp() override {
     OwnDevice::SetUp();
@@ -120,8 +121,8 @@ class AllocationTest : public test::OwnDevice,
     }
     const Endpoint client{kLoopback, Be16::from_host(socket_.local_port())};
     for (const test::Bytes& packet : inner) {
-      const test::Bytes datagram = GetParam() == Protection::plain ? gateway_->plain(packet)
-                                                                   : gateway_->sealed(packet);
+      const test::Bytes datagram =
+          GetParam() == Protection::plain ? gateway_->plain(packet) : gateway_->sealed(packet);
       const std::span<const uint8_t> bytes(datagram);
       ASSERT_EQ(far_socket_.send({&bytes, 1}, client), 1u);
     }

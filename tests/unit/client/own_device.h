@@ -48,9 +48,9 @@ class OwnDevice : public OwnNetwork {
     ASSERT_EQ(bind(socket.get(), reinterpret_cast<const sockaddr*>(&from), sizeof from), 0);
     ASSERT_EQ(connect(socket.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
     ASSERT_EQ(setsockopt(socket.get(), IPPROTO_IP, IP_MTU_DISCOVER, &whole, sizeof whole), 0);
-    ASSERT_EQ(setsockopt(socket.get(), IPPROTO_UDP, UDP_SEGMENT, &segment_bytes,
-                         sizeof segment_bytes),
-              0);
+    ASSERT_EQ(
+        setsockopt(socket.get(), IPPROTO_UDP, UDP_SEGMENT, &segment_bytes, sizeof segment_bytes),
+        0);
     ASSERT_EQ(::send(socket.get(), payload.data(), payload.size(), 0), ssize_t(payload.size()));
   }
 

@@ -1,5 +1,5 @@
-// The TUN device's large packets: what a program sends in one piece (UDP_SEGMENT) leaves here as the
-// datagrams that it stands for, whatever the kernel leaves uncut.
+// The TUN device's large packets: what a program sends in one piece (UDP_SEGMENT) leaves here as
+// the datagrams that it stands for, whatever the kernel leaves uncut.
 #include "client-lite/tun.h"
 
 #include <linux/if_tun.h>
@@ -32,8 +32,7 @@ extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
     errno = EINVAL;
     return -1;
   }
-  static auto* const real =
-      adit::test::library_function<int(int, unsigned long, void*)>("ioctl");
+  static auto* const real = adit::test::library_function<int(int, unsigned long, void*)>("ioctl");
   return real(fd, request, argument);
 }
 
@@ -88,8 +87,13 @@ class TunTest : public test::OwnDevice {
     return packets;
   }
 
-  // Byte for byte, checksums included; but the first id is the kernel's to choose.
-  void expect_the_single_datagrams(const std::vector<Bytes>& packets, const Bytes& payload) {
+  // What is sent in one message comes in so many reads, byte for byte as its single datagrams,
+  // checksums included; but the first id is the kernel's to choose.
+  void expect_the_single_datagrams_in(size_t reads) {
+    const Bytes payload = payload_bytes(kPayloadBytes);
+    send_segments(payload);
+    const std::vector<Bytes> packets = read_all();
+    EXPECT_EQ(reads_, reads);
     ASSERT_EQ(packets.size(), kSegments);
     const auto id_of = [](const Bytes& packet) {
       return reinterpret_cast<const Ipv4Header*>(packet.data())->id.host();
@@ -104,17 +108,14 @@ class TunTest : public test::OwnDevice {
   }
 
   std::unique_ptr<DeviceReader> reader_ = std::make_unique<DeviceReader>();
-  unsigned reads_ = 0;
+  size_t reads_ = 0;
 };
 
 TEST_F(TunTest, TakesManyDatagramsInOneReadAndCutsThem) {
   open();
   EXPECT_TRUE(tun_->has_tcp_offload());
   EXPECT_EQ(tun_->has_udp_offload(), kernel_has_uso());
-  const Bytes payload = payload_bytes(kPayloadBytes);
-  send_segments(payload);
-  expect_the_single_datagrams(read_all(), payload);
-  EXPECT_EQ(reads_, kernel_has_uso() ? 1u : kSegments);
+  expect_the_single_datagrams_in(kernel_has_uso() ? 1 : kSegments);
 }
 
 TEST_F(TunTest, LeavesUdpToAKernelThatTakesTcpOnly) {
@@ -122,10 +123,7 @@ TEST_F(TunTest, LeavesUdpToAKernelThatTakesTcpOnly) {
   open();
   EXPECT_TRUE(tun_->has_tcp_offload());
   EXPECT_FALSE(tun_->has_udp_offload());
-  const Bytes payload = payload_bytes(kPayloadBytes);
-  send_segments(payload);
-  expect_the_single_datagrams(read_all(), payload);
-  EXPECT_EQ(reads_, kSegments);
+  expect_the_single_datagrams_in(kSegments);
 }
 
 TEST_F(TunTest, LeavesAllToAKernelThatTakesNothing) {
@@ -133,19 +131,14 @@ TEST_F(TunTest, LeavesAllToAKernelThatTakesNothing) {
   open();
   EXPECT_FALSE(tun_->has_tcp_offload());
   EXPECT_FALSE(tun_->has_udp_offload());
-  const Bytes payload = payload_bytes(kPayloadBytes);
-  send_segments(payload);
-  expect_the_single_datagrams(read_all(), payload);
-  EXPECT_EQ(reads_, kSegments);
+  expect_the_single_datagrams_in(kSegments);
 }
 
 TEST_F(TunTest, AsksForNothingWhereOffloadsAreSwitchedOff) {
   open(false);
   EXPECT_FALSE(tun_->has_tcp_offload());
   EXPECT_FALSE(tun_->has_udp_offload());
-  const Bytes payload = payload_bytes(kPayloadBytes);
-  send_segments(payload);
-  expect_the_single_datagrams(read_all(), payload);
+  expect_the_single_datagrams_in(kSegments);
 }
 
 }  // namespace
