@@ -59,12 +59,6 @@
 
 namespace adit::client {
 
-// What the tunnel puts around an inner packet: IPv4 and UDP headers, type 4's header and tag. An
-// outer path of 1500 bytes gives an inner MTU of 1440. A plain session could take 24 more, but
-// the next session may not be plain.
-inline constexpr unsigned kOuterOverheadBytes =
-    sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
-
 class Client {
  public:
   // Both must outlive the client.

@@ -16,6 +16,8 @@
 #include "client-lite/conflicts.h"
 #include "client-lite/control_socket.h"
 #include "client-lite/dns.h"
+#include "client-lite/packet_path.h"
+#include "client-lite/path_mtu.h"
 #include "client-lite/privileges.h"
 #include "client-lite/reach.h"
 #include "client-lite/state_files.h"
@@ -28,7 +30,7 @@ namespace {
 constexpr time_t kOldestTime = 1'767'225'600;
 // 2036-01-01: it is hardly in use so long.
 constexpr time_t kLatestTime = 2'082'758'400;
-constexpr uint32_t kOverheadBytes = 20 + 8 + tunnel::kEncryptedOverheadBytes;
+constexpr const char* kChooseAnother = "choose another address";
 
 std::string text(const char* format, double value) {
   char out[64];
@@ -68,6 +70,7 @@ class Examination {
       return failures_ == 0;
     }
     if (status) say(kWarn, "tunnel", "a client is running, and not up");
+    look_at_address();
     for (const GatewayConfig& gateway : config_.gateways) {
       look_at_gateway(gateway);
       if (one_answers_) tell_unreached(kWarn);
@@ -162,6 +165,14 @@ class Examination {
         "wanted");
   }
 
+  // A fixed one, against the host's networks. Whether it leaves a gateway where it is, is that
+  // gateway's affair.
+  void look_at_address() {
+    if (!config_.address) return;
+    const std::string conflict = conflict_of(*config_.address, {}, host_addresses(config_.device));
+    if (!conflict.empty()) say(kFail, "address", conflict, kChooseAnother);
+  }
+
   std::optional<Ipv4Address> resolve(const std::string& host) {
     if (const auto address = Ipv4Address::parse(host)) return address;
     addrinfo hints{};
@@ -185,16 +196,15 @@ class Examination {
     const std::optional<Ipv4Address> address = resolve(gateway.host);
     if (!address) return;
     if (config_.address) {
-      const std::string conflict =
-          conflict_of(*config_.address, *address, host_addresses(config_.device));
-      if (!conflict.empty()) say(kFail, "address", conflict, "choose another address");
+      const std::string conflict = conflict_of(*config_.address, *address, {});
+      if (!conflict.empty()) return cannot_use("address", conflict, kChooseAnother);
     }
     const Endpoint endpoint{*address, Be16::from_host(gateway.port)};
     const Reach found = reach(config_, gateway, endpoint, files_);
     say_reach(gateway, endpoint.to_string(), found);
     if (found.outcome != Reach::answered) return;
     one_answers_ = true;
-    say_mtu(found.path_mtu_bytes);
+    say_mtu(found);
   }
 
   void say_reach(const GatewayConfig& gateway, const std::string& where, const Reach& found) {
@@ -242,12 +252,19 @@ class Examination {
     cannot_use("gateway", "no answer from " + where + "; of UDP towards it, " + seen, advice);
   }
 
-  void say_mtu(uint32_t path_bytes) {
-    if (path_bytes <= kOverheadBytes) return;
-    const uint32_t fits = path_bytes - kOverheadBytes;
-    const std::string finding = "as far as links and routers tell, the way carries packets of " +
-                                std::to_string(path_bytes) + " bytes, in the tunnel " +
-                                std::to_string(fits);
+  void say_mtu(const Reach& found) {
+    if (found.is_mtu_measured && found.path_mtu_bytes == 0) {
+      return say(kWarn, "MTU",
+                 "no packet of " + std::to_string(PathMtu::kLeastBytes) +
+                     " bytes or more comes there and back",
+                 "something on the way loses long packets, or the gateway answers no probes");
+    }
+    if (found.path_mtu_bytes <= kOuterOverheadBytes) return;
+    const uint32_t fits = found.path_mtu_bytes - kOuterOverheadBytes;
+    const std::string finding =
+        std::string(found.is_mtu_measured ? "" : "as far as links and routers tell, ") +
+        "the way carries packets of " + std::to_string(found.path_mtu_bytes) +
+        " bytes, in the tunnel " + std::to_string(fits);
     if (config_.mtu && *config_.mtu > fits) {
       return say(kWarn, "MTU", finding + ", and mtu is " + std::to_string(*config_.mtu),
                  "lower mtu, or leave it out");

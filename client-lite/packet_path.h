@@ -30,6 +30,11 @@ namespace adit::client {
 
 // The largest inner packet: a jumbo frame's. The TUN device's MTU never goes beyond.
 inline constexpr size_t kInnerBytesMax = 9216;
+// What the tunnel puts around an inner packet: IPv4 and UDP headers, type 4's header and tag. An
+// outer path of 1500 bytes gives an inner MTU of 1440. A plain session could take 24 more, but
+// the next session may not be plain.
+inline constexpr unsigned kOuterOverheadBytes =
+    sizeof(Ipv4Header) + sizeof(UdpHeader) + tunnel::kEncryptedOverheadBytes;
 // An inner packet stands at this offset of its buffer: room for either header.
 inline constexpr size_t kHeadroomBytes = sizeof(tunnel::EncryptedHeader);
 

@@ -10,9 +10,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "client-lite/clock.h"
 #include "client-lite/file_descriptor.h"
+#include "client-lite/packet_path.h"
+#include "client-lite/path_mtu.h"
 #include "lib/tunnel/cookie.h"
 #include "lib/tunnel/noise.h"
 
@@ -24,6 +28,11 @@ constexpr uint64_t kTryNs = 1'000'000'000;
 constexpr unsigned kHopsMax = 16;
 constexpr uint64_t kHopsNs = 700'000'000;
 constexpr uint32_t kHeadersBytes = 20 + 8;
+// How long a probe of the path's MTU may take: a few round trips, within these bounds.
+constexpr uint64_t kProbeNsMin = 250'000'000;
+constexpr uint64_t kProbeNsMax = 1'000'000'000;
+// The largest packet looked for, where no greater `mtu` is configured.
+constexpr unsigned kUsualMtuBytes = 1500;
 
 // The least stamp above `stamp`: see Peer, which does the same.
 tunnel::Tai64n above(tunnel::Tai64n stamp) {
@@ -81,6 +90,16 @@ class Probe {
     drain_errors();
     ::send(socket_.get(), bytes, size, 0);
   }
+  // False: the link does not take it.
+  bool send_whole(std::span<const uint8_t> datagram) {
+    if (::send(socket_.get(), datagram.data(), datagram.size(), 0) >= 0) return true;
+    if (errno != EMSGSIZE) return true;  // as one that is lost on the way
+    drain_errors();
+    return false;
+  }
+  // The MTU of a link that a packet did not fit, as it or its router told since the last call; 0:
+  // none did.
+  uint32_t take_told_mtu() { return std::exchange(told_mtu_bytes_, 0); }
   // What comes until the deadline; 0: nothing, or an error that ends it all.
   size_t receive(std::span<uint8_t> room, uint64_t deadline_ns) {
     while (!failed()) {
@@ -128,6 +147,7 @@ class Probe {
     sock_extended_err error;
     std::memcpy(&error, CMSG_DATA(item), sizeof error);
     const bool is_icmp = error.ee_origin == SO_EE_ORIGIN_ICMP;
+    if (error.ee_errno == EMSGSIZE) told_mtu_bytes_ = error.ee_info;
     if (is_icmp && error.ee_type == ICMP_DEST_UNREACH) on_unreachable(error.ee_code);
     if (!is_icmp || error.ee_type != ICMP_TIME_EXCEEDED) return;
     if (payload <= last_hop || payload > kHopsMax) return;
@@ -156,6 +176,7 @@ class Probe {
 
   FileDescriptor socket_;
   Reach::Outcome failure_ = Reach::silent;
+  uint32_t told_mtu_bytes_ = 0;
 };
 
 class Handshake {
@@ -199,11 +220,14 @@ class Handshake {
     std::memcpy(&response, bytes.data(), sizeof response);
     if (response.receiver_index.host() != state_->local_index) return std::nullopt;
     reach.round_trip_ns = now_ns() - sent_ns_;
-    const auto session = tunnel::open_response(local_, *remote_, *state_, response, now_ns());
-    if (!session) return Reach::differs;
-    reach.protection = tunnel::protection_name(session->protection);
+    session_ = tunnel::open_response(local_, *remote_, *state_, response, now_ns());
+    if (!session_) return Reach::differs;
+    reach.protection = tunnel::protection_name(session_->protection);
     return Reach::answered;
   }
+
+  // The session that was made; answered.
+  const tunnel::Session& session() const { return *session_; }
 
  private:
   tunnel::RandomSource random_;
@@ -215,6 +239,7 @@ class Handshake {
   tunnel::ProtectionSet offered_;
   std::optional<tunnel::InitiatorState> state_;
   uint64_t sent_ns_ = 0;
+  std::optional<tunnel::Session> session_;
 };
 
 // A gateway asks for a cookie while it is busy; one that asks for another, having got the first,
@@ -248,9 +273,10 @@ void count_hops(Probe& probe) {
   while (probe.receive(room, deadline_ns) != 0) continue;
 }
 
-// A packet as long as the first link takes, that must not be cut: if a later link is narrower, its
-// router says so. The gateway drops it, for it is no message.
-uint32_t path_mtu_bytes(Probe& probe) {
+// For a stock peer, which answers no probes: a packet as long as the first link takes, that must
+// not be cut. If a later link is narrower, its router may say so. The gateway drops it, for it is
+// no message.
+uint32_t told_mtu_bytes(Probe& probe) {
   const uint32_t first_bytes = probe.path_mtu_bytes();
   if (first_bytes <= kHeadersBytes || first_bytes > 9000) return first_bytes;
   probe.set_discovery(IP_PMTUDISC_DO);
@@ -261,6 +287,71 @@ uint32_t path_mtu_bytes(Probe& probe) {
   while (probe.receive(room, deadline_ns) != 0) continue;
   return probe.path_mtu_bytes();
 }
+
+// As the client measures it: padded probes in the session just made, answered as long. What a link
+// or a router tells is no more than the size to try next.
+class MtuSearch {
+ public:
+  MtuSearch(Probe& probe, const Endpoint& gateway, const tunnel::Session& session,
+            uint64_t round_trip_ns)
+      : probe_(probe),
+        gateway_(gateway),
+        wait_ns_(std::clamp(3 * round_trip_ns, kProbeNsMin, kProbeNsMax)) {
+    path_.set_gateway(gateway);
+    path_.install(session);
+    probe_.set_discovery(IP_PMTUDISC_PROBE);
+  }
+
+  // 0: nothing so long as the least that is looked for was answered.
+  uint32_t run(unsigned largest_bytes) {
+    search_.start(now_ns(), static_cast<uint16_t>(largest_bytes));
+    while (search_.is_searching() && !probe_.failed()) {
+      const auto asked = search_.tick(now_ns(), wait_ns_, random_u64() | 1);
+      if (!asked) continue;
+      const bool fits = send(*asked);
+      if (fits) wait_for_reply();
+      const uint32_t told_bytes = probe_.take_told_mtu();
+      if (told_bytes >= PathMtu::kLeastBytes && told_bytes < asked->bytes) {
+        search_.start(now_ns(), static_cast<uint16_t>(told_bytes));
+      } else if (!fits) {
+        search_.on_refused(now_ns());
+      }
+    }
+    return is_answered_ ? search_.bytes() : 0;
+  }
+
+ private:
+  bool send(const PathMtu::Probe& asked) {
+    tunnel::ProbePacket packet{};
+    packet.kind = tunnel::kProbeRequest;
+    packet.stamp = Be64::from_host(asked.stamp);
+    const auto inner = buffer_->inner().first(asked.bytes - kOuterOverheadBytes);
+    std::fill(inner.begin(), inner.end(), uint8_t{0});
+    std::memcpy(inner.data(), &packet, sizeof packet);
+    return probe_.send_whole(path_.wrap_exactly(*buffer_, inner.size()).datagram);
+  }
+
+  void wait_for_reply() {
+    while (const size_t bytes = probe_.receive(buffer_->bytes, search_.next_deadline_ns())) {
+      const uint64_t turn_ns = now_ns();
+      const auto datagram = std::span(buffer_->bytes).first(bytes);
+      const Received received = path_.receive(datagram, gateway_, turn_ns);
+      if (received.kind != Received::probe_reply) continue;
+      if (!search_.on_reply(received.stamp, turn_ns)) continue;
+      is_answered_ = true;
+      return;
+    }
+  }
+
+  Probe& probe_;
+  const Endpoint gateway_;
+  const uint64_t wait_ns_;
+  Counters counters_;
+  PacketPath path_{counters_};
+  PathMtu search_;
+  std::unique_ptr<PacketBuffer> buffer_ = std::make_unique<PacketBuffer>();
+  bool is_answered_ = false;
+};
 
 }  // namespace
 
@@ -277,7 +368,15 @@ Reach reach(const Config& config, const GatewayConfig& gateway, const Endpoint& 
   if (result.outcome == Reach::silent) count_hops(probe);
   result.last_hop = probe.last_hop;
   result.last_hop_address = probe.last_hop_address;
-  if (result.outcome == Reach::answered) result.path_mtu_bytes = path_mtu_bytes(probe);
+  if (result.outcome != Reach::answered) return result;
+  if (gateway.stock_wireguard) {
+    result.path_mtu_bytes = told_mtu_bytes(probe);
+    return result;
+  }
+  const unsigned wanted_bytes = std::min<unsigned>(config.mtu.value_or(0), kInnerBytesMax);
+  MtuSearch search(probe, endpoint, handshake.session(), result.round_trip_ns);
+  result.path_mtu_bytes = search.run(std::max(kUsualMtuBytes, wanted_bytes + kOuterOverheadBytes));
+  result.is_mtu_measured = true;
   return result;
 }
 

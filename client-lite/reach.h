@@ -1,6 +1,6 @@
 // Whether a gateway can be reached, without a tunnel: a few handshakes on a socket of their own,
-// and, when nothing comes back, how far UDP towards it is seen to get. For `adit-client doctor`;
-// it blocks for a few seconds.
+// and, when nothing comes back, how far UDP towards it is seen to get, or when it does, how long
+// the packets may be. For `adit-client doctor`; it blocks for a few seconds.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,10 @@ struct Reach {
   Outcome outcome = silent;
   uint64_t round_trip_ns = 0;         // answered
   std::string protection;             // answered
-  uint32_t path_mtu_bytes = 0;        // outer; 0: not known
+  // Answered: the largest outer packet that the way carries; 0: not known. Measured, it went both
+  // ways, and 0 is less than the client itself looks for; else it is what links and routers tell.
+  uint32_t path_mtu_bytes = 0;
+  bool is_mtu_measured = false;
   unsigned last_hop = 0;              // silent: the farthest that told us a packet had passed by
   Ipv4Address last_hop_address;
 };

@@ -1,12 +1,15 @@
 """adit-client doctor: one fault each, and what it says of it."""
 
 import re
+import time
 
 import pytest
 from conftest import start_client, start_gateway
 from lab import topology
-from lab.faults import YEAR_S, WallClock
+from lab.faults import YEAR_S, WallClock, drop_icmp_of
 from lab.programs import CLIENT_PROGRAM, Client, make_key, write_config
+from test_client_names import NAME, names  # noqa: F401: a fixture
+from test_client_paths import relay_before
 
 WHERE = f"{topology.GATEWAY}:{topology.TUNNEL_PORT}"
 
@@ -36,8 +39,7 @@ def test_nothing_is_wrong(world):
     assert status == 0, text
     assert {verdict for verdict, _ in verdicts.values()} == {"ok"}, text
     assert f"{WHERE} answers, keys match, aes-256-gcm" in verdicts["gateway"][1]
-    assert verdicts["MTU"][1] == ("as far as links and routers tell, the way carries packets of "
-                                  "1500 bytes, in the tunnel 1440")
+    assert verdicts["MTU"][1] == "the way carries packets of 1500 bytes, in the tunnel 1440"
     # The client itself is not hindered by what was sent.
     start_client(gateway, world.pc)
 
@@ -149,6 +151,40 @@ def test_one_of_two_gateways_does_not_answer(world, at):
     assert f"warn  gateway   no answer from {dead}" in text
 
 
+BESIDE = f"{topology.GATEWAY.rpartition('.')[0]}.99/24"  # in the gateway's own network
+
+
+@pytest.mark.parametrize("at, verdict, ends", [(0, "warn", 0), (1, "warn", 0), (None, "FAIL", 1)])
+def test_a_fixed_address_hides_one_of_the_gateways(world, names, at, verdict, ends):
+    """Of two it is a warning, whichever of them it is."""
+    gateway = start_gateway(world)
+    names.set(topology.GATEWAY)
+    relay = relay_before(world)
+
+    def change(config):
+        hidden = config["gateways"][0]
+        hidden["endpoint"] = f"{NAME}:{topology.TUNNEL_PORT}"
+        config["address"] = BESIDE
+        if at is not None:
+            config["gateways"] = [hidden | {"endpoint": relay.endpoint}]
+            config["gateways"].insert(at, hidden)
+
+    status, verdicts, text = ask_doctor(gateway, world, change)
+    assert verdicts["address"][0] == verdict, text
+    hidden = f"the gateway's own address {topology.GATEWAY} lies in the tunnel's network"
+    assert verdicts["address"][1].startswith(hidden)
+    assert status == ends, text
+
+
+def test_a_fixed_address_in_a_network_of_the_hosts(world):
+    gateway = start_gateway(world)
+    status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(
+        address="10.1.1.77/24"))
+    assert failures(verdicts) == ["address"], text
+    assert "is in a network that eth0 is in already" in verdicts["address"][1]
+    assert status == 1
+
+
 def test_neither_of_two_gateways_answers(world):
     gateway = start_gateway(world)
     dead = [f"{topology.GATEWAY}:{topology.TUNNEL_PORT + more}" for more in (1, 2)]
@@ -159,12 +195,66 @@ def test_neither_of_two_gateways_answers(world):
         assert f"FAIL  gateway   no answer from {each}" in text
 
 
+def narrow_link(world, mtu_bytes=1400):
+    for router, device in ((world.natfw, "outside"), (world.internet, "natfw")):
+        router.ip("link", "set", device, "mtu", mtu_bytes)
+
+
 def test_a_link_on_the_way_is_narrower(world):
     gateway = start_gateway(world)
-    world.natfw.ip("link", "set", "outside", "mtu", "1400")
+    narrow_link(world)
     status, verdicts, text = ask_doctor(gateway, world, lambda config: config.update(mtu=1440))
     assert verdicts["MTU"][0] == "warn", text
-    assert "packets of 1400 bytes, in the tunnel 1340, and mtu is 1440" in verdicts["MTU"][1]
+    assert verdicts["MTU"][1] == ("the way carries packets of 1400 bytes, in the tunnel 1340, and "
+                                  "mtu is 1440")
+    assert status == 0
+
+
+def test_a_narrower_link_that_no_router_tells_of_is_measured(world):
+    gateway = start_gateway(world)
+    narrow_link(world)
+    for router in (world.natfw, world.internet):
+        drop_icmp_of(router)
+    began_s = time.monotonic()
+    status, verdicts, text = ask_doctor(gateway, world)
+    took_s = time.monotonic() - began_s
+    assert verdicts["MTU"][0] == "ok", text
+    carries = r"the way carries packets of (\d+) bytes, in the tunnel (\d+)"
+    outer, inner = map(int, re.fullmatch(carries, verdicts["MTU"][1]).groups())
+    assert 1400 - 8 <= outer <= 1400 and inner == outer - 60
+    assert status == 0
+    print(f"doctor: a link of 1400 bytes and no ICMP: {outer} bytes after {took_s:.1f} s (bound 8)")
+    assert took_s < 8
+
+
+def test_no_long_packet_comes_through(world):
+    gateway = start_gateway(world)
+    world.natfw.nft("""
+table ip short {
+  chain short {
+    type filter hook forward priority filter - 10;
+    meta length > 600 drop
+  }
+}
+""")
+    status, verdicts, text = ask_doctor(gateway, world)
+    assert verdicts["MTU"] == (
+        "warn", "no packet of 636 bytes or more comes there and back"), text
+    assert status == 0
+
+
+def test_a_narrower_link_before_a_stock_server_is_what_routers_tell(world):
+    """It answers no probe."""
+    gateway = start_gateway(world, "chacha20-poly1305")
+    narrow_link(world)
+
+    def take_for_stock(config):
+        config["gateways"][0]["stock_wireguard"] = True
+        config["address"] = "192.168.1.77/24"
+
+    status, verdicts, text = ask_doctor(gateway, world, take_for_stock)
+    assert verdicts["MTU"] == ("ok", "as far as links and routers tell, the way carries packets "
+                               "of 1400 bytes, in the tunnel 1340"), text
     assert status == 0
 
 

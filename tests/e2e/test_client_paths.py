@@ -11,6 +11,7 @@ import time
 import pytest
 from conftest import download, start_client, start_gateway, start_web_server
 from lab import topology
+from lab.faults import drop_icmp_of
 from lab.netns import wait_until
 from lab.programs import Client
 from lab.relay import Relay
@@ -203,23 +204,13 @@ def test_a_path_that_swallows_large_packets_is_measured(world, mtu_bytes):
     assert world.pc.succeeds("ping", "-c2", "-i0.2", "-W2", "-s", size, topology.SERVER)
 
 
-SILENT = """
-table ip silent {
-  chain out {
-    type filter hook output priority filter;
-    ip protocol icmp counter drop
-  }
-}
-"""
-
-
 def test_routers_that_send_no_icmp_hinder_nothing(world):
     """A narrow link between two routers, and no word of what it does not carry."""
     content = os.urandom(200_000)
     start_web_server(world, {"file": content})
     for router, device in ((world.natfw, "outside"), (world.internet, "natfw")):
         router.ip("link", "set", device, "mtu", "1400")
-        router.nft(SILENT)
+        drop_icmp_of(router)
     gateway = start_gateway(world)
     began_s = time.monotonic()
     client = start_client(gateway, world.pc)

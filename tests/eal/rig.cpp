@@ -273,14 +273,14 @@ void Rig::tell(const ToWorker& message) {
   const auto tell_others = [&](ToWorker others, ToWorker::Kind kind) {
     others.kind = kind;
     for (unsigned worker = 0; worker < parts_.size(); ++worker) {
-      if (worker != owner) parts_[worker].pipeline->take(others, now_ns_);
+      if (worker != owner) take(worker, others);
     }
   };
   ToWorker& opened = opened_[message.slot % opened_.size()];
   switch (message.kind) {
     case ToWorker::set_neighbour:
     case ToWorker::lose_neighbour:
-      for (const Parts& parts : parts_) parts.pipeline->take(message, now_ns_);
+      for (unsigned worker = 0; worker < parts_.size(); ++worker) take(worker, message);
       return hand_round();
     case ToWorker::open_tunnel:
       if (opened.kind == ToWorker::open_elsewhere) tell_others(opened, ToWorker::close_elsewhere);
@@ -302,7 +302,7 @@ void Rig::tell(const ToWorker& message) {
     default:
       break;
   }
-  parts_[owner].pipeline->take(message, now_ns_);
+  take(owner, message);
   hand_round();
 }
 
@@ -348,13 +348,13 @@ void Rig::receive_burst(unsigned port, const std::vector<Bytes>& frames) {
     ASSERT_NE(at, nullptr);
     if (!frame.empty()) std::memcpy(at, frame.data(), frame.size());
   }
-  if (parts_.size() == 1) return pipeline_->run(port, mbufs, now_ns_);
+  if (parts_.size() == 1) return run(0, port, mbufs);
   std::vector<std::vector<rte_mbuf*>> queues(parts_.size());
   for (size_t i = 0; i < frames.size(); ++i) {
     queues[nics_[port].queue_of(frames[i])].push_back(mbufs[i]);
   }
-  for (size_t worker = 0; worker < parts_.size(); ++worker) {
-    if (!queues[worker].empty()) parts_[worker].pipeline->run(port, queues[worker], now_ns_);
+  for (unsigned worker = 0; worker < parts_.size(); ++worker) {
+    if (!queues[worker].empty()) run(worker, port, queues[worker]);
   }
   hand_round();
 }

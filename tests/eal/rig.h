@@ -1,6 +1,6 @@
 // A gateway without ports: the real pipeline, tables and crypto over packet buffers in memory, one
 // or two ports that are arrays, and the far ends of tunnels. After every test the conservation law
-// must hold: TearDown() checks it.
+// must hold: TearDown() checks it. No packet, and no message of the control thread, may allocate.
 //
 //   client's far end ══ 20.1.1.10:20001 ══► port 0 (uplink, 30.1.1.10:8000)
 //   server 40.1.1.10 ◄── port 0 (one port for both) or port 1 (public, 30.2.1.10)
@@ -16,6 +16,7 @@
 
 #include "gateway/pipeline.h"
 #include "lib/tunnel/seal.h"
+#include "tests/support/allocation_count.h"
 #include "tests/support/nic_model.h"
 #include "tests/support/packets.h"
 
@@ -24,6 +25,7 @@ struct rte_mempool;
 namespace adit::gateway::test {
 
 using adit::test::Bytes;
+using adit::test::NoAllocation;
 using tunnel::Protection;
 
 inline const Ipv4Address kGateway = Ipv4Address::from_octets(30, 1, 1, 10);
@@ -213,6 +215,8 @@ class Rig : public testing::Test {
 
  private:
   void make_parts(unsigned worker, const RigOptions& options);
+  void run(unsigned worker, unsigned port, std::span<rte_mbuf*> packets);
+  void take(unsigned worker, const ToWorker& message);
   void hand_round();
   void collect(unsigned worker);
 

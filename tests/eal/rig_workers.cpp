@@ -5,18 +5,34 @@
 
 namespace adit::gateway::test {
 
+void Rig::run(unsigned worker, unsigned port, std::span<rte_mbuf*> packets) {
+  const NoAllocation scope;
+  parts_[worker].pipeline->run(port, packets, now_ns_);
+}
+
+void Rig::take(unsigned worker, const ToWorker& message) {
+  const NoAllocation scope;
+  parts_[worker].pipeline->take(message, now_ns_);
+}
+
 void Rig::sweep() {
-  for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+  {
+    const NoAllocation scope;
+    for (const Parts& parts : parts_) parts.pipeline->sweep(now_ns_);
+  }
   hand_round();
 }
 
 void Rig::deliver(unsigned worker, const ToWorker& message) {
-  parts_[worker].pipeline->take(message, now_ns_);
+  take(worker, message);
   hand_round();
 }
 
 void Rig::deliver(unsigned worker, const Reply& reply) {
-  parts_[worker].pipeline->take({&reply, 1}, now_ns_);
+  {
+    const NoAllocation scope;
+    parts_[worker].pipeline->take({&reply, 1}, now_ns_);
+  }
   hand_round();
 }
 
@@ -39,13 +55,21 @@ bool Rig::take_over(unsigned to, unsigned from, unsigned most) {
   HandedPacket packets[kBurstMax];
   const unsigned count = from == to ? 0 : hand_off_->pop(from, to, std::span(packets).first(most));
   if (count == 0) return false;
-  parts_[to].pipeline->take_over(from, {packets, count}, now_ns_);
+  {
+    const NoAllocation scope;
+    parts_[to].pipeline->take_over(from, {packets, count}, now_ns_);
+  }
   collect(to);
   return true;
 }
 
 bool Rig::advance_moves(unsigned worker) {
-  if (!parts_[worker].pipeline->advance_moves(now_ns_)) return false;
+  bool has_advanced;
+  {
+    const NoAllocation scope;
+    has_advanced = parts_[worker].pipeline->advance_moves(now_ns_);
+  }
+  if (!has_advanced) return false;
   collect(worker);
   return true;
 }

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <memory>
 
+#include "tests/support/allocation_count.h"
 #include "tests/support/packets.h"
 #include "tests/unit/client/fake_gateway.h"
 
 namespace adit::client {
 namespace {
 
+using adit::test::NoAllocation;
 using adit::test::payload_bytes;
 using adit::test::udp_packet;
 using test::Bytes;
@@ -33,7 +35,7 @@ Bytes dhcp_query() { return udp_packet(at({}, 68), at(kRouter, 67), payload_byte
 Bytes dhcp_answer() { return udp_packet(at(kRouter, 67), at(kOwn, 68), payload_bytes(300)); }
 Bytes copy(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
 
-// A path with a session of `protection`, and its gateway.
+// A path with a session of `protection`, and its gateway. No packet, right or wrong, may allocate.
 struct World {
   explicit World(Protection protection = Protection::aes_256_gcm)
       : pair(shake_hands(protection, 77, kNow)), gateway(pair.gateway) {
@@ -45,12 +47,18 @@ struct World {
   }
   Bytes wrap(const Bytes& inner) {
     std::copy(inner.begin(), inner.end(), buffer->inner().begin());
-    const auto packet = path.admit(buffer->inner().first(inner.size()));
-    return packet ? copy(path.wrap(*buffer, *packet).datagram) : Bytes{};
+    std::span<const uint8_t> datagram;
+    {
+      const NoAllocation scope;
+      const auto packet = path.admit(buffer->inner().first(inner.size()));
+      if (packet) datagram = path.wrap(*buffer, *packet).datagram;
+    }
+    return copy(datagram);
   }
   Received receive(Bytes datagram) { return receive_at(std::move(datagram), kNow); }
   Received receive_at(Bytes datagram, uint64_t now_ns) {
     last = std::move(datagram);
+    const NoAllocation scope;
     return path.receive(last, kGateway, now_ns);
   }
 
