@@ -72,7 +72,7 @@ bool Client::open() {
     refusal = control + ": " + std::strerror(errno);
     return refuse();
   }
-  if (config_.sandbox && config_.dns == Dns::kAuto && !network_.open_tools()) {
+  if (config_.dns == Dns::kAuto && !network_.open_tools()) {
     refusal = std::string("a child to run other programs: ") + std::strerror(errno);
     return refuse();
   }
@@ -99,7 +99,8 @@ bool Client::open() {
                      watch(survey_.resolver_fd(), kTagSurveyResolver) && network_watch_.open() &&
                      watch(network_watch_.netlink_fd(), kTagNetwork) &&
                      watch(network_watch_.clock_fd(), kTagClock) &&
-                     (!lanes_ || watch(lanes_->mail_fd(), kTagLanes));
+                     (!lanes_ || watch(lanes_->mail_fd(), kTagLanes)) &&
+                     (network_.tools_fd() < 0 || watch(network_.tools_fd(), kTagTools));
   if (!ready) {
     refusal = std::string("event loop: ") + std::strerror(errno);
     return refuse();
@@ -200,6 +201,8 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return on_clock_set(now_ns);
     case kTagLanes:
       return lanes_->on_mail(now_ns, [this](auto reject) { count_reject(reject); });
+    case kTagTools:
+      return network_.on_tool_ended();
     case kTagControl:
       return control_.on_readable([this](const std::string& request) -> std::string {
         if (request == "status") return to_text(make_status());

@@ -78,7 +78,7 @@ class Client {
   enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
   enum Tag : uint64_t {
     kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock,
-    kTagCanary, kTagSurvey, kTagSurveyResolver, kTagLanes
+    kTagCanary, kTagSurvey, kTagSurveyResolver, kTagLanes, kTagTools
   };
   // Datagrams that are to be sent with one call, in outbound_.
   struct Outbound {
@@ -124,6 +124,7 @@ class Client {
   void enter_up(uint64_t now_ns);
   HostNetwork::Settings fixed_settings();
   HostNetwork::Settings leased_settings(const dhcp::ClientLease& lease);
+  uint16_t outer_mtu_bytes();
   uint16_t device_mtu_bytes(std::optional<uint16_t> leased_bytes);
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
@@ -194,6 +195,7 @@ class Client {
   void watch_path(uint64_t now_ns);
   uint16_t path_mtu_bytes_max();
   void start_path_mtu(uint64_t now_ns);
+  void limit_path_mtu(uint64_t now_ns);
   void probe_path_mtu(uint64_t now_ns);
   void apply_path_mtu(uint64_t now_ns);
   Be16 told_mtu() const;

@@ -243,11 +243,8 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
 // Puts the fixed or leased address and what came with it on the device.
 void Client::configure(uint64_t now_ns) {
   const bool leased = !config_.address;
-  // What the gateway takes is known now, and may be more or less than what was probed for.
-  if (const uint16_t largest_bytes = path_mtu_bytes_max();
-      largest_bytes != 0 && largest_bytes != path_mtu_.bytes_max()) {
-    path_mtu_.start(now_ns, largest_bytes);
-  }
+  // What the gateway takes is known now.
+  limit_path_mtu(now_ns);
   const HostNetwork::Settings settings =
       leased ? leased_settings(*dhcp_.lease()) : fixed_settings();
   const bool changed = !settings_ || settings_->address != settings.address;
@@ -318,12 +315,17 @@ HostNetwork::Settings Client::leased_settings(const dhcp::ClientLease& lease) {
   return settings;
 }
 
+// What our own way to the gateway carries, as far as is known.
+uint16_t Client::outer_mtu_bytes() {
+  const uint16_t link_bytes = network_.outer_mtu_bytes(gateway_.address);
+  const uint16_t known_bytes = link_bytes == 0 ? kOuterMtuBytes : link_bytes;
+  return is_stock() ? known_bytes : std::min(known_bytes, path_mtu_.bytes());
+}
+
 // The configuration's word stands. Else the gateway's, if our own way to it carries as much.
 uint16_t Client::device_mtu_bytes(std::optional<uint16_t> leased_bytes) {
   if (config_.mtu) return *config_.mtu;
-  uint16_t outer_bytes = network_.outer_mtu_bytes(gateway_.address);
-  if (outer_bytes == 0) outer_bytes = kOuterMtuBytes;
-  if (!is_stock()) outer_bytes = std::min(outer_bytes, path_mtu_.bytes());
+  const uint16_t outer_bytes = outer_mtu_bytes();
   const unsigned fits = outer_bytes > kOuterOverheadBytes ? outer_bytes - kOuterOverheadBytes : 0;
   const unsigned wanted = std::min<unsigned>(leased_bytes.value_or(UINT16_MAX), fits);
   return static_cast<uint16_t>(std::clamp<unsigned>(wanted, kMtuBytesMin, kInnerBytesMax));

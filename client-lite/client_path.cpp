@@ -66,6 +66,10 @@ void Client::look_at_network(uint64_t now_ns) {
   const std::optional<OuterPath> path =
       gateway_.is_zero() ? std::nullopt : network_.outer_path(config_.fwmark.value_or(0));
   const bool changed = path != outer_path_;
+  if (!changed && outer_path_ && has_tunnel()) {  // the link may have another MTU
+    limit_path_mtu(now_ns);
+    apply_path_mtu(now_ns);
+  }
   if (!changed && now_ns < doubted_ns_ + kDoubtIntervalNs) return;
   doubted_ns_ = now_ns;
   if (!changed) {
@@ -111,6 +115,7 @@ void Client::on_path_changed(uint64_t now_ns) {
   round_trip_.reset();
   path_watch_.hurry(now_ns);
   start_path_mtu(now_ns);
+  apply_path_mtu(now_ns);
   if (is_stock()) {
     send_heartbeat(now_ns);
     act(peer_->connect(now_ns, tai64n_now()), now_ns);
@@ -165,6 +170,14 @@ void Client::start_path_mtu(uint64_t now_ns) {
   if (largest_bytes != 0) path_mtu_.start(now_ns, largest_bytes);
 }
 
+// Where there may be more or less than what was probed for, begins anew.
+void Client::limit_path_mtu(uint64_t now_ns) {
+  const uint16_t largest_bytes = path_mtu_bytes_max();
+  if (largest_bytes != 0 && largest_bytes != path_mtu_.bytes_max()) {
+    path_mtu_.start(now_ns, largest_bytes);
+  }
+}
+
 void Client::probe_path_mtu(uint64_t now_ns) {
   if (!outer_path_) return;
   if (!path_.usable(now_ns)) return path_mtu_.postpone(now_ns + kSecondNs);
@@ -195,7 +208,7 @@ void Client::apply_path_mtu(uint64_t now_ns) {
   const uint16_t mtu_bytes =
       device_mtu_bytes(dhcp_.lease() ? dhcp_.lease()->mtu_bytes : std::nullopt);
   if (mtu_bytes == settings_->mtu_bytes) return;
-  log_.info("MTU %u: the path carries packets of %u bytes", mtu_bytes, path_mtu_.bytes());
+  log_.info("MTU %u: the path carries packets of %u bytes", mtu_bytes, outer_mtu_bytes());
   settings_->mtu_bytes = mtu_bytes;
   path_.set_mtu(mtu_bytes);
   network_.apply(*settings_);

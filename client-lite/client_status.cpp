@@ -29,7 +29,9 @@ Status Client::make_status() const {
     status.address = settings_->address.to_string();
     if (!settings_->router.is_zero()) status.router = settings_->router.to_string();
     status.mtu_bytes = settings_->mtu_bytes;
-    for (const Ipv4Address& server : settings_->dns) status.dns.push_back(server.to_string());
+    for (const Ipv4Address& server : network_.dns_servers()) {
+      status.dns.push_back(server.to_string());
+    }
     for (const Ipv4Prefix& route : network_.traversing()) {
       status.routes.push_back(route.to_string());
     }

@@ -42,24 +42,27 @@ std::optional<DnsTool> find_dns_tool() {
   return std::nullopt;
 }
 
-bool set_dns(const ToolRunner& tools, DnsTool tool, const std::string& device,
-             std::span<const Ipv4Address> servers, bool for_all, bool was_for_all) {
+std::deque<ToolCommand> commands_to_set(DnsTool tool, const std::string& device,
+                                        std::span<const Ipv4Address> servers, bool for_all,
+                                        bool was_for_all) {
   if (tool == DnsTool::resolvconf) {
     std::string lines;
     for (const Ipv4Address& server : servers) lines += "nameserver " + server.to_string() + "\n";
-    return tools.run({"resolvconf", "-a", device}, lines);
+    return {{{"resolvconf", "-a", device}, lines}};
   }
   std::vector<std::string> words = {"resolvectl", "dns", device};
   for (const Ipv4Address& server : servers) words.push_back(server.to_string());
+  std::deque<ToolCommand> commands = {{words, ""}};
   // "~." sends every name to this device's servers (resolvectl(1)).
-  const bool has_domain = for_all || was_for_all;
-  return tools.run(words, "") &&
-         (!has_domain || tools.run({"resolvectl", "domain", device, for_all ? "~." : ""}, ""));
+  if (for_all || was_for_all) {
+    commands.push_back({{"resolvectl", "domain", device, for_all ? "~." : ""}, ""});
+  }
+  return commands;
 }
 
-bool unset_dns(const ToolRunner& tools, DnsTool tool, const std::string& device) {
-  if (tool == DnsTool::resolvconf) return tools.run({"resolvconf", "-d", device}, "");
-  return tools.run({"resolvectl", "revert", device}, "");
+ToolCommand command_to_unset(DnsTool tool, const std::string& device) {
+  if (tool == DnsTool::resolvconf) return {{"resolvconf", "-d", device}, ""};
+  return {{"resolvectl", "revert", device}, ""};
 }
 
 }  // namespace adit::client

@@ -123,7 +123,7 @@ void HostNetwork::undo_change(const std::string& change) {
     std::string device;
     words >> tool_name >> device;
     const std::optional<DnsTool> tool = dns_tool_named(tool_name);
-    if (tool && !device.empty()) unset_dns(tools_, *tool, device);
+    if (tool && !device.empty()) dns_.undo(*tool, device);
   }
 }
 
@@ -147,7 +147,7 @@ void HostNetwork::apply(const Settings& settings) {
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
   settings_ = settings;
   apply_address();
-  apply_dns(*settings_);
+  apply_dns();
   if (problem_.empty()) logged_problems_.clear();
 }
 
@@ -199,8 +199,11 @@ HostNetwork::Device HostNetwork::mend() {
   device_ = name;  // it may be another now
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
-    if (problem_.empty() || !has_net_admin()) return Device::intact;
-    apply(Settings(*settings_));
+    if (!problem_.empty() && has_net_admin()) {
+      apply(Settings(*settings_));
+    } else {
+      apply_dns();
+    }
     return Device::intact;
   }
   if (!has_net_admin()) return Device::lost;
@@ -238,7 +241,7 @@ bool HostNetwork::has_address(const Ipv4Interface& address) const {
 }
 
 void HostNetwork::withdraw() {
-  withdraw_dns();
+  dns_.withdraw();
   settings_.reset();
   reconcile_routes();
   remove_addresses_but(std::nullopt);
@@ -425,45 +428,9 @@ std::string HostNetwork::change_of(const Refusal& refused) {
   return "refuse " + refused.to_string();
 }
 
-// Who is told of other servers forgets the former ones in the same moment. Only where those were
-// told to another program, or of another name of the device, they are taken back, and afterwards.
-void HostNetwork::apply_dns(const Settings& settings) {
-  if (settings.dns.empty()) return withdraw_dns();
+void HostNetwork::apply_dns() {
   const bool for_all = std::any_of(traversing_.begin(), traversing_.end(), is_default);
-  if (settings.dns == dns_servers_ && for_all == dns_for_all_) return;
-  dns_servers_ = settings.dns;
-  const bool was_for_all = std::exchange(dns_for_all_, for_all);
-  const std::optional<DnsTool> tool = find_dns_tool();
-  if (!tool) {
-    log_.warning("the gateway names DNS servers, but this host has neither systemd-resolved nor "
-                 "resolvconf: they are not used");
-    return;
-  }
-  const std::string change = std::string("dns ") + name_of(*tool) + " " + device_;
-  const bool replaces = change == dns_change_;
-  if (!replaces && !journal_.record(change)) {
-    set_problem("the undo journal cannot be written: DNS is left as it is");
-    dns_servers_.clear();  // so that it is tried again
-    return;
-  }
-  const std::string former = replaces ? "" : std::exchange(dns_change_, change);
-  if (!set_dns(tools_, *tool, device_, settings.dns, for_all, was_for_all)) {
-    log_.warning("%s refused the tunnel's DNS servers", name_of(*tool));
-  }
-  take_back_dns(former);
-}
-
-void HostNetwork::withdraw_dns() {
-  dns_servers_.clear();
-  dns_for_all_ = false;
-  take_back_dns(std::exchange(dns_change_, {}));
-}
-
-// `change` may be none.
-void HostNetwork::take_back_dns(const std::string& change) {
-  if (change.empty()) return;
-  undo_change(change);
-  journal_.strike_out(change);
+  dns_.want(device_, {settings_->dns, for_all});
 }
 
 void HostNetwork::set_problem(std::string problem) {

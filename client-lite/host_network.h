@@ -13,11 +13,10 @@
 #include <vector>
 
 #include "client-lite/conflicts.h"
-#include "client-lite/dns.h"
+#include "client-lite/host_dns.h"
 #include "client-lite/log.h"
 #include "client-lite/netlink.h"
 #include "client-lite/routes.h"
-#include "client-lite/tool_runner.h"
 #include "client-lite/undo_journal.h"
 #include "lib/net/address.h"
 
@@ -26,10 +25,14 @@ namespace adit::client {
 class HostNetwork {
  public:
   // `log` must outlive this.
-  explicit HostNetwork(const Log& log) : log_(log) {}
+  explicit HostNetwork(const Log& log) : log_(log), dns_(log, journal_) {}
 
-  // From now on other programs are run by a child with this process's present rights.
-  bool open_tools() { return tools_.open(); }
+  // From now on other programs are run by a child with this process's present rights. Name servers
+  // need it. False: errno says why.
+  bool open_tools() { return dns_.open(); }
+  // Readable when one of them has ended: then on_tool_ended(). -1 without the child.
+  int tools_fd() const { return dns_.fd(); }
+  void on_tool_ended() { dns_.on_readable(); }
   // These routes are to be refused outside the tunnel, from open() until undo_all().
   void set_kill_switch(std::span<const Ipv4Prefix> routes);
   // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
@@ -80,8 +83,10 @@ class HostNetwork {
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
   // What is routed into the tunnel while settings are applied.
   const std::vector<Ipv4Prefix>& traversing() const { return traversing_; }
+  // The name servers that the host's resolver has accepted.
+  const std::vector<Ipv4Address>& dns_servers() const { return dns_.accepted(); }
   // What went wrong last, empty when all that is wanted is in place.
-  const std::string& problem() const { return problem_; }
+  const std::string& problem() const { return problem_.empty() ? dns_.problem() : problem_; }
 
  private:
   void undo_leftovers();
@@ -103,15 +108,13 @@ class HostNetwork {
   // As the undo journal has it.
   std::string change_of(const Route& route) const;
   static std::string change_of(const Refusal& refused);
-  void apply_dns(const Settings& settings);
-  void withdraw_dns();
-  void take_back_dns(const std::string& change);
+  void apply_dns();
   void set_problem(std::string problem);
 
   const Log& log_;
-  ToolRunner tools_;
   Netlink netlink_;
   UndoJournal journal_;
+  HostDns dns_;
   std::string device_;
   uint32_t interface_index_ = 0;
   Ipv4Address gateway_;
@@ -122,10 +125,7 @@ class HostNetwork {
   std::vector<Route> installed_;
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;
-  std::vector<Refusal> found_refusals_;   // those of them that an earlier run left in force
-  std::vector<Ipv4Address> dns_servers_;  // as set
-  bool dns_for_all_ = false;              // they are asked for every name
-  std::string dns_change_;                // journalled; empty: none made
+  std::vector<Refusal> found_refusals_;  // those of them that an earlier run left in force
   std::string problem_;
   std::set<std::string> logged_problems_;  // so that a problem that stays is logged once
   bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel

@@ -65,6 +65,9 @@ void look_at(const nlmsghdr* message, uint32_t own_interface, NetworkWatch::Chan
       if (index == own_interface || !is_made_by_us) note(index);
       return;
     }
+    case RTM_NEWRULE:
+    case RTM_DELRULE:
+      return note(0);
     default:
       return;
   }
@@ -77,7 +80,7 @@ bool NetworkWatch::open() {
       socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE));
   sockaddr_nl groups{};
   groups.nl_family = AF_NETLINK;
-  groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE;
+  groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE;
   clock_ = FileDescriptor(timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC));
   if (!netlink_.is_open() || !clock_.is_open() ||
       bind(netlink_.get(), reinterpret_cast<const sockaddr*>(&groups), sizeof groups) != 0) {

@@ -1,6 +1,6 @@
-// The host's network as it changes, told by rtnetlink: links, addresses and routes of IPv4. What
-// changed is not read out of the messages: they may be many, and some lost. They only say that it
-// is time to look again.
+// The host's network as it changes, told by rtnetlink: links, and addresses, routes and policy
+// rules of IPv4. What changed is not read out of the messages: they may be many, and some lost.
+// They only say that it is time to look again.
 //
 // Also told: that the machine slept. A timer that the kernel cancels whenever the wall clock is
 // set, which it does on waking up too, makes a sleeping loop look; the distance between the clock

@@ -20,8 +20,8 @@ extern char** environ;
 namespace adit::client {
 namespace {
 
-// A program that takes longer is not waited for: packets are.
-constexpr int kProgramWaitMs = 500;
+// A program that takes longer hangs. The client's end may wait for two of them.
+constexpr int kProgramWaitMs = 2000;
 // A few words and a few name servers fit many times over.
 constexpr size_t kRequestBytesMax = 4096;
 
@@ -34,7 +34,8 @@ bool wait_for(pid_t child) {
   return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool run_here(std::vector<std::string> words, const std::string& input) {
+bool run_here(ToolCommand command) {
+  const std::string& input = command.input;
   const FileDescriptor standard_input(memfd_create("adit-dns", MFD_CLOEXEC));
   if (!standard_input.is_open() ||
       pwrite(standard_input.get(), input.data(), input.size(), 0) !=
@@ -54,7 +55,7 @@ bool run_here(std::vector<std::string> words, const std::string& input) {
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
 
   std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
+  for (std::string& word : command.words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   pid_t child = 0;
   const int error =
@@ -65,23 +66,23 @@ bool run_here(std::vector<std::string> words, const std::string& input) {
 }
 
 // A request is the words and the input, each with a zero behind it, the input last.
-std::string request_of(const std::vector<std::string>& words, const std::string& input) {
+std::string request_of(const ToolCommand& command) {
   std::string request;
-  for (const std::string& word : words) request.append(word).push_back('\0');
-  return request.append(input) + '\0';
+  for (const std::string& word : command.words) request.append(word).push_back('\0');
+  return request.append(command.input) + '\0';
 }
 
 bool answer(std::string_view request) {
-  std::vector<std::string> words;
+  ToolCommand command;
   while (!request.empty()) {
     const size_t end = request.find('\0');
-    words.emplace_back(request.substr(0, end));
+    command.words.emplace_back(request.substr(0, end));
     request.remove_prefix(end + 1);
   }
-  if (words.size() < 2) return false;
-  const std::string input = words.back();
-  words.pop_back();
-  return run_here(words, input);
+  if (command.words.size() < 2) return false;
+  command.input = command.words.back();
+  command.words.pop_back();
+  return run_here(command);
 }
 
 // The child, until its parent is gone.
@@ -111,16 +112,35 @@ bool ToolRunner::open() {
     serve(theirs.get());
   }
   child_ = std::move(ours);
+  has_opened_ = true;
   return true;
 }
 
-bool ToolRunner::run(const std::vector<std::string>& words, const std::string& input) const {
-  if (!child_.is_open()) return run_here(words, input);
-  const std::string request = request_of(words, input);
+bool ToolRunner::start(const ToolCommand& command) {
+  const std::string request = request_of(command);
+  is_running_ = child_.is_open() && request.size() <= kRequestBytesMax &&
+                send(child_.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0;
+  return is_running_;
+}
+
+std::optional<bool> ToolRunner::take_result() { return receive(MSG_DONTWAIT); }
+
+bool ToolRunner::run(const ToolCommand& command) {
+  if (!has_opened_) return run_here(command);
+  if (is_running_) receive(0);
+  return start(command) && receive(0) == true;
+}
+
+std::optional<bool> ToolRunner::receive(int flags) {
   char done = 0;
-  return request.size() <= kRequestBytesMax &&
-         send(child_.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0 &&
-         recv(child_.get(), &done, sizeof done, 0) == 1 && done == 1;
+  ssize_t got;
+  do {
+    got = recv(child_.get(), &done, sizeof done, flags);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) return std::nullopt;
+  if (got != 1) child_.reset();  // it is gone
+  is_running_ = false;
+  return got == 1 && done == 1;
 }
 
 }  // namespace adit::client

@@ -17,7 +17,7 @@ from lab.netns import wait_until
 from lab.programs import Client, make_keys
 from test_client_kill_switch import way_out, with_kill_switch
 from test_client_paths import RELAY, Recovery
-from test_client_system import devices, routes
+from test_client_system import devices, recording_tool, routes
 
 ADDRESS = "192.168.1.77"
 
@@ -259,6 +259,8 @@ def malformed():
             yield reply(**{name: 2 * option(code, bytes(length))})
     yield reply(routes=option(121, b"\x21" + bytes(9)))  # a prefix of 33 bits
     yield reply(overload=option(52, b"\x04"))
+    address, sound = reply(vendor=b"")
+    yield address, sound[:-1] + bytes([43, 200, 1, 2])  # and no end
     yield "192.168.1.10", b"".join(SOUND.values())  # no end
 
 
@@ -298,6 +300,7 @@ ABSURD = {
     "a router elsewhere": dict(router=option(3, "10.1.1.1")),
     "name servers that are none": dict(dns=option(6, "0.0.0.0", "127.0.0.1", "9.9.9.9",
                                                   "255.255.255.255")),
+    "vendor options that are none": dict(vendor=option(43, b"\x01\xc8\x00")),
     "a heartbeat of 0 s": dict(vendor=option(43, b"\x01\x02\x00\x00")),
 }
 
@@ -308,16 +311,19 @@ def test_absurd_values_are_clamped(world, hostile, link_mtu):
                             (world.internet, "natfw")):
         namespace.ip("link", "set", link, "mtu", str(link_mtu))
     before = routes(world.pc)
+    tools, _ = recording_tool(world, "resolvconf")
     for what, values in ABSURD.items():
         hostile.answer_with(reply(**values))
-        # Nobody is to be told of the name servers: the machine's are the lab's, too.
-        client = start_beside(hostile, world.pc, "env", "PATH=/nowhere", dns="auto")
+        # The stand-in is told of the name servers: the machine's resolver is the lab's, too.
+        client = start_beside(hostile, world.pc, "env", f"PATH={tools}", dns="auto")
         client.wait_until_up(5)
+        wanted_dns = ["9.9.9.9"] if "name servers" in what else []
+        wait_until(lambda: client.status().get("dns", []) == wanted_dns, 5, what)
         status = client.status()
         assert 576 <= status["mtu"] <= min(link_mtu - 60, 9216), what
         assert device(world.pc)["mtu"] == status["mtu"]
         assert status["address"] == f"192.168.1.10/{32 if 'a mask' in what else 24}", what
-        assert status.get("dns", []) == (["9.9.9.9"] if "name servers" in what else []), what
+        assert status.get("dns", []) == wanted_dns, what
         assert status["heartbeat_s"] == 25, what
         lease_s = status["lease_left_s"]
         assert (50 if "lease" in what else 3500) < lease_s <= (60 if "lease" in what else 3600)

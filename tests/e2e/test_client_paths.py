@@ -11,6 +11,7 @@ import time
 import pytest
 from conftest import download, start_client, start_gateway, start_web_server
 from lab import topology
+from lab.capture import Capture
 from lab.faults import drop_icmp_of
 from lab.netns import wait_until
 from lab.programs import Client
@@ -85,7 +86,9 @@ def test_a_transfer_completes_through_loss_delay_reordering_and_duplication(worl
     print(f"recovery: 300 kB at 5 % loss and 300 ms: {time.monotonic() - began_s:.1f} s "
           "(bound 60 s)")
     assert relay.counts()["lost"] > 0
-    assert client.counters()["rx_replayed"] > 0  # the doubled ones
+    counters = client.counters()
+    assert counters["rx_replayed"] > 0  # the doubled ones
+    assert counters["rebinds"] == counters["gateway_changes"] == 0, "a bad way is no dead one"
     gateway.check_conservation()
 
 
@@ -140,32 +143,81 @@ def test_another_address_is_noticed_at_once(world):
     gateway = start_gateway(world)
     client = client_of(gateway, world.pc, [relay])
     recovery = Recovery(world.pc)
-    recovery.begins()
     world.pc.ip("address", "delete", "10.1.1.10/24", "dev", "eth0")
     world.pc.address("eth0", "10.1.1.77/24")
     world.pc.default_route("10.1.1.1")
+    recovery.begins()
+    wait_until(lambda: client.counters()["path_changes"] >= 1, 1, "the change to be noticed")
     recovery.within(1, "the host has another address")
-    assert client.counters()["path_changes"] >= 1
     assert client.counters()["gateway_changes"] == 0
 
 
-def test_another_default_route_is_noticed_at_once(world):
-    """The first way is dead, but its link is up: the host's new default route says so."""
+def second_uplink(world):
+    """A second way for pc to the relay, which nothing leads to yet."""
     world.lab.link(world.pc, "eth1", world.natfw, "inside2")
     world.pc.address("eth1", "10.3.1.10/24")
     world.natfw.address("inside2", "10.3.1.1/24")
     world.natfw.nft(f'add rule ip natfw forward iifname "inside2" '
                     f"ip daddr {RELAY} udp dport 8000 accept\n")
+
+
+@pytest.mark.parametrize("has_carrier", [False, True])
+def test_another_default_route_is_noticed_at_once(world, has_carrier):
+    """The first way is dead, by its link or with the link up: the new default route says so."""
+    second_uplink(world)
     relay = relay_before(world)
     gateway = start_gateway(world)
-    client_of(gateway, world.pc, [relay], routes=["default"])
+    client = client_of(gateway, world.pc, [relay], routes=["default"])
     recovery = Recovery(world.pc)
-    world.natfw.ip("link", "set", "inside", "down")  # carrier lost at eth0
+    if has_carrier:
+        world.natfw.nft('insert rule ip natfw forward iifname "inside" drop\n')
+    else:
+        world.natfw.ip("link", "set", "inside", "down")
     recovery.begins()
     world.pc.default_route("10.3.1.1")
     recovery.within(1, "the default route leads elsewhere")
+    assert client.counters()["path_changes"] >= 1
     route = world.pc.run("ip", "route", "get", RELAY).stdout
     assert "dev eth1" in route, route
+
+
+def test_another_policy_rule_is_noticed_at_once(world):
+    """The mark of the tunnel's own packets leads to a table, and by another rule to another."""
+    second_uplink(world)
+    world.pc.ip("route", "delete", "default")
+    world.pc.ip("route", "add", "default", "via", "10.1.1.1", "table", "100")
+    world.pc.ip("route", "add", "default", "via", "10.3.1.1", "table", "101")
+    world.pc.ip("rule", "add", "fwmark", "0x51", "lookup", "100", "priority", "200")
+    relay = relay_before(world)
+    gateway = start_gateway(world)
+    client = client_of(gateway, world.pc, [relay], fwmark=0x51)
+    recovery = Recovery(world.pc)
+    world.natfw.nft('insert rule ip natfw forward iifname "inside" drop\n')
+    world.pc.ip("rule", "add", "fwmark", "0x51", "lookup", "101", "priority", "100")
+    recovery.begins()
+    wait_until(lambda: client.counters()["path_changes"] >= 1, 1, "the rule to be noticed")
+    recovery.within(1, "a policy rule leads elsewhere")
+
+
+def test_the_mtu_of_a_link_is_followed_at_once(world):
+    """And a new connection's segments follow the tunnel's."""
+    start_web_server(world, {"file": b"small"})
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc)
+    wait_until(lambda: client.status()["mtu"] == 1440, 5, "the whole MTU")
+    for link_mtu in (1400, 1500):
+        began_s = time.monotonic()
+        world.pc.ip("link", "set", "eth0", "mtu", link_mtu)
+        wait_until(lambda: client.status()["mtu"] == link_mtu - 60, 1,
+                   lambda: f"the MTU to follow, not {client.status()['mtu']}")
+        print(f"recovery: a link of {link_mtu} bytes: {time.monotonic() - began_s:.2f} s "
+              "(bound 1 s)")
+        at_server, at_pc = Capture(world.server, "eth0", "tcp"), Capture(world.pc, "adit0", "tcp")
+        download(world.pc, "file")
+        time.sleep(0.2)
+        for capture in (at_server, at_pc):
+            assert link_mtu - 100 in [packet.tcp_mss for packet in capture.stop() if packet.is_syn]
+    assert client.counters()["rebinds"] == 0
 
 
 def test_a_link_that_was_down_is_used_as_soon_as_it_is_up(world):

@@ -315,9 +315,12 @@ TEST_F(NameServersTest, OfADeviceThatWasRenamedTheFormerAreTakenBackAfterTheNewW
 
 TEST_F(NameServersTest, ResolvectlIsToldOfEveryNameAndThatThisIsOver) {
   const Ipv4Address servers[] = {address_of("9.9.9.9")};
-  const ToolRunner tools;
+  ToolRunner tools;
   const auto told = [&](bool for_all, bool was_for_all) {
-    EXPECT_TRUE(set_dns(tools, DnsTool::resolvectl, "adit0", servers, for_all, was_for_all));
+    for (const ToolCommand& command :
+         commands_to_set(DnsTool::resolvectl, "adit0", servers, for_all, was_for_all)) {
+      EXPECT_TRUE(tools.run(command));
+    }
     return calls();
   };
   EXPECT_EQ(told(false, false), "dns adit0 9.9.9.9\n");

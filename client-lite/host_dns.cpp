@@ -1,0 +1,132 @@
+#include "client-lite/host_dns.h"
+
+#include <utility>
+
+namespace adit::client {
+namespace {
+
+// As the undo journal has it.
+std::string change_of(DnsTool tool, const std::string& device) {
+  return std::string("dns ") + name_of(tool) + " " + device;
+}
+
+}  // namespace
+
+void HostDns::want(const std::string& device, Servers servers) {
+  device_ = device;
+  wanted_ = std::move(servers);
+  if (step_ == Step::idle) begin();
+}
+
+// Who is told of other servers forgets the former ones in the same moment. Those are taken back
+// only where none are wanted, or where they were told to another program, or of another name of the
+// device: then afterwards.
+void HostDns::begin() {
+  if (wanted_ == accepted_ && problem_.empty()) return;
+  tried_ = wanted_;
+  if (!wanted_.addresses.empty()) return tell();
+  accepted_ = wanted_;
+  problem_.clear();
+  logged_problem_.clear();
+  former_ = std::exchange(place_, std::nullopt);
+  untell();
+}
+
+void HostDns::tell() {
+  const std::optional<DnsTool> tool = find_dns_tool();
+  if (!tool) {
+    return fail("the gateway names DNS servers, but this host has neither systemd-resolved nor "
+                "resolvconf: they are not used");
+  }
+  const Place place{*tool, device_};
+  if (place != place_) {
+    if (!journal_.record(change_of(place.tool, place.device))) {
+      return fail("the undo journal cannot be written: DNS is left as it is");
+    }
+    former_ = std::exchange(place_, place);
+    was_for_all_ = false;
+  }
+  step_ = Step::telling;
+  commands_ = commands_to_set(place.tool, place.device, tried_.addresses, tried_.for_all,
+                              was_for_all_);
+  was_for_all_ |= tried_.for_all;
+  run_next();
+}
+
+void HostDns::untell() {
+  if (former_) {
+    step_ = Step::untelling;
+    commands_ = {command_to_unset(former_->tool, former_->device)};
+    return run_next();
+  }
+  step_ = Step::idle;
+  if (wanted_ != tried_) begin();
+}
+
+void HostDns::run_next() {
+  const ToolCommand command = std::move(commands_.front());
+  commands_.pop_front();
+  if (tools_.fd() < 0) return on_ended(tools_.run(command));
+  if (!tools_.start(command)) on_ended(false);
+}
+
+void HostDns::on_readable() {
+  if (const std::optional<bool> well = tools_.take_result()) on_ended(*well);
+}
+
+void HostDns::on_ended(bool well) {
+  switch (step_) {
+    case Step::idle:
+      return;
+    case Step::telling:
+      if (well && !commands_.empty()) return run_next();
+      return on_told(well);
+    case Step::untelling:
+      forget(former_);
+      return untell();
+  }
+}
+
+void HostDns::on_told(bool well) {
+  if (well) {
+    accepted_ = tried_;
+    was_for_all_ = tried_.for_all;
+    problem_.clear();
+    logged_problem_.clear();
+  } else {
+    accepted_ = {};
+    fail(std::string(name_of(place_->tool)) + " refused the tunnel's DNS servers");
+  }
+  untell();
+}
+
+void HostDns::withdraw() {
+  step_ = Step::idle;
+  commands_.clear();
+  wanted_ = tried_ = accepted_ = {};
+  problem_.clear();
+  for (std::optional<Place>* place : {&former_, &place_}) {
+    if (!*place) continue;
+    undo((*place)->tool, (*place)->device);
+    forget(*place);
+  }
+}
+
+void HostDns::undo(DnsTool tool, const std::string& device) {
+  if (tools_.run(command_to_unset(tool, device))) return;
+  log_.warning("%s did not take the DNS servers of %s back", name_of(tool), device.c_str());
+}
+
+void HostDns::forget(std::optional<Place>& place) {
+  journal_.strike_out(change_of(place->tool, place->device));
+  place.reset();
+}
+
+void HostDns::fail(std::string problem) {
+  commands_.clear();
+  if (problem != logged_problem_) log_.warning("%s", problem.c_str());
+  logged_problem_ = problem;
+  problem_ = std::move(problem);
+}
+
+}  // namespace adit::client

@@ -1,0 +1,197 @@
+// The host's resolver and its programs, which here are a stand-in for resolvconf: it writes down
+// how it is called, and does what the test says.
+#include "client-lite/host_dns.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "tests/unit/client/own_network.h"
+
+namespace adit::client {
+namespace {
+
+using test::address_of;
+using Clock = std::chrono::steady_clock;
+
+const HostDns::Servers kServers{{address_of("9.9.9.9"), address_of("9.9.9.10")}, false};
+const HostDns::Servers kOthers{{address_of("8.8.8.8")}, false};
+
+class HostDnsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::temp_directory_path() / ("host-dns-" + std::to_string(getpid()));
+    std::filesystem::create_directories(directory_ / "bin");
+    path_before_ = getenv("PATH");
+    // No resolvectl, wherever this test runs.
+    setenv("PATH", (directory_ / "bin").c_str(), 1);
+    std::string refusal;
+    ASSERT_TRUE(journal_.open(directory_ / "undo", refusal)) << refusal;
+  }
+  void TearDown() override {
+    setenv("PATH", path_before_.c_str(), 1);
+    std::filesystem::remove_all(directory_);
+  }
+
+  // What the stand-in does when it has written down its call.
+  void install_tool(const std::string& then) {
+    const std::filesystem::path tool = directory_ / "bin" / "resolvconf";
+    std::ofstream(tool) << "#!/bin/sh\n"
+                        << "echo \"$@\" >>" << calls_file() << "\n"
+                        << then << "\n";
+    ASSERT_EQ(chmod(tool.c_str(), 0755), 0);
+  }
+  std::string calls_file() const { return directory_ / "calls"; }
+  std::string calls() const {
+    std::ostringstream text;
+    text << std::ifstream(calls_file()).rdbuf();
+    return text.str();
+  }
+  // Hears of every program that ends, until this is so.
+  template <typename Condition>
+  bool comes_to(const Condition& condition) {
+    const auto until = Clock::now() + std::chrono::seconds(10);
+    while (!condition() && Clock::now() < until) {
+      pollfd wait{dns_.fd(), POLLIN, 0};
+      if (poll(&wait, 1, 10) > 0) dns_.on_readable();
+    }
+    return condition();
+  }
+  bool is_accepted(const HostDns::Servers& servers) {
+    return comes_to([&] { return dns_.accepted() == servers.addresses; });
+  }
+  bool has_problem() {
+    return comes_to([&] { return !dns_.problem().empty(); });
+  }
+
+  std::filesystem::path directory_;
+  std::string path_before_;
+  const Log log_{config::LogLevel::kError};
+  UndoJournal journal_;
+  HostDns dns_{log_, journal_};
+};
+
+TEST_F(HostDnsTest, WhatTheResolverAcceptsIsTakenBackAtTheEnd) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(dns_.accepted().empty()) << "it has not been told yet";
+  EXPECT_TRUE(is_accepted(kServers));
+  EXPECT_EQ(dns_.problem(), "");
+  EXPECT_TRUE(journal_.stands("dns resolvconf adit0"));
+  dns_.want("adit0", kServers);
+  dns_.withdraw();
+  EXPECT_EQ(calls(), "-a adit0\n-d adit0\n");
+  EXPECT_TRUE(dns_.accepted().empty());
+  EXPECT_TRUE(journal_.standing().empty());
+}
+
+TEST_F(HostDnsTest, WhatAProgramRefusesIsAProblemUntilItIsTakenAnotherTime) {
+  const std::string refusal = directory_ / "refuses";
+  std::ofstream(refusal) << "";
+  install_tool("[ ! -e " + refusal + " ]");
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(has_problem());
+  EXPECT_EQ(dns_.problem(), "resolvconf refused the tunnel's DNS servers");
+  EXPECT_TRUE(dns_.accepted().empty());
+  std::filesystem::remove(refusal);
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(is_accepted(kServers));
+  EXPECT_EQ(dns_.problem(), "");
+  std::ofstream(refusal) << "";
+  dns_.want("adit0", kOthers);
+  ASSERT_TRUE(has_problem());
+  EXPECT_TRUE(dns_.accepted().empty()) << "nobody knows what it has now";
+}
+
+TEST_F(HostDnsTest, WithoutAProgramThatIsAProblemUntilThereIsOne) {
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  EXPECT_EQ(dns_.problem(), "the gateway names DNS servers, but this host has neither "
+                            "systemd-resolved nor resolvconf: they are not used");
+  install_tool("exit 0");
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(is_accepted(kServers));
+  EXPECT_EQ(dns_.problem(), "");
+}
+
+// The packets' thread is the one that wants.
+TEST_F(HostDnsTest, AProgramThatTakesItsTimeHoldsNobodyUp) {
+  const std::string gate = directory_ / "gate";
+  install_tool("while [ ! -e " + gate + " ]; do /bin/sleep 0.01; done");
+  ASSERT_TRUE(dns_.open());
+  const auto began = Clock::now();
+  dns_.want("adit0", kServers);
+  dns_.want("adit0", kOthers);
+  dns_.on_readable();
+  EXPECT_LT(Clock::now() - began, std::chrono::milliseconds(200));
+  EXPECT_TRUE(dns_.accepted().empty());
+  EXPECT_EQ(dns_.problem(), "") << "it is at it";
+  std::ofstream(gate) << "";
+  EXPECT_TRUE(is_accepted(kOthers)) << "what is wanted now, not what it was told first";
+  EXPECT_EQ(calls(), "-a adit0\n-a adit0\n") << "never without any";
+}
+
+TEST_F(HostDnsTest, AProgramThatHangsIsKilledAndAProblem) {
+  install_tool("exec /bin/sleep 60");
+  ASSERT_TRUE(dns_.open());
+  const auto began = Clock::now();
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(has_problem());
+  EXPECT_EQ(dns_.problem(), "resolvconf refused the tunnel's DNS servers");
+  dns_.withdraw();
+  EXPECT_LT(Clock::now() - began, std::chrono::milliseconds(4900)) << "twice two seconds";
+  EXPECT_TRUE(journal_.standing().empty());
+}
+
+TEST_F(HostDnsTest, TheEndWaitsForAProgramThatRuns) {
+  install_tool("/bin/sleep 0.2; echo done >>" + calls_file());
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  dns_.withdraw();
+  EXPECT_EQ(calls(), "-a adit0\ndone\n-d adit0\ndone\n");
+}
+
+// It cannot be told that none are wanted any more before it has been told what runs.
+TEST_F(HostDnsTest, NoneAreWantedWhileAProgramRuns) {
+  const std::string gate = directory_ / "gate";
+  install_tool("while [ ! -e " + gate + " ]; do /bin/sleep 0.01; done");
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  dns_.want("adit0", {});
+  std::ofstream(gate) << "";
+  EXPECT_TRUE(comes_to([&] { return journal_.standing().empty(); }));
+  EXPECT_EQ(calls(), "-a adit0\n-d adit0\n");
+  EXPECT_TRUE(dns_.accepted().empty());
+}
+
+TEST_F(HostDnsTest, WhereTheFormerNameOfTheDeviceIsTakenBackTheNewWasTold) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open());
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  dns_.want("other0", kOthers);
+  EXPECT_TRUE(comes_to([&] { return !journal_.stands("dns resolvconf adit0"); }));
+  EXPECT_EQ(dns_.accepted(), kOthers.addresses);
+  EXPECT_EQ(calls(), "-a adit0\n-a other0\n-d adit0\n");
+  EXPECT_TRUE(journal_.stands("dns resolvconf other0"));
+}
+
+TEST_F(HostDnsTest, WithoutAChildProgramsAreWaitedFor) {
+  install_tool("exit 0");
+  dns_.want("adit0", kServers);
+  EXPECT_EQ(dns_.accepted(), kServers.addresses);
+  EXPECT_EQ(calls(), "-a adit0\n");
+}
+
+}  // namespace
+}  // namespace adit::client
