@@ -1,5 +1,5 @@
-// Does the control thread keep up with key renewal? Each open tunnel makes a handshake in two minutes,
-// so that a million of them are more than one thread does.
+// Does the control thread keep up with key renewal? Each open tunnel makes a handshake in two
+// minutes, so that a million of them are more than one thread does.
 #pragma once
 
 #include <cstdint>
