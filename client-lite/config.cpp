@@ -184,6 +184,7 @@ void check_ways_to_gateways(Section& root, const Config& config) {
 std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
                            std::set<std::string>* known_keys) {
   config::Report report;
+  report.known_keys = known_keys;
   report.files.push_back(path);
   Config config;
   if (const auto document = config::read_document(path, report.errors)) {
@@ -201,7 +202,6 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
   }
   report.sort();
   errors.insert(errors.end(), report.errors.begin(), report.errors.end());
-  if (known_keys != nullptr) *known_keys = report.known_keys;
   if (!report.errors.empty()) return std::nullopt;
   return config;
 }

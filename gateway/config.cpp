@@ -446,9 +446,11 @@ class Loader {
   }
 
   static void read_subscribers(Section& file, ConfigPlaces& places, Config& config) {
-    for (Section& section : file.children("subscribers")) {
+    std::vector<Section> sections = file.children("subscribers");
+    config.subscribers.reserve(config.subscribers.size() + sections.size());
+    for (Section& section : sections) {
       read_subscriber(section, places, config, config.subscribers.emplace_back());
-      places.subscribers.push_back(section);
+      places.subscribers.push_back(std::move(section));
     }
   }
 
@@ -479,10 +481,10 @@ class Loader {
 std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
                            std::set<std::string>* known_keys) {
   config::Report report;
+  report.known_keys = known_keys;
   Config config = Loader(report).load(path);
   report.sort();
   errors.insert(errors.end(), report.errors.begin(), report.errors.end());
-  if (known_keys != nullptr) *known_keys = report.known_keys;
   return report.errors.empty() ? std::optional(std::move(config)) : std::nullopt;
 }
 

@@ -41,13 +41,13 @@ class Unique {
 
   void add(Section& section, const Value& value, const std::string& what) {
     if (!section.good(key_)) return;
-    const auto [other, is_new] = places_.try_emplace(value, section.place(key_));
-    if (!is_new) section.fail(key_, what + " is already used at " + other->second);
+    const auto [other, is_new] = places_.try_emplace(value, &section);
+    if (!is_new) section.fail(key_, what + " is already used at " + other->second->place(key_));
   }
 
  private:
   std::string key_;
-  std::map<Value, std::string> places_;
+  std::map<Value, const Section*> places_;
 };
 
 // "net_tap0,iface=x0" -> "net_tap0": EAL tells its devices apart by this.

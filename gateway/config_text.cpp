@@ -8,6 +8,7 @@
 #include <string>
 
 #include "gateway/config.h"
+#include "gateway/renewal.h"
 #include "lib/config/formats.h"
 #include "lib/net/headers.h"
 
@@ -246,6 +247,8 @@ std::string describe_check(const Config& config) {
   out += tunnel_line(config);
   out += key_line(config);
   out += lane_lines(config);
+  const std::string warning = renewal_warning(config);
+  if (!warning.empty()) out += "warning: " + warning + "\n";
   for (const PoolConfig& pool : config.pools) out += pool_line(pool);
   return out + nat_lines(config) + static_lines(config) + subscriber_line(config.subscribers);
 }

@@ -9,6 +9,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
+#include <malloc.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@
 #include "gateway/port.h"
 #include "gateway/privileges.h"
 #include "gateway/random.h"
+#include "gateway/renewal.h"
 #include "gateway/settings.h"
 #include "gateway/status.h"
 #include "gateway/worker_parts.h"
@@ -271,6 +273,8 @@ void run(const Config& config) {
                  config.subscribers.size(),
                  workers == 1 ? "one worker" : fmt::format("{} workers", workers),
                  adaptive ? "adaptive" : "polling");
+    const std::string warning = renewal_warning(config);
+    if (!warning.empty()) spdlog::warn("{}", warning);
     stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     run_control(control, status, stop_event);
     spdlog::info("stopping");
@@ -317,6 +321,7 @@ int main(int argc, char** argv) {
     }
     return 2;
   }
+  malloc_trim(0);  // the text and its tree, which are not needed any more
   if (check_only) {
     std::fputs(gateway::describe_check(*loaded).c_str(), stdout);
     return 0;

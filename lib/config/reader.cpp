@@ -154,6 +154,7 @@ void Section::reject_unknown_keys() {
     report(key.mark, child_path(key.text),
            "unknown key" + (closest.empty() ? "" : "; did you mean \"" + closest + "\"?"));
   }
+  known_.clear();  // a million sections are kept for the checks that follow
 }
 
 std::string Section::place(std::string_view key) const {
@@ -163,7 +164,9 @@ std::string Section::place(std::string_view key) const {
 
 const Node* Section::find(std::string_view key) {
   known_.emplace(key);
-  report_->known_keys.insert(without_indices(child_path(key)));
+  if (report_->known_keys != nullptr) {
+    report_->known_keys->insert(without_indices(child_path(key)));
+  }
   return look_up(key);
 }
 

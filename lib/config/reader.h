@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -24,8 +25,9 @@ namespace adit::config {
 // What a run found out.
 struct Report {
   std::vector<Error> errors;
-  std::vector<std::string> files;    // in the order they were read
-  std::set<std::string> known_keys;  // asked for anywhere: "ports[].mtu"
+  std::vector<std::string> files;  // in the order they were read
+  // What was asked for anywhere, such as "ports[].mtu", where somebody wants it.
+  std::set<std::string>* known_keys = nullptr;
 
   // Puts the errors in the order of files, lines and columns.
   void sort();
@@ -92,9 +94,9 @@ class Section {
   bool must_exist(std::string_view key);
   bool has(std::string_view key) const;
   // Is the key there, with nothing wrong found in its value so far?
-  bool good(std::string_view key) const { return has(key) && !bad_.contains(std::string(key)); }
+  bool good(std::string_view key) const { return has(key) && !bad_.contains(key); }
   // Absent, so that the default holds, or good.
-  bool sound(std::string_view key) const { return !bad_.contains(std::string(key)); }
+  bool sound(std::string_view key) const { return !bad_.contains(key); }
 
   // Reports a mistake at the key's value, or at the section's place when the key is absent.
   void fail(std::string_view key, const std::string& message);
@@ -138,7 +140,7 @@ class Section {
   Mark mark_;
   std::string path_;  // "" at the top
   std::set<std::string> known_;
-  std::set<std::string> bad_;
+  std::set<std::string, std::less<>> bad_;
 };
 
 // The word of `known` that `word` is most likely a slip of, or "".

@@ -66,6 +66,39 @@ TEST(Document, SurvivesAliasesThatExplode) {
   EXPECT_EQ(errors[0].message, "nested too deeply, or too large once aliases expand");
 }
 
+TEST(Document, ReadsWhatAnAliasNames) {
+  Report report;
+  const Document document =
+      parsed("a: &a\n  b: 1\n  c: &c [x, y]\nd: *a\ne: [*c, *c]\n", report);
+  EXPECT_EQ(lines(report.errors), "");
+  ASSERT_EQ(document.root.children.size(), 3u);
+  const Node& d = document.root.children[1];
+  ASSERT_EQ(d.keys.size(), 2u);
+  EXPECT_EQ(d.keys[1].text, "c");
+  EXPECT_EQ(d.children[1].children[1].text, "y");
+  EXPECT_EQ(d.children[0].mark.line, 2);  // where it is written
+  EXPECT_EQ(document.root.children[2].children[1].children[0].text, "x");
+}
+
+TEST(Document, SurvivesAnAliasThatContainsItself) {
+  EXPECT_EQ(parse_errors("a: 1\nb: &b [x, *b]\n"),
+            "f:2:11: b[1]: nested too deeply, or too large once aliases expand\n");
+}
+
+TEST(Document, TellsOneMistakeOfAValueWhoseKeyItRefuses) {
+  EXPECT_EQ(parse_errors("a: 1\na: {b: 1, b: 2}\nc: {d: 1, d: 2}\n"),
+            "f:2:1: a: duplicate key: line 1 has it already\n"
+            "f:3:11: c.d: duplicate key: line 3 has it already\n");
+  EXPECT_EQ(parse_errors("{a: 1, a: 2}: 3\n"), "f:1:1: (document): a key must be a plain word\n");
+}
+
+TEST(Document, PutsNothingWhereItsKeyIs) {
+  Report report;
+  const Document document = parsed("a: 1\nb:\nc:\n  -\n  - 2\n", report);
+  EXPECT_EQ(document.root.children[1].mark.line, 2);
+  EXPECT_EQ(document.root.children[2].children[0].mark.line, 4);
+}
+
 TEST(Document, NamesAFileThatCannotBeRead) {
   const TempDir dir;
   std::vector<Error> errors;
@@ -198,12 +231,14 @@ TEST(Report, OrdersErrorsByFileLineAndColumn) {
 }
 
 TEST(Report, RemembersWhatWasLookedForWithoutIndices) {
+  std::set<std::string> known_keys;
   Report report;
+  report.known_keys = &known_keys;
   const Document document = parsed("a: [{b: 1}, {b: 2}]\n", report);
   Section root(document, report);
   std::string out;
   for (Section& item : root.children("a")) item.read("b", out, text());
-  EXPECT_EQ(report.known_keys, (std::set<std::string>{"a", "a[].b"}));
+  EXPECT_EQ(known_keys, (std::set<std::string>{"a", "a[].b"}));
 }
 
 TEST(ClosestWord, IsASlipAway) {
