@@ -102,6 +102,7 @@ def test_another_source_port_is_taken_when_the_binding_is_dead(world):
     assert client.counters()["gateway_changes"] == 0
 
 
+@pytest.mark.alone
 def test_a_binding_that_the_nat_forgot_costs_nothing(world):
     relay = relay_before(world)
     gateway = start_gateway(world)
@@ -135,6 +136,7 @@ def test_an_outage_ends_for_the_client_as_soon_as_it_ends(world):
     recovery.within(9, "an outage of 12 s is over")
 
 
+@pytest.mark.alone
 def test_another_address_is_noticed_at_once(world):
     relay = relay_before(world)
     gateway = start_gateway(world)
@@ -149,6 +151,7 @@ def test_another_address_is_noticed_at_once(world):
     assert client.counters()["gateway_changes"] == 0
 
 
+@pytest.mark.alone
 def test_another_default_route_is_noticed_at_once(world):
     """The first way is dead, but its link is up: the host's new default route says so."""
     world.lab.link(world.pc, "eth1", world.natfw, "inside2")
@@ -168,6 +171,7 @@ def test_another_default_route_is_noticed_at_once(world):
     assert "dev eth1" in route, route
 
 
+@pytest.mark.alone
 def test_a_link_that_was_down_is_used_as_soon_as_it_is_up(world):
     relay = relay_before(world)
     gateway = start_gateway(world)
