@@ -7,6 +7,7 @@ need, so that a skip is a test lost.
 
 import collections
 import json
+import math
 import os
 import pathlib
 import signal
@@ -27,6 +28,7 @@ PROGRAM_TIMEOUT_S = 600
 PYTEST_TIMEOUT_S = 1800  # each test has a timeout of its own (tests/e2e/pytest.ini)
 INTERRUPTED_S_MAX = 60  # until a pytest has ended the programs that its test had started
 E2E_PROCESSES_MAX = 4
+E2E_SECONDS = "e2e-seconds.json"  # in the build directory: {"test_x.py": how long it took}
 PYTEST_FOUND_NO_TEST = 5
 
 reports = {}  # of the programs that have run: two suites want some of them, and each runs once
@@ -198,9 +200,23 @@ def e2e_processes():
     return 1 if cores == 1 else min(cores + 1, E2E_PROCESSES_MAX)
 
 
+def longest_first(files):
+    """By what they took last time, which the build directory remembers. Of those not seen before,
+    which come first, the larger are likely to take longer. What takes long and begins last would
+    run without others."""
+    try:
+        seconds = json.loads((BUILD / E2E_SECONDS).read_text())
+    except (OSError, ValueError):
+        seconds = {}
+    return sorted(files, reverse=True, key=lambda path: (seconds.get(path.name, math.inf),
+                                                         path.stat().st_size))
+
+
 def run_files_side_by_side(suite, files, processes):
     """Each file's tests in a pytest of their own, but for those marked `alone`. Of a file whose
     tests have all passed a line says so; of another, everything is printed that pytest said."""
+    seconds = {}
+
     def start(path):
         return lambda: PytestRun([path], ["-m", "not alone"],
                                  tempfile.TemporaryFile("w+", errors="replace"))
@@ -217,10 +233,10 @@ def run_files_side_by_side(suite, files, processes):
         suite.passed += part.passed
         suite.failures += part.failures
         suite.modules |= part.modules
+        seconds[run.name] = run.seconds
 
-    # The longest of them are the longest to run, more or less, and last would run without others.
-    in_order = sorted(files, key=lambda path: path.stat().st_size, reverse=True)
-    run_pytests([start(path) for path in in_order], processes, when_over)
+    run_pytests([start(path) for path in longest_first(files)], processes, when_over)
+    (BUILD / E2E_SECONDS).write_text(json.dumps(seconds))
 
 
 def run_e2e(suite, arguments):

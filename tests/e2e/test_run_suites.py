@@ -16,7 +16,7 @@ RUN_E2E = f"""
 import pathlib, sys
 sys.path.insert(0, {str(HERE.parents[1] / "scripts")!r})
 import run_suites
-run_suites.ROOT = pathlib.Path(sys.argv[1])
+run_suites.ROOT = run_suites.BUILD = pathlib.Path(sys.argv[1])
 run_suites.e2e_processes = lambda: 2
 sys.exit(run_suites.main(["e2e"]))
 """
@@ -78,6 +78,15 @@ def test_the_others_have_ended():
     assert {path.name for path in pathlib.Path(__file__).parent.glob("*.ended")} == {
         "one.ended", "two.ended"}
 """
+
+NOTED = """
+import pathlib, time
+def test_that_takes_a_while():
+    with open(pathlib.Path(__file__).parent / "begun", "a") as begun:
+        print(pathlib.Path(__file__).name, file=begun)
+    time.sleep({seconds})
+"""
+LARGE = 1000 * "# a comment"
 
 WITH_A_PROGRAM = f"""
 import pathlib, sys, time
@@ -177,6 +186,17 @@ def test_files_run_side_by_side_and_those_alone_afterwards(made_up):
                           two=MEETING.format(me="two", other="one"), after=AFTER_THE_MEETING)
     assert last_line(printed) == "3 passed, 0 failed", printed
     assert made_up.runner.returncode == 0
+
+
+def test_what_takes_long_begins_first_the_next_time(made_up):
+    files = dict(large=NOTED.format(seconds=0) + LARGE, larger=NOTED.format(seconds=0) + 2 * LARGE,
+                 small_and_slow=NOTED.format(seconds=1))
+    begun = made_up.tests / "begun"
+    made_up.run(**files)
+    assert begun.read_text().split()[2] == "test_small_and_slow.py"
+    begun.unlink()
+    made_up.run(**files)
+    assert "test_small_and_slow.py" in begun.read_text().split()[:2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
