@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import PYTHON
-from lab.netns import wait_until
+from lab.netns import Lab, LabError, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 RUN_E2E = f"""
@@ -148,6 +148,11 @@ def printed(tmp_path_factory):
         killed=KILLED, ended_early=ENDED_EARLY, without_tests=WITHOUT_TESTS)
 
 
+def namespaces():
+    return subprocess.run(["ip", "netns", "list"], text=True, capture_output=True,
+                          check=True).stdout
+
+
 def last_line(printed):
     return printed.splitlines()[-1]
 
@@ -208,7 +213,7 @@ def test_interrupted_it_leaves_nothing(made_up, number):
     assert made_up.runner.wait(40) != 0
 
     def left():
-        listing = subprocess.run(["ip", "netns", "list"], text=True, capture_output=True).stdout
+        listing = namespaces()
         return [note for prefix, directory, pid in notes for note in (directory, f"/proc/{pid}")
                 if prefix in listing or pathlib.Path(note).exists()]
 
@@ -216,3 +221,17 @@ def test_interrupted_it_leaves_nothing(made_up, number):
     wait_until(lambda: not left(), 10 if number == signal.SIGKILL else 0,
                lambda: f"{left()} to be gone")
     assert not list(made_up.tests.glob("*.begun"))
+
+
+def test_a_program_that_does_not_end_keeps_no_namespace():
+    class Stubborn:
+        def stop(self, **_):
+            raise LabError("it does not end")
+
+    lab = Lab("test")
+    lab.namespace("one")
+    lab.processes.append(Stubborn())
+    with pytest.raises(LabError, match="it does not end"):
+        lab.close()
+    assert lab.prefix not in namespaces()
+    assert not lab.directory.exists()
