@@ -5,9 +5,12 @@ A skipped test counts as failed, with its reason: scripts/setup gives every mach
 need, so that a skip is a test lost.
 """
 
+import collections
 import json
+import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,11 @@ import instructions  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("ADIT_BUILD_DIR", ROOT / "build"))
 PROGRAM_TIMEOUT_S = 600
-E2E_TIMEOUT_S = 1800  # each test has a timeout of its own (tests/e2e/pytest.ini)
+PYTEST_TIMEOUT_S = 1800  # each test has a timeout of its own (tests/e2e/pytest.ini)
+INTERRUPTED_S_MAX = 60  # until a pytest has ended the programs that its test had started
+E2E_PROCESSES_MAX = 4
+E2E_SECONDS = "e2e-seconds.json"  # in the build directory: {"test_x.py": how long it took}
+PYTEST_FOUND_NO_TEST = 5
 
 reports = {}  # of the programs that have run: two suites want some of them, and each runs once
 
@@ -32,6 +39,7 @@ class Suite:
         self.name = name
         self.passed = 0
         self.failures = []  # a sentence each
+        self.modules = set()  # of Python, whose tests have been counted
         self.seconds = 0.0
 
     def fail(self, what):
@@ -101,24 +109,150 @@ def run_gtest_programs(suite, directory):
             suite.fail(f"{area.relative_to(ROOT)} holds tests but declares no program")
 
 
-def run_pytest(suite, paths, arguments):
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pathlib.Path(scratch) / "report.xml"
-        command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v",
-                   "--durations=10", f"--junitxml={report}", *paths, *arguments]
+class PytestRun:
+    """pytest on `paths`, at work. Ctrl-C is for us, who then interrupt it, and it ends what its
+    tests have started; when we are killed, the kernel interrupts it."""
+
+    def __init__(self, paths, arguments, output=None):
+        """What it prints goes to `output`, a file; or to where ours goes."""
+        self.name = paths[0].name
+        self.output = output
+        self._scratch = tempfile.TemporaryDirectory()
+        self._report = pathlib.Path(self._scratch.name) / "report.xml"
+        self._start = time.monotonic()
+        self._interrupted = False
         environment = os.environ | {"ADIT_BUILD_DIR": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            # A job in the background has SIGINT ignored, and hands that on.
+            ["setpriv", "--pdeathsig", "INT", "env", "--default-signal=INT",
+             "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v",
+             "--durations=10", f"--junitxml={self._report}", *paths, *arguments],
+            cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True)
+
+    @property
+    def seconds(self):
+        return time.monotonic() - self._start
+
+    @property
+    def is_over(self):
+        """It has ended, or had its time."""
+        return self._process.poll() is not None or self.seconds > PYTEST_TIMEOUT_S
+
+    def interrupt(self):
+        if self._process.poll() is None:
+            self._interrupted = True
+            self._process.send_signal(signal.SIGINT)
+
+    def wait(self):
+        """Until it has ended what its tests had started; it is killed when that takes too long."""
         try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-                                  timeout=E2E_TIMEOUT_S)
+            self._process.wait(INTERRUPTED_S_MAX)
         except subprocess.TimeoutExpired:
-            suite.fail(f"pytest: no end after {E2E_TIMEOUT_S} s")
-            return
-        if not report.exists():
-            suite.fail(f"pytest ended with status {done.returncode} before its report")
-            return
-        count_junit(suite, report)
-        if done.returncode != 0 and not suite.failures:
-            suite.fail(f"pytest ended with status {done.returncode}")
+            self._process.kill()
+            self._process.wait()
+
+    def count(self, suite, may_be_empty=False):
+        """Adds its tests to the suite's, once it has ended."""
+        if self._interrupted:
+            suite.fail(f"pytest {self.name}: no end after {PYTEST_TIMEOUT_S} s")
+        elif not self._report.exists():
+            suite.fail(f"pytest {self.name} ended with status {self._process.returncode} "
+                       "before its report")
+        else:
+            failures_before = len(suite.failures)
+            count_junit(suite, self._report)
+            if may_be_empty and self._process.returncode == PYTEST_FOUND_NO_TEST:
+                return
+            if self._process.returncode != 0 and len(suite.failures) == failures_before:
+                suite.fail(f"pytest {self.name} ended with status {self._process.returncode}")
+
+
+def run_pytests(starts, at_once, when_over):
+    """Starts so many runs at once, in the order of `starts`, and calls when_over(run) for each."""
+    waiting = collections.deque(starts)
+    running = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.popleft()())
+            for run in [run for run in running if run.is_over]:
+                run.interrupt()
+                run.wait()
+                when_over(run)
+                running.remove(run)
+            time.sleep(0.05)
+    finally:
+        for run in running:
+            run.interrupt()
+        for run in running:
+            run.wait()
+
+
+def run_pytest(suite, paths, arguments, may_be_empty=False):
+    run_pytests([lambda: PytestRun(paths, arguments)], 1,
+                lambda run: run.count(suite, may_be_empty))
+
+
+def e2e_processes():
+    """One more than there are cores, since a test mostly waits; a single core is left to one."""
+    cores = len(os.sched_getaffinity(0))
+    return 1 if cores == 1 else min(cores + 1, E2E_PROCESSES_MAX)
+
+
+def longest_first(files):
+    """By what they took last time, which the build directory remembers. Of those not seen before,
+    which come first, the larger are likely to take longer. What takes long and begins last would
+    run without others."""
+    try:
+        seconds = json.loads((BUILD / E2E_SECONDS).read_text())
+    except (OSError, ValueError):
+        seconds = {}
+    return sorted(files, reverse=True, key=lambda path: (seconds.get(path.name, math.inf),
+                                                         path.stat().st_size))
+
+
+def run_files_side_by_side(suite, files, processes):
+    """Each file's tests in a pytest of their own, but for those marked `alone`. Of a file whose
+    tests have all passed a line says so; of another, everything is printed that pytest said."""
+    seconds = {}
+
+    def start(path):
+        return lambda: PytestRun([path], ["-m", "not alone"],
+                                 tempfile.TemporaryFile("w+", errors="replace"))
+
+    def when_over(run):
+        part = Suite(suite.name)
+        run.count(part, may_be_empty=True)
+        if part.failures:
+            run.output.seek(0)
+            print(run.output.read(), flush=True)
+        if part.passed or part.failures:
+            print(f"{run.name:<32} {part.passed:>4} passed {len(part.failures):>4} failed "
+                  f"{run.seconds:>6.1f} s", flush=True)
+        suite.passed += part.passed
+        suite.failures += part.failures
+        suite.modules |= part.modules
+        seconds[run.name] = run.seconds
+
+    run_pytests([start(path) for path in longest_first(files)], processes, when_over)
+    (BUILD / E2E_SECONDS).write_text(json.dumps(seconds))
+
+
+def run_e2e(suite, arguments):
+    """Several files' tests at the same time, then one by one those marked `alone`
+    (tests/e2e/pytest.ini). With arguments of their own all run one by one, as pytest is told."""
+    directory = ROOT / "tests/e2e"
+    processes = e2e_processes()
+    if arguments or processes == 1:
+        run_pytest(suite, [directory], arguments)
+        return
+    files = sorted(directory.glob("test_*.py"))
+    run_files_side_by_side(suite, files, processes)
+    run_pytest(suite, [directory], ["-m", "alone"], may_be_empty=True)
+    for path in files:
+        if path.stem not in suite.modules and not any(path.stem in what for what in suite.failures):
+            suite.fail(f"no test of {path.name} was run")
 
 
 def run_client(suite, arguments):
@@ -130,7 +264,11 @@ def run_client(suite, arguments):
 
 def count_junit(suite, report):
     for test in xml.etree.ElementTree.parse(report).iter("testcase"):
+        if not test.get("name"):
+            suite.fail("a test ended pytest")
+            continue
         name = f"{test.get('classname')}.{test.get('name')}"
+        suite.modules.update(test.get("classname").split("."))
         verdicts = {child.tag: child.get("message", "") for child in test}
         if "failure" in verdicts or "error" in verdicts:
             suite.fail(name)
@@ -250,7 +388,7 @@ def run_instructions(suite, _):
 SUITES = {
     "unit": lambda suite, _: run_gtest_programs(suite, "tests/unit"),
     "eal": lambda suite, _: run_eal(suite),
-    "e2e": lambda suite, arguments: run_pytest(suite, [ROOT / "tests/e2e"], arguments),
+    "e2e": run_e2e,
     "client": lambda suite, arguments: run_client(suite, arguments),
     "conformance": run_conformance,
     "scale": run_scale,
@@ -278,6 +416,7 @@ def main(words):
               file=sys.stderr)
         return 2
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends our programs like Ctrl-C
     suites = []
     for name in words or DEFAULT_SUITES:
         print(f"=== {name}", flush=True)
@@ -302,4 +441,7 @@ def main(words):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -20,6 +20,9 @@ import tempfile
 import time
 
 
+KILLED_S_MAX = 30  # a busy kernel takes seconds to close a killed program's packet sockets
+
+
 class LabError(Exception):
     """Something in the lab did not go as it must; the message says what and shows the logs."""
 
@@ -91,7 +94,7 @@ class Process:
                 self._popen.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self._popen.kill()
-                self._popen.wait(timeout_s)
+                self._popen.wait(KILLED_S_MAX)
         self._log.close()
         return self.exit_status
 
@@ -200,10 +203,10 @@ class Lab:
         try:
             for process in reversed(self.processes):
                 process.stop(timeout_s=3)
+        finally:
             for namespace in self.namespaces.values():
                 self.host("ip", "netns", "delete", namespace.full_name, check=False)
             shutil.rmtree(self.directory, ignore_errors=True)
-        finally:
             signal.signal(signal.SIGINT, previous)
 
 

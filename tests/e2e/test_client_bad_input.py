@@ -56,6 +56,7 @@ CHANGES = [["link", "set", "adit0", "down"],
            ["address", "flush", "dev", "adit0"]]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("wanted, changes", [
     (["default"], [*CHANGES, ["route", "delete", "0.0.0.0/1"]]),
     ([], CHANGES),  # no route tells of the rest
@@ -189,6 +190,7 @@ def test_a_change_that_cannot_be_noted_down_for_undoing_waits_for_room_on_the_di
     assert routes(world.pc) == before
 
 
+@pytest.mark.alone
 def test_a_disk_that_becomes_full_does_not_keep_the_gateways_route_from_following(world, disk):
     before = routes(world.pc)
     gateway = start_gateway(world)

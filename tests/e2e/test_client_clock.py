@@ -68,6 +68,7 @@ def test_a_clock_gone_back_without_a_stamp_kept_is_named_by_the_doctor(world):
     assert gateway.status()["control"]["handshakes_rejected"]["replayed"] >= 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stopped_s", [2, 5])
 def test_a_client_that_stood_still_is_back_at_once(world, stopped_s):
     """As after a machine's sleep: shorter and longer than the gateway waits for it."""
@@ -84,6 +85,7 @@ def test_a_client_that_stood_still_is_back_at_once(world, stopped_s):
     assert client.counters()["gateway_changes"] == 0
 
 
+@pytest.mark.alone
 def test_a_clock_that_is_set_is_heard_of_each_time_and_costs_nothing(world):
     gateway = start_gateway(world)
     client = start_client(gateway, world.pc)
@@ -98,6 +100,7 @@ def test_a_clock_that_is_set_is_heard_of_each_time_and_costs_nothing(world):
     assert log.count("the wall clock was set") < 10, "once each time, unless others set it, too"
 
 
+@pytest.mark.alone
 def test_a_machine_that_slept_is_told_by_its_clocks(world):
     """The first time, too, and though no deadline was missed by as much as a stopped program's."""
     clock = WallClock(world.lab)

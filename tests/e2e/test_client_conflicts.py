@@ -116,6 +116,7 @@ def test_a_configured_route_into_the_hosts_network_is_taken_at_its_word(world):
     assert not client.status().get("last_error")
 
 
+@pytest.mark.alone
 def test_a_network_that_the_host_comes_into_later_is_given_back_at_once(world):
     gateway = start_gateway(world, change=lambda config: config["pools"][0].update(
         routes=["10.3.1.0/25"]))

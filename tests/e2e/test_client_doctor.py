@@ -210,6 +210,7 @@ def test_a_link_on_the_way_is_narrower(world):
     assert status == 0
 
 
+@pytest.mark.alone
 def test_a_narrower_link_that_no_router_tells_of_is_measured(world):
     gateway = start_gateway(world)
     narrow_link(world)

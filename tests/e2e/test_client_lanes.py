@@ -418,6 +418,7 @@ def test_a_preferred_gateway_without_lanes_is_asked_for_all_and_gone_back_to_wit
     assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
 
 
+@pytest.mark.alone
 def test_where_one_lane_is_granted_nothing_is_lost_on_the_way_back(world):
     client, first, second = fallen_back(world, lambda relay: block(world, relay.endpoint),
                                         lanes=LANES)

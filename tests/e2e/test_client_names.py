@@ -92,6 +92,7 @@ def test_without_a_name_server_the_last_address_is_tried(world, names):
     assert not client.status().get("last_error")
 
 
+@pytest.mark.alone
 def test_a_name_that_is_not_found_is_asked_for_more_and_more_seldom(world, names):
     names.set_server("127.0.0.1")  # is refused at once
     client = Client(world.pc, make_keys(world.lab, ["gateway", "pc"]), "pc", ["aes-256-gcm"])

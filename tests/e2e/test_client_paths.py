@@ -105,6 +105,7 @@ def test_another_source_port_is_taken_when_the_binding_is_dead(world):
     assert client.counters()["gateway_changes"] == 0
 
 
+@pytest.mark.alone
 def test_a_binding_that_the_nat_forgot_costs_nothing(world):
     relay = relay_before(world)
     gateway = start_gateway(world)
@@ -138,6 +139,7 @@ def test_an_outage_ends_for_the_client_as_soon_as_it_ends(world):
     recovery.within(9, "an outage of 12 s is over")
 
 
+@pytest.mark.alone
 def test_another_address_is_noticed_at_once(world):
     relay = relay_before(world)
     gateway = start_gateway(world)
@@ -161,6 +163,7 @@ def second_uplink(world):
                     f"ip daddr {RELAY} udp dport 8000 accept\n")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("has_carrier", [False, True])
 def test_another_default_route_is_noticed_at_once(world, has_carrier):
     """The first way is dead, by its link or with the link up: the new default route says so."""
@@ -181,6 +184,7 @@ def test_another_default_route_is_noticed_at_once(world, has_carrier):
     assert "dev eth1" in route, route
 
 
+@pytest.mark.alone
 def test_another_policy_rule_is_noticed_at_once(world):
     """The mark of the tunnel's own packets leads to a table, and by another rule to another."""
     second_uplink(world)
@@ -199,6 +203,7 @@ def test_another_policy_rule_is_noticed_at_once(world):
     recovery.within(1, "a policy rule leads elsewhere")
 
 
+@pytest.mark.alone
 def test_the_mtu_of_a_link_is_followed_at_once(world):
     """And a new connection's segments follow the tunnel's."""
     start_web_server(world, {"file": b"small"})
@@ -220,6 +225,7 @@ def test_the_mtu_of_a_link_is_followed_at_once(world):
     assert client.counters()["rebinds"] == 0
 
 
+@pytest.mark.alone
 def test_a_link_that_was_down_is_used_as_soon_as_it_is_up(world):
     relay = relay_before(world)
     gateway = start_gateway(world)

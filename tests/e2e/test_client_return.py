@@ -74,6 +74,7 @@ def fallen_back(world, lose, change=None, **settings):
     return client, first, second
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("address", ["dhcp", f"{topology.INNER}/24"])
 def test_the_preferred_gateway_is_gone_back_to_once_it_is_stable(world, address):
     def change(config):
@@ -161,6 +162,7 @@ def releases(gateway):
     return gateway.status()["dhcp"]["release"]
 
 
+@pytest.mark.alone
 def test_the_gateway_that_was_left_has_its_address_back(world):
     """And knows nothing of the tunnel that has taken its place."""
     first = start_gateway(world)
@@ -187,6 +189,7 @@ def test_the_gateway_that_was_left_has_its_address_back(world):
         gateway.check_conservation()
 
 
+@pytest.mark.alone
 def test_a_preferred_gateway_that_has_no_address_for_us_costs_nothing(world):
     """It answers, and is stable; what it would say to us is found out beside the tunnel in use."""
     first = start_gateway(world, clients=("pc", "pc2"), change=lambda config: config["pools"][

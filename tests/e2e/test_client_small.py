@@ -2,6 +2,7 @@
 
 import statistics
 
+import pytest
 from conftest import PYTHON, start_client, start_gateway, start_udp_echo
 from lab import topology
 from lab.programs import CLIENT_PROGRAM, Client
@@ -79,6 +80,7 @@ def round_trip_ms(world):
     return float(done.stdout.rsplit("=", 1)[1].split("/")[1])
 
 
+@pytest.mark.alone
 def test_the_first_packet_is_soon_answered(world):
     """A round trip for the handshake, one for the address; a third brings the answer here. Each
     start is a first one, which knows of no earlier address. The median of a few counts."""

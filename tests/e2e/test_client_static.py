@@ -15,7 +15,8 @@ STATIC = BUILD / "static-client"
 STRIPPED_BYTES_MAX = 7 << 20
 BUILD_S_MAX = 240  # of the first time; then a few
 
-pytestmark = pytest.mark.timeout(BUILD_S_MAX + 30)
+# It compiles, with all the cores there are.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(BUILD_S_MAX + 30)]
 
 
 def documented_options():

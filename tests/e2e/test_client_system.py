@@ -155,6 +155,7 @@ def resolved_seems_to_run():
         path.rmdir()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("routes_to, told", [
     (["40.1.1.10/32"], ["dns adit0 9.9.9.9"]),
     (["default"], ["dns adit0 9.9.9.9", "domain adit0 ~."]),  # for every name

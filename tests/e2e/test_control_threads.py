@@ -5,11 +5,14 @@ import pathlib
 import re
 import time
 
+import pytest
 from conftest import start_client, start_gateway
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import Client
 from lab.stall import stalled, threads
+
+pytestmark = pytest.mark.alone
 
 IDLE_S = 2
 IDLE_SHARE_MAX = 0.01

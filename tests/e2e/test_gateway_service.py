@@ -3,6 +3,7 @@
 import signal
 import time
 
+import pytest
 from conftest import start_client, start_gateway
 from lab.netns import wait_until
 from lab.programs import GATEWAY_PROGRAM, write_config
@@ -33,6 +34,7 @@ def test_a_second_gateway_on_the_same_control_socket_is_refused(world):
     assert gateway.tunnels() == []  # and the first one still does
 
 
+@pytest.mark.alone
 def test_sigint_ends_it_like_sigterm_and_frees_its_socket(world):
     gateway = start_gateway(world)
     assert gateway.socket.exists()
@@ -42,6 +44,7 @@ def test_sigint_ends_it_like_sigterm_and_frees_its_socket(world):
     assert not gateway.socket.exists()
 
 
+@pytest.mark.alone
 def test_idle_it_leaves_the_processor_alone(world):
     gateway = start_gateway(world)
     start_client(gateway, world.pc)
@@ -57,6 +60,7 @@ def test_idle_it_leaves_the_processor_alone(world):
     assert used < 0.5, f"{used:.0%} of a core without traffic"
 
 
+@pytest.mark.alone
 def test_sigterm_ends_it_while_a_device_still_waits_for_its_peer(world):
     gateway = start_gateway(world)
     waiting = world.lab.directory / "nobody.sock"

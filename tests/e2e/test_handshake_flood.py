@@ -4,6 +4,8 @@ whoever forges with a cookie of his own is limited. bench/swarm is both: the cli
 import pytest
 from memif import make_gateway, start_swarm
 
+pytestmark = pytest.mark.alone
+
 THERE = 2    # clients whose packets go to and fro
 COMING = 12  # clients that come amid the flood
 FLOOD_MPPS = 0.1  # what the control thread can look at even where others use its core

@@ -4,11 +4,14 @@ import contextlib
 import threading
 import time
 
+import pytest
 from conftest import ask, start_client, start_gateway, start_udp_echo
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import cores_for
 from test_workers import SEND_MANY
+
+pytestmark = pytest.mark.alone
 
 MOVES = 20
 MOVED_WITHIN_S = 3

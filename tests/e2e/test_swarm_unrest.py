@@ -5,6 +5,8 @@ they were before, and no byte is wrong."""
 import pytest
 from memif import make_gateway, start_swarm
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 8
 SECONDS = 5
 ROAM, CHURN = 3, 2  # a second

@@ -147,6 +147,7 @@ def test_an_unknown_key_gets_no_answer(world):
     assert not gateway.tunnels()
 
 
+@pytest.mark.alone
 def test_sigterm_stops_the_gateway_within_a_second_under_traffic(world):
     world.server.start("iperf3", "--server", "--forceflush").wait_for_log("listening")
     gateway = start_gateway(world)

@@ -2,11 +2,14 @@
 
 import time
 
+import pytest
 from conftest import ask, start_client, start_gateway, start_udp_echo
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import cores_for
 from lab.stall import stalled, threads
+
+pytestmark = pytest.mark.alone
 
 STALL_S = 5
 RECOVERY_S = 10
