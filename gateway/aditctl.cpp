@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   if (answer.empty()) return 1;
   const Json document = Json::parse(answer, nullptr, false);
   if (document.is_discarded()) {
-    fmt::print(stderr, "aditctl: the answer is not JSON\n");
+    fmt::print(stderr, "aditctl: the answer was cut off, or is not JSON\n");
     return 1;
   }
   if (document.contains("error")) {

@@ -157,7 +157,7 @@ void run_control(Control& control, StatusServer& status, int stop) {
   while (poll(waiting, std::size(waiting), more ? 0 : 1) <= 0 || waiting[0].revents == 0) {
     const uint64_t now_ns = boottime_ns();
     more = control.tick(now_ns);
-    status.tick(now_ns);
+    more |= status.tick(now_ns);
   }
 }
 

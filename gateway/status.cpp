@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 #include "lib/tunnel/keys.h"
 
@@ -28,7 +29,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-inline constexpr uint64_t kConnectionNs = 2'000'000'000;
+inline constexpr uint64_t kConnectionNs = 2'000'000'000;  // without getting on
 inline constexpr size_t kConnectionsMax = 8;
 
 Json counters_json(const Counters& counters) {
@@ -155,7 +156,8 @@ Counters total(std::span<const WorkerFigures> workers) {
   return sum;
 }
 
-Json status_document(const StatusSources& sources, uint64_t now_ns) {
+// All but the tunnels.
+static Json head_json(const StatusSources& sources, uint64_t now_ns) {
   const Control& control = *sources.control;
   Json ports = Json::array();
   for (const Port* port : sources.ports) {
@@ -166,17 +168,6 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
   }
   Json workers = Json::array();
   for (const WorkerFigures& worker : sources.workers) workers.push_back(worker_json(worker));
-  Json tunnels = Json::array();
-  for (const Subscriber& subscriber : control.subscribers()) {
-    if (subscriber.slot == 0) continue;
-    const auto add = [&](const Subscriber& its) {
-      tunnels.push_back(tunnel_json(its, control.owner_of(its.slot), *sources.tunnels, now_ns));
-    };
-    add(subscriber);
-    for (const auto& lane : subscriber.further) {
-      if (lane != nullptr && lane->slot != 0) add(*lane);
-    }
-  }
   Json neighbours = Json::array();
   for (const auto& [key, entry] : control.arp().entries()) {
     neighbours.push_back({{"port", sources.ports[key.first]->name()},
@@ -191,8 +182,47 @@ Json status_document(const StatusSources& sources, uint64_t now_ns) {
           {"control", control_json(control)},
           {"dhcp", dhcp_json(control.dhcp())},
           {"ports", ports},
-          {"tunnels", tunnels},
           {"neighbours", neighbours}};
+}
+
+bool StatusText::append(std::string& text, uint64_t now_ns) {
+  if (part_ == Part::head) {
+    const std::string head = head_json(*sources_, now_ns).dump(2);
+    text.append(head, 0, head.size() - 2);  // without the end of the object
+    text += ",\n  \"tunnels\": [";
+    part_ = Part::tunnels;
+  } else if (part_ == Part::tunnels) {
+    append_tunnels(text, now_ns);
+  }
+  return part_ != Part::done;
+}
+
+void StatusText::append_tunnels(std::string& text, uint64_t now_ns) {
+  const Control& control = *sources_->control;
+  const auto add = [&](const Subscriber& its) {
+    if (its.slot == 0) return;
+    text += std::exchange(any_tunnel_, true) ? ",\n    " : "\n    ";
+    text += tunnel_json(its, control.owner_of(its.slot), *sources_->tunnels, now_ns).dump();
+  };
+  const auto rest = std::span(control.subscribers()).subspan(next_);
+  const auto now = rest.first(std::min(rest.size(), kSubscribersAtATime));
+  for (const Subscriber& subscriber : now) {
+    add(subscriber);
+    for (const auto& lane : subscriber.further) {
+      if (lane != nullptr) add(*lane);
+    }
+  }
+  next_ += now.size();
+  if (now.size() < rest.size()) return;
+  text += "\n  ]\n}\n";
+  part_ = Part::done;
+}
+
+std::string status_text(const StatusSources& sources, uint64_t now_ns) {
+  std::string text;
+  for (StatusText all(sources); all.append(text, now_ns);) {
+  }
+  return text;
 }
 
 std::string counters_text(const Counters& counters) {
@@ -244,49 +274,67 @@ StatusServer::~StatusServer() {
   unlink(path_.c_str());
 }
 
-void StatusServer::tick(uint64_t now_ns) {
+bool StatusServer::tick(uint64_t now_ns) {
   while (connections_.size() < kConnectionsMax) {
     const int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) break;
-    connections_.push_back({fd, now_ns + kConnectionNs, {}, {}, false});
+    connections_.push_back({.fd = fd, .deadline_ns = now_ns + kConnectionNs});
   }
+  bool has_more = false;
   std::erase_if(connections_, [&](Connection& connection) {
-    if (now_ns < connection.deadline_ns && serve(connection, now_ns)) return false;
+    const Served served = now_ns < connection.deadline_ns ? serve(connection, now_ns) : Served::done;
+    has_more |= served == Served::goes_on;
+    if (served != Served::done) return false;
     if (connection.waits_for_mappings) mappings_busy_ = false;
     close(connection.fd);
     return true;
   });
+  return has_more;
 }
 
-bool StatusServer::serve(Connection& connection, uint64_t now_ns) {
+StatusServer::Served StatusServer::serve(Connection& connection, uint64_t now_ns) {
+  constexpr auto waits_or_done = [](bool waits) { return waits ? Served::waits : Served::done; };
   if (connection.waits_for_mappings) {
-    if (!control_.mappings_listed()) return true;
+    if (!control_.mappings_listed()) return Served::waits;
     connection.waits_for_mappings = mappings_busy_ = false;
     connection.answer = mappings_answer();
   }
-  if (connection.answer.empty()) {
+  if (connection.answer.empty() && !connection.more) {
     char bytes[256];
     const ssize_t got = recv(connection.fd, bytes, sizeof bytes, 0);
-    if (got == 0) return false;
-    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    if (got == 0) return Served::done;
+    if (got < 0) return waits_or_done(errno == EAGAIN || errno == EINTR);
     connection.request.append(bytes, static_cast<size_t>(got));
     const size_t end = connection.request.find('\n');
-    if (end == std::string::npos) return connection.request.size() < sizeof bytes;
-    begin_answer(connection, connection.request.substr(0, end), now_ns);
-    if (connection.answer.empty()) return true;
+    if (end == std::string::npos) return waits_or_done(connection.request.size() < sizeof bytes);
+    begin_answer(connection, connection.request.substr(0, end));
+    if (connection.waits_for_mappings) return Served::waits;
   }
-  const ssize_t sent =
-      send(connection.fd, connection.answer.data(), connection.answer.size(), MSG_NOSIGNAL);
-  if (sent < 0) return errno == EAGAIN || errno == EINTR;
-  connection.answer.erase(0, static_cast<size_t>(sent));
-  return !connection.answer.empty();
+  return write(connection, now_ns);
 }
 
-void StatusServer::begin_answer(Connection& connection, const std::string& request,
-                                uint64_t now_ns) {
+// A piece of the answer at a time; whoever goes on reading may take as long as it takes.
+StatusServer::Served StatusServer::write(Connection& connection, uint64_t now_ns) {
+  if (connection.written == connection.answer.size()) {
+    connection.answer.clear();
+    connection.written = 0;
+    if (connection.more && !connection.more->append(connection.answer, now_ns)) {
+      connection.more.reset();
+    }
+  }
+  const std::string_view rest = std::string_view(connection.answer).substr(connection.written);
+  const ssize_t sent = send(connection.fd, rest.data(), rest.size(), MSG_NOSIGNAL);
+  if (sent < 0) return errno == EAGAIN || errno == EINTR ? Served::waits : Served::done;
+  connection.written += static_cast<size_t>(sent);
+  connection.deadline_ns = now_ns + kConnectionNs;
+  const bool is_all = connection.written == connection.answer.size() && !connection.more;
+  return is_all ? Served::done : Served::goes_on;
+}
+
+void StatusServer::begin_answer(Connection& connection, const std::string& request) {
   constexpr std::string_view kMappings = "mappings ";
   if (request == "status") {
-    connection.answer = status_document(sources_, now_ns).dump(2) + "\n";
+    connection.more.emplace(sources_);
     return;
   }
   uint32_t slot = 0;

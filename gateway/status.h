@@ -1,13 +1,12 @@
 // What the gateway says about itself: one JSON document, and the socket on which it is asked for.
 // aditctl is the asker.
 //
-// A connection sends one line, "status" or "mappings TUNNEL", and gets one document.
+// A connection sends one line, "status", "mappings TUNNEL" or "move TUNNEL WORKER", and gets one document.
 //
 // Owner: main; driven by the control thread, which it never blocks.
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,7 +37,28 @@ struct StatusSources {
   uint64_t started_ns = 0;
 };
 
-nlohmann::ordered_json status_document(const StatusSources& sources, uint64_t now_ns);
+// All that there is to say, as JSON, a piece at a time: of a million tunnels it would otherwise hold up
+// handshakes for seconds. So it is no picture of one moment: a tunnel that opens or closes meanwhile
+// may be in it or not.
+class StatusText {
+ public:
+  static constexpr size_t kSubscribersAtATime = 64;
+
+  explicit StatusText(const StatusSources& sources) : sources_(&sources) {}
+  // Appends the next piece; false: that was the last one.
+  bool append(std::string& text, uint64_t now_ns);
+
+ private:
+  enum class Part : uint8_t { head, tunnels, done };
+  void append_tunnels(std::string& text, uint64_t now_ns);
+
+  const StatusSources* sources_;
+  Part part_ = Part::head;
+  size_t next_ = 0;  // of the subscribers
+  bool any_tunnel_ = false;
+};
+// The whole of it.
+std::string status_text(const StatusSources& sources, uint64_t now_ns);
 // The counters that are not zero, one a line, for the end of the log.
 std::string counters_text(const Counters& counters);
 
@@ -50,19 +70,24 @@ class StatusServer {
   StatusServer(const StatusServer&) = delete;
   StatusServer& operator=(const StatusServer&) = delete;
 
-  // Accepts, reads, answers as far as it goes without waiting.
-  void tick(uint64_t now_ns);
+  // Accepts, reads, answers as far as it goes without waiting and without holding others up. True:
+  // there is more to do.
+  bool tick(uint64_t now_ns);
 
  private:
   struct Connection {
     int fd = -1;
     uint64_t deadline_ns = 0;
-    std::string request;
-    std::string answer;  // what of it is still to be written
+    std::string request{};
+    std::string answer{};  // what of it has been made,
+    size_t written = 0;  // and of that, written
+    std::optional<StatusText> more{};  // what has not been made
     bool waits_for_mappings = false;
   };
-  bool serve(Connection& connection, uint64_t now_ns);  // false: done with it
-  void begin_answer(Connection& connection, const std::string& request, uint64_t now_ns);
+  enum class Served : uint8_t { waits, goes_on, done };
+  Served serve(Connection& connection, uint64_t now_ns);
+  Served write(Connection& connection, uint64_t now_ns);
+  void begin_answer(Connection& connection, const std::string& request);
   std::string mappings_answer() const;
 
   std::string path_;

@@ -86,7 +86,7 @@ TEST_F(Lanes, AreEachToldInTheStatusWithItsWorker) {
                               .tunnels = tunnels_.get(),
                               .workers = {{&counters_, nat_}}};
   std::vector<std::string> told;
-  const auto status = status_document(sources, now_ns_);
+  const auto status = nlohmann::json::parse(status_text(sources, now_ns_));
   for (const auto& tunnel : status["tunnels"]) {
     told.push_back(tunnel["subscriber"].get<std::string>() + " " + tunnel["lane"].dump() + "/" +
                    tunnel["lanes"].dump() + " at " + tunnel["worker"].dump());
@@ -104,7 +104,7 @@ TEST_F(RestedLanes, AreCounted) {
   const auto counts = [this] {
     const StatusSources sources{
         .config = &config_, .control = control_.get(), .tunnels = tunnels_.get()};
-    return status_document(sources, now_ns_)["control"]["lanes"].dump();
+    return nlohmann::ordered_json::parse(status_text(sources, now_ns_))["control"]["lanes"].dump();
   };
   begin(0, 1, 1, 1);
   EXPECT_EQ(counts(), R"({"granted":0,"open":0})") << "it has one";
