@@ -111,26 +111,23 @@ bool Worker::run_waiting(uint64_t now_ns, uint64_t wait_ns) {
 }
 
 bool Worker::take_messages(uint64_t now_ns) {
-  ToWorker messages[16];
-  const unsigned count = from_control_.pop(messages);
-  for (unsigned i = 0; i < count; ++i) pipeline_.take(messages[i], now_ns);
-  Reply replies[kRepliesAtATime];
-  const unsigned replied = replies_.pop(replies);
-  if (replied > 0) pipeline_.take(std::span(replies).first(replied), now_ns);
+  const unsigned count = from_control_.pop(taken_messages_);
+  for (unsigned i = 0; i < count; ++i) pipeline_.take(taken_messages_[i], now_ns);
+  const unsigned replied = replies_.pop(taken_replies_);
+  if (replied > 0) pipeline_.take(std::span(taken_replies_).first(replied), now_ns);
   const bool any = count + replied > 0;
   if (any) flush();
   return any;
 }
 
 bool Worker::take_over(uint64_t now_ns) {
-  HandedPacket packets[kBurstMax];
   bool busy = false;
   for (unsigned other = 0; other < hand_off_->workers(); ++other) {
     if (other == index_) continue;
-    const unsigned count = hand_off_->pop(other, index_, packets);
+    const unsigned count = hand_off_->pop(other, index_, taken_packets_);
     if (count == 0) continue;
     busy = true;
-    pipeline_.take_over(other, {packets, count}, now_ns);
+    pipeline_.take_over(other, std::span(taken_packets_).first(count), now_ns);
     flush();
   }
   return busy;

@@ -2,6 +2,7 @@
 // what the control thread and other workers ask in between. Run to completion on one core.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -68,6 +69,10 @@ class Worker {
   const uint64_t spin_ns_;  // without a packet, before it sleeps
   PacketWait wait_;
   WorkerClock clock_;
+  // Taken out of rings, into room that no loop has to clear.
+  std::array<ToWorker, 16> taken_messages_;
+  std::array<Reply, kRepliesAtATime> taken_replies_;
+  std::array<HandedPacket, kBurstMax> taken_packets_;
   uint64_t swept_at_ns_ = 0;
   uint64_t busy_at_ns_ = 0;
   std::atomic<bool> stopping_{false};  // written by the control thread, read by the worker
