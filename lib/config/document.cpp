@@ -1,5 +1,6 @@
 #include "lib/config/document.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -18,6 +19,8 @@ namespace {
 // fewer nodes than bytes, and those that fair aliases add are a small part of that.
 constexpr size_t kDepthMax = 32;
 constexpr size_t kNodesPerByteMax = 4;
+// A text of so many bytes takes as much again as a node: an alias may name a long one.
+constexpr size_t kTextOfANode = 64;
 
 Mark to_mark(const YAML::Mark& mark) {
   if (mark.is_null()) return {};
@@ -32,12 +35,13 @@ Node nothing_at(Mark mark) {
 
 // What copying a node comes to.
 struct Extent {
-  size_t nodes = 1;
+  size_t nodes = 1;  // and what their texts come to
   size_t height = 0;
 };
 
 Extent extent_of(const Node& node) {
-  Extent extent;
+  Extent extent{.nodes = 1 + node.text.size() / kTextOfANode};
+  for (const Key& key : node.keys) extent.nodes += key.text.size() / kTextOfANode;
   for (const Node& child : node.children) {
     const Extent inner = extent_of(child);
     extent.nodes += inner.nodes;
@@ -77,8 +81,8 @@ class TreeBuilder : public YAML::EventHandler {
     const auto found = anchored_.find(anchor);
     const Extent endless{.nodes = 0, .height = kDepthMax + 1};
     const bool fits =
-        admit(to_mark(mark), found != anchored_.end() ? extent_of(found->second) : endless);
-    add(fits ? found->second : nothing_at(to_mark(mark)), YAML::NullAnchor);
+        admit(to_mark(mark), found != anchored_.end() ? found->second.extent : endless);
+    add(fits ? found->second.node : nothing_at(to_mark(mark)), YAML::NullAnchor);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value /*style*/) override {
@@ -96,9 +100,16 @@ class TreeBuilder : public YAML::EventHandler {
   struct Open {
     Node node;
     YAML::anchor_t anchor;
-    bool is_silent;              // its mistakes are not told: it is under a key that was refused
-    std::optional<Key> key = {};  // of the value that comes next
-    bool is_key_refused = false;  // that value is left out
+    bool is_silent;  // its mistakes are not told: it is under a key that was refused
+    std::map<std::string, int> lines = {};  // of a mapping's keys
+    std::optional<Key> key = {};            // of the value that comes next
+    bool is_key_refused = false;            // that value is left out
+  };
+
+  // What an alias may name, and what it comes to: looked at once, not for each alias.
+  struct Anchored {
+    Node node;
+    Extent extent;
   };
 
   void open(Node::Kind kind, Mark mark, YAML::anchor_t anchor) {
@@ -117,7 +128,7 @@ class TreeBuilder : public YAML::EventHandler {
   // Puts a whole node where it belongs. yaml-cpp places "nothing" at whatever comes next, which may
   // be another line's key: it is put where what has it begins.
   void add(Node node, YAML::anchor_t anchor) {
-    if (anchor != YAML::NullAnchor) anchored_[anchor] = node;
+    if (anchor != YAML::NullAnchor) anchored_[anchor] = {node, extent_of(node)};
     const bool is_nothing = node.kind == Node::Kind::kNull;
     if (open_.empty()) {
       begin_ = node.mark;
@@ -143,17 +154,22 @@ class TreeBuilder : public YAML::EventHandler {
 
   void take_key(Node node) {
     Open& parent = open_.back();
-    const std::vector<Key>& keys = parent.node.keys;
-    const auto first = std::ranges::find(keys, node.text, &Key::text);
     const bool is_word = node.kind == Node::Kind::kScalar;
+    bool is_first = false;
+    int first_line = 0;
+    if (is_word) {
+      const auto [first, is_new] = parent.lines.try_emplace(node.text, node.mark.line);
+      is_first = is_new;
+      first_line = first->second;
+    }
     if (!is_word && !parent.is_silent) {
       const std::string path = path_here();
       fail(node.mark, path.empty() ? kWholeDocument : path, "a key must be a plain word");
-    } else if (first != keys.end() && !parent.is_silent) {
+    } else if (!is_first && !parent.is_silent) {
       fail(node.mark, join_path(path_here(), node.text),
-           "duplicate key: line " + std::to_string(first->mark.line) + " has it already");
+           "duplicate key: line " + std::to_string(first_line) + " has it already");
     }
-    parent.is_key_refused = !is_word || first != keys.end();
+    parent.is_key_refused = !is_first;
     parent.key = Key{std::move(node.text), node.mark};
   }
 
@@ -198,7 +214,7 @@ class TreeBuilder : public YAML::EventHandler {
   Node root_;
   Mark begin_;
   std::vector<Open> open_;  // the outermost first
-  std::map<YAML::anchor_t, Node> anchored_;
+  std::map<YAML::anchor_t, Anchored> anchored_;
   size_t nodes_ = 0;
   bool is_too_large_ = false;
 };
@@ -232,6 +248,10 @@ std::optional<Document> parse_document(std::string_view text, const std::string&
     }
     errors.insert(errors.end(), first.errors().begin(), first.errors().end());
     return Document{file, std::move(first.root())};
+  } catch (const YAML::DeepRecursion& deep) {  // its own text says "bad file"
+    const Mark mark = to_mark(deep.mark);
+    errors.push_back({file, mark.line, mark.column, kWholeDocument, "nested too deeply"});
+    return std::nullopt;
   } catch (const YAML::Exception& exception) {
     const Mark mark = to_mark(exception.mark);
     errors.push_back({file, mark.line, mark.column, kWholeDocument, "not YAML: " + exception.msg});

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <ctime>
 #include <sstream>
 
 #include "tests/unit/config/temp_dir.h"
@@ -66,17 +68,61 @@ TEST(Document, SurvivesAliasesThatExplode) {
   EXPECT_EQ(errors[0].message, "nested too deeply, or too large once aliases expand");
 }
 
+// What is quadratic in the size of a file takes minutes, or all memory.
+TEST(Document, TakesTimeAndMemoryAsItsFileIsLarge) {
+  constexpr int kMany = 50'000;
+  constexpr double kBound_s = 5;
+  const std::clock_t begin = std::clock();
+  std::string list = "[", aliases = "[", keys;
+  for (int i = 0; i < kMany; ++i) {
+    list += "x,";
+    aliases += "*a,";
+    keys += "k" + std::to_string(i) + ":\n";
+  }
+  for (const std::string& what : {list + "]", std::string(10 * kMany, 'x')}) {
+    std::vector<Error> errors;
+    const auto document = parse_document("a: &a " + what + "\nb: " + aliases + "]\n", "f", errors);
+    ASSERT_EQ(errors.size(), 1u);
+    EXPECT_EQ(errors[0].message, "nested too deeply, or too large once aliases expand");
+    const std::vector<Node>& copies = document->root.children[1].children;
+    ASSERT_EQ(copies.size(), size_t{kMany});
+    EXPECT_GT(std::ranges::count(copies, Node::Kind::kNull, &Node::kind), kMany - 500);
+  }
+  EXPECT_EQ(parse_errors(keys + "k7:\n"), "f:50001:1: k7: duplicate key: line 8 has it already\n");
+  EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, kBound_s);
+}
+
+TEST(Document, RefusesWhatIsNestedWithoutEnd) {
+  for (const char* level : {"[", "{a: ", "- ", "? "}) {
+    std::string text;
+    for (int i = 0; i < 100'000; ++i) text += level;
+    const std::string told = parse_errors(text);
+    EXPECT_NE(told.find(": (document): nested too deeply\n"), std::string::npos) << told;
+  }
+}
+
+TEST(Document, MergesNothingAndIgnoresTags) {
+  Report report;
+  const Document document = parsed("a: &a {b: 1}\nc:\n  <<: *a\n  d: !!str 2\n", report);
+  EXPECT_EQ(lines(report.errors), "");
+  const Node& c = document.root.children[1];
+  ASSERT_EQ(c.keys.size(), 2u);
+  EXPECT_EQ(c.keys[0].text, "<<");  // as any other key: one that nobody knows
+  EXPECT_EQ(c.children[1].text, "2");
+}
+
 TEST(Document, ReadsWhatAnAliasNames) {
   Report report;
-  const Document document =
-      parsed("a: &a\n  b: 1\n  c: &c [x, y]\nd: *a\ne: [*c, *c]\n", report);
+  const Document document = parsed("a: &a\n  b: 1\n  c: &c [x, y]\nd: *a\ne: [*c, *c]\n", report);
   EXPECT_EQ(lines(report.errors), "");
   ASSERT_EQ(document.root.children.size(), 3u);
   const Node& d = document.root.children[1];
   ASSERT_EQ(d.keys.size(), 2u);
   EXPECT_EQ(d.keys[1].text, "c");
   EXPECT_EQ(d.children[1].children[1].text, "y");
-  EXPECT_EQ(d.children[0].mark.line, 2);  // where it is written
+  EXPECT_EQ(d.mark.line, 1);  // where it is written
+  EXPECT_EQ(d.mark.column, 4);
+  EXPECT_EQ(d.children[0].mark.line, 2);
   EXPECT_EQ(document.root.children[2].children[1].children[0].text, "x");
 }
 
@@ -89,6 +135,8 @@ TEST(Document, TellsOneMistakeOfAValueWhoseKeyItRefuses) {
   EXPECT_EQ(parse_errors("a: 1\na: {b: 1, b: 2}\nc: {d: 1, d: 2}\n"),
             "f:2:1: a: duplicate key: line 1 has it already\n"
             "f:3:11: c.d: duplicate key: line 3 has it already\n");
+  EXPECT_EQ(parse_errors("a: 1\na: {b: {c: 1, c: 2}}\n"),
+            "f:2:1: a: duplicate key: line 1 has it already\n");
   EXPECT_EQ(parse_errors("{a: 1, a: 2}: 3\n"), "f:1:1: (document): a key must be a plain word\n");
 }
 
