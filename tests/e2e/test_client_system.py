@@ -114,6 +114,20 @@ def test_dns_servers_go_to_resolvconf_and_are_taken_back(world):
     assert "-d adit0" in log.read_text()
 
 
+def test_what_a_killed_client_told_resolvconf_is_taken_back_at_the_next_start(world):
+    tools, log = recording_tool(world, "resolvconf")
+    client = start_client_with_dns(world, tools)
+    wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told")
+    client.process.stop(signal.SIGKILL)
+    assert "-d adit0" not in log.read_text()
+    client.start()
+    client.wait_until_up(15)
+    wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told again")
+    calls = [line for line in log.read_text().splitlines() if line.startswith("-")]
+    assert calls == ["-a adit0", "-d adit0", "-a adit0"]
+    assert client.stop() == 0
+
+
 def test_a_resolvconf_that_refuses_is_told_and_asked_again(world):
     refusal = world.lab.directory / "refuses"
     refusal.touch()

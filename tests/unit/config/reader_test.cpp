@@ -70,7 +70,7 @@ TEST(Document, SurvivesAliasesThatExplode) {
 
 // What is quadratic in the size of a file takes minutes, or all memory.
 TEST(Document, TakesTimeAndMemoryAsItsFileIsLarge) {
-  constexpr int kMany = 50'000;
+  constexpr int kMany = 100'000;
   constexpr double kBound_s = 5;
   const std::clock_t begin = std::clock();
   std::string list = "[", aliases = "[", keys;
@@ -79,16 +79,16 @@ TEST(Document, TakesTimeAndMemoryAsItsFileIsLarge) {
     aliases += "*a,";
     keys += "k" + std::to_string(i) + ":\n";
   }
-  for (const std::string& what : {list + "]", std::string(10 * kMany, 'x')}) {
+  for (const std::string& what : {list + "]", std::string(10'000, 'x')}) {
     std::vector<Error> errors;
     const auto document = parse_document("a: &a " + what + "\nb: " + aliases + "]\n", "f", errors);
     ASSERT_EQ(errors.size(), 1u);
     EXPECT_EQ(errors[0].message, "nested too deeply, or too large once aliases expand");
     const std::vector<Node>& copies = document->root.children[1].children;
     ASSERT_EQ(copies.size(), size_t{kMany});
-    EXPECT_GT(std::ranges::count(copies, Node::Kind::kNull, &Node::kind), kMany - 500);
+    EXPECT_GT(std::ranges::count(copies, Node::Kind::kNull, &Node::kind), kMany * 9 / 10);
   }
-  EXPECT_EQ(parse_errors(keys + "k7:\n"), "f:50001:1: k7: duplicate key: line 8 has it already\n");
+  EXPECT_EQ(parse_errors(keys + "k7:\n"), "f:100001:1: k7: duplicate key: line 8 has it already\n");
   EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, kBound_s);
 }
 
