@@ -1,5 +1,6 @@
 """What adit-client changes on its machine, and that it puts everything back."""
 
+import os
 import pathlib
 import signal
 
@@ -7,6 +8,7 @@ import pytest
 
 from conftest import start_client, start_gateway
 from lab.netns import wait_until
+from lab.programs import CLIENT_PROGRAM
 
 
 def routes(namespace):
@@ -95,6 +97,10 @@ def recording_tool(world, name, then=""):
     return tools, log
 
 
+def calls_in(log):
+    return [line for line in log.read_text().splitlines() if line.startswith("-")]
+
+
 def start_client_with_dns(world, tools, **more):
     def with_dns(config):
         config["pools"][0]["dns"] = ["9.9.9.9"]
@@ -119,13 +125,23 @@ def test_what_a_killed_client_told_resolvconf_is_taken_back_at_the_next_start(wo
     client = start_client_with_dns(world, tools)
     wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told")
     client.process.stop(signal.SIGKILL)
-    assert "-d adit0" not in log.read_text()
+    assert calls_in(log) == ["-a adit0"]
     client.start()
     client.wait_until_up(15)
     wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told again")
-    calls = [line for line in log.read_text().splitlines() if line.startswith("-")]
-    assert calls == ["-a adit0", "-d adit0", "-a adit0"]
+    assert calls_in(log) == ["-a adit0", "-d adit0", "-a adit0"]
     assert client.stop() == 0
+
+
+def test_down_takes_back_what_a_killed_client_told_resolvconf(world):
+    tools, log = recording_tool(world, "resolvconf")
+    client = start_client_with_dns(world, tools)
+    wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told")
+    client.process.stop(signal.SIGKILL)
+    done = world.pc.run("env", f"PATH={tools}:{os.environ['PATH']}", CLIENT_PROGRAM, "down",
+                        "--socket", client.socket)
+    assert "undoing what an earlier run left: dns resolvconf adit0" in done.stderr
+    assert calls_in(log) == ["-a adit0", "-d adit0"]
 
 
 def test_a_resolvconf_that_refuses_is_told_and_asked_again(world):
