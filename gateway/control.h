@@ -173,6 +173,7 @@ class Control final : private Arp::Sink {
   unsigned worker_for(const Subscriber& subscriber) const;
   void open_tunnel(Subscriber& subscriber, uint64_t now_ns);
   void close_tunnel(Subscriber& subscriber, const char* why);
+  void tell_peer(Subscriber& subscriber);
   void follow(Subscriber& subscriber, uint64_t now_ns);
   void act(Subscriber& subscriber, const tunnel::Actions& actions, const Endpoint& to);
 

@@ -173,6 +173,7 @@ bool Control::decide(HandshakeJob& job, uint64_t now_ns) {
   Subscriber* const lane = lane_of(job, now_ns);
   if (lane == nullptr) return refuse(HandshakeReject::no_lane);
   if (!prepare_peer(*lane)) return false;
+  tell_peer(*lane);
 
   HandshakeReject reject = HandshakeReject::none;
   const auto answer = lane->peer->begin_answer(now_ns, job.opened, reject);
@@ -201,6 +202,7 @@ bool Control::send_answer(const HandshakeJob& job, uint64_t now_ns) {
     lane->peer->abandon_answer(job.answer);
     return refuse(HandshakeReject::not_authentic);
   }
+  tell_peer(*lane);
   HandshakeReject reject = HandshakeReject::none;
   const tunnel::Actions actions =
       lane->peer->end_answer(now_ns, *job.session, job.response, reject);

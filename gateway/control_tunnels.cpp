@@ -145,12 +145,20 @@ void Control::close_tunnel(Subscriber& subscriber, const char* why) {
   count_lanes(subscriber);
 }
 
-// Tells the peer what the worker has seen of the tunnel, and does what is due.
+// What the worker has seen of its tunnel, which the hand may have passed: in front of whatever else
+// happens to the peer, for it is older.
+void Control::tell_peer(Subscriber& subscriber) {
+  if (subscriber.epoch == 0) return;
+  const TunnelReport& report = tunnels_.report(subscriber.slot);
+  if (report.epoch.load(std::memory_order_acquire) != subscriber.epoch) return;
+  hand_.at(subscriber.slot).tell(*subscriber.peer, report);
+}
+
+// Does what is due.
 void Control::follow(Subscriber& subscriber, uint64_t now_ns) {
   tunnel::Peer& peer = *subscriber.peer;
   TunnelHand::Watched& watched = hand_.at(subscriber.slot);
-  const TunnelReport& report = tunnels_.report(subscriber.slot);
-  if (report.epoch.load(std::memory_order_acquire) == subscriber.epoch) watched.tell(peer, report);
+  tell_peer(subscriber);
   if (peer.next_deadline_ns() <= now_ns) act(subscriber, peer.tick(now_ns, tai64n_now()), {});
   if (watched.is_open) watched.wait_for(peer);
 }

@@ -120,9 +120,15 @@ struct WaitingControls {
   static constexpr unsigned kAtOnce = 8;
   static constexpr uint64_t kWaitNs = 200'000;  // the first of them at most
 
-  std::array<rte_mbuf*, 2 * kAtOnce> packets{};
+  struct One {
+    rte_mbuf* mbuf = nullptr;
+    const uint8_t* ip = nullptr;  // its outer header
+    const TunnelLine* line = nullptr;
+  };
+  std::array<One, 2 * kAtOnce> packets;
   unsigned count = 0;
-  uint64_t since_ns = 0;  // when the first came
+  unsigned looked_at = 0;  // so many say nothing new of their tunnels
+  uint64_t since_ns = 0;   // when the first came
 };
 // Whether those of a burst may.
 enum class Controls : bool { at_once, may_wait };

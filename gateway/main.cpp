@@ -223,6 +223,7 @@ void run(const Config& config) {
   static_assert(Crypto::memory_bytes(1) == kExpandedKeysBytes);
   PipelineSettings path = pipeline_settings(config, views, random64());
   path.workers = workers;
+  path.controls_wait = !adaptive;  // one that sleeps is woken by each
   path.shares = steering->shares;
   std::optional<HandOff> hand_off;
   if (workers > 1) hand_off.emplace("handed", workers);

@@ -270,6 +270,8 @@ void Pipeline::forget_neighbour(unsigned port, Ipv4Address address) {
 }
 
 void Pipeline::drain() {
+  run_waiting(now_ns_, 0);
+  flush_hand_off();
   neighbours_.for_each([this](Neighbour& neighbour) {
     if (rte_mbuf* waiting = std::exchange(neighbour.waiting, nullptr)) {
       finish(Fate::neighbour_unresolved, waiting);
@@ -277,7 +279,6 @@ void Pipeline::drain() {
   });
   counters_.fates[static_cast<unsigned>(Fate::fragment_timeout)] += fragments_.clear();
   reassembly_.clear(counters_);
-  run_waiting(now_ns_, 0);
   for (; holding_.gone < holding_.packets.size(); ++holding_.gone) {
     finish(Fate::move_hold_full, holding_.packets[holding_.gone].mbuf);
   }

@@ -21,7 +21,8 @@
 // All of these go through the rings that packets go through, in turn with them. Why that suffices:
 //
 //   - What W received before its mark is in front of the mark in the ring, and A has dealt with it
-//     before it lets go. What W received after is held until W has heard that B is the owner. B,
+//     before it lets go, but for a heartbeat that waits for others (express_control.cpp), which it hands
+//     to B when that has had its turn. What W received after is held until W has heard that B is the owner. B,
 //     which is a W itself, knows it before anybody hands it anything, and deals with what it has
 //     held before what is handed to it. So a flow that comes in at one worker keeps its order, and
 //     no packet meets nobody or two.

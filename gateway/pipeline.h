@@ -98,8 +98,8 @@ class Pipeline {
   void take(std::span<const Reply> replies, uint64_t now_ns);
   // The control thread never heard that this neighbour is wanted.
   void forget_neighbour(unsigned port, Ipv4Address address);
-  // Heartbeats may wait for others: call once in a loop; with a wait of 0 before a sleep. As after
-  // run(), what to send stands in tx() afterwards. True: some have been taken in hand.
+  // Heartbeats may wait for others: call once in a loop, before run(). As after that, what to send
+  // stands in tx() afterwards. True: some have been taken in hand.
   bool run_waiting(uint64_t now_ns, uint64_t wait_ns = WaitingControls::kWaitNs);
   // Moves the clock hands of its tables a little, and answers what has waited long enough: call
   // once a millisecond. As after run(), packets to send stand in tx() afterwards.
@@ -198,7 +198,9 @@ class Pipeline {
   static void write_outer_udp_checksum(uint8_t* ip);
 
   // express_control.cpp: what is said to the gateway itself
+  bool is_current(const TunnelLine& line, const uint8_t* outer) const;
   void let_controls_wait(std::span<ExpressPacket> group);
+  bool may_go_on_waiting();
   void gather_control(ExpressPacket& packet);
   bool gather_answer(const ExpressPacket& packet);
 

@@ -50,7 +50,7 @@ struct PipelineSettings {
   std::vector<Ipv4Prefix> exempt;       // networks outside that see inner addresses
   bool mss_clamp = true;
   bool express = true;  // off: every packet through the stages, to hold one against the other
-  bool controls_wait = true;  // off: heartbeats for no others, where their order is compared
+  bool controls_wait = true;  // heartbeats, for others; off where workers sleep
   IcmpErrorSettings icmp_errors;
   PortControlSettings port_control;
   bool tell_blocks = false;   // to the control thread, which logs them

@@ -10,11 +10,7 @@
 namespace adit::gateway {
 
 // Bytes, above which the library is as quick: it depends on how many lanes a register has.
-#ifdef __AVX512F__
-inline constexpr unsigned kShortTextMax = 256;
-#else
-inline constexpr unsigned kShortTextMax = 128;
-#endif
+extern const unsigned kShortTextMax;
 
 struct ShortText {
   const uint8_t* key = nullptr;  // of 32 bytes

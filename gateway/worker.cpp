@@ -66,8 +66,8 @@ void Worker::run() {
   while (!stopping_.load(std::memory_order_relaxed)) {
     const uint64_t now_ns = clock_.now_ns();
     bool busy = take_messages(now_ns);
-    busy |= receive(now_ns);
     busy |= run_waiting(now_ns);
+    busy |= receive(now_ns);
     if (hand_off_ != nullptr) busy |= take_over(now_ns) | advance_moves(now_ns);
     sweep_when_due(now_ns);
     ++counters_.loops;
@@ -104,8 +104,8 @@ bool Worker::receive(uint64_t now_ns) {
   return busy;
 }
 
-bool Worker::run_waiting(uint64_t now_ns, uint64_t wait_ns) {
-  if (!pipeline_.run_waiting(now_ns, wait_ns)) return false;
+bool Worker::run_waiting(uint64_t now_ns) {
+  if (!pipeline_.run_waiting(now_ns)) return false;
   flush();
   return true;
 }
@@ -228,7 +228,6 @@ void Worker::rest(bool busy, uint64_t now_ns) {
     rte_pause();
     return;
   }
-  if (run_waiting(now_ns, 0)) return;
   const uint64_t sleep_ns = std::clamp(idle_ns / kSleptShare, kShortestSleepNs, kLongestSleepNs);
   ++counters_.sleeps;
   wait_.wait(sleep_ns);

@@ -45,7 +45,7 @@ class Worker {
 
  private:
   bool receive(uint64_t now_ns);
-  bool run_waiting(uint64_t now_ns, uint64_t wait_ns = WaitingControls::kWaitNs);
+  bool run_waiting(uint64_t now_ns);
   bool take_messages(uint64_t now_ns);
   bool take_over(uint64_t now_ns);
   bool advance_moves(uint64_t now_ns);

@@ -23,8 +23,8 @@ uint64_t World::heartbeats(unsigned burst, uint64_t gap_ns) {
   const uint64_t start = rte_rdtsc_precise();
   for (unsigned i = 0; i < kPackets; i += burst) {
     now_ns_ += gap_ns;
-    pipeline.run(kUplinkPort, {&buffers_[i], burst}, now_ns_);
     pipeline.run_waiting(now_ns_);
+    pipeline.run(kUplinkPort, {&buffers_[i], burst}, now_ns_);
     take_sent(pipeline, kUplinkPort);
   }
   pipeline.run_waiting(now_ns_, 0);

@@ -18,7 +18,7 @@ Bytes probe_of(uint8_t stamp, uint8_t kind = tunnel::kProbeRequest) {
 
 class WaitingTest : public Rig {
  protected:
-  WaitingTest() : Rig({.controls_wait = true, .workers = 1}) {
+  WaitingTest() : Rig({.two_ports = true, .controls_wait = true, .workers = 1}) {
     for (uint32_t slot = 1; slot <= kTunnels; ++slot) {
       fars_.push_back(open_tunnel(slot, slot % 2 == 0 ? Protection::plain
                                                       : Protection::chacha20_poly1305));
@@ -72,7 +72,7 @@ TEST_F(WaitingTest, TheFirstSaysHowLong) {
   EXPECT_FALSE(pipeline_->run_waiting(now_ns_)) << "it has not waited long";
 }
 
-TEST_F(WaitingTest, NobodyWaitsBeforeASleep) {
+TEST_F(WaitingTest, NobodyWaitsWhereThereIsNoTime) {
   probe(1);
   EXPECT_TRUE(pipeline_->run_waiting(now_ns_, 0));
   EXPECT_EQ(answered(), std::vector<uint32_t>{1});
@@ -129,6 +129,68 @@ TEST_F(WaitingTest, OneWhoseTunnelIsClosedMeanwhileIsNotAnswered) {
   EXPECT_TRUE(pipeline_->run_waiting(now_ns_, 0));
   EXPECT_EQ(sent_frames(0).size(), 0u);
   EXPECT_EQ(drops(Fate::unknown_index), 1u);
+}
+
+// Bare packets behind a heartbeat depend on what it says: that the session is confirmed, or where
+// the client is now. In the same burst or in the next.
+class WaitingForNobody : public WaitingTest, public testing::WithParamInterface<bool> {
+ protected:
+  // A heartbeat, and this behind it.
+  void expect_to_pass(FarEnd& sender, const Bytes& inner) {
+    const Bytes heartbeat = sender.seal({});
+    const Bytes bare = sender.plain(inner);
+    if (GetParam()) {
+      receive_together(sender, {heartbeat, bare});
+    } else {
+      receive_from(sender, heartbeat);
+      EXPECT_TRUE(pipeline_->run_waiting(now_ns_));
+      receive_from(sender, bare);
+    }
+    EXPECT_EQ(sent(public_port()).size(), 1u);
+    EXPECT_EQ(drops(Fate::wrong_address), 0u);
+  }
+};
+
+TEST_P(WaitingForNobody, AFirstSessionIsConfirmed) {
+  ToWorker close;
+  close.kind = ToWorker::close_tunnel;
+  close.slot = 1;
+  close.epoch = tunnels_->at(1).epoch;
+  tell(close);
+  ToWorker open;
+  open.kind = ToWorker::open_tunnel;
+  open.slot = 1;
+  open.epoch = 77;
+  open.mtu_bytes = 1420;
+  open.router = kRouter;
+  open.address = kInner;
+  tell(open);
+  const tunnel::Session session = make_session(1, Protection::plain, 3);
+  install(1, session);
+  FarEnd sender(session, 1420);
+  expect_to_pass(sender, adit::test::udp_packet(kApplication, kService, Bytes(20, 1)));
+}
+
+TEST_P(WaitingForNobody, AClientHasMoved) {
+  FarEnd& sender = far(2);
+  sender.outer.port = Be16::from_host(31000);
+  const Endpoint application{Ipv4Address::from_host(kInner.host() + 1), Be16::from_host(1025)};
+  expect_to_pass(sender, adit::test::udp_packet(application, kService, Bytes(20, 1)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Bursts, WaitingForNobody, testing::Bool(), [](const auto& bursts) {
+  return bursts.param ? "TheSame" : "TheNext";
+});
+
+// Its answer waits for the next hop's address, and is not forgotten there.
+TEST_F(WaitingTest, WhoeverStillWaitsAtTheEndIsFreedWithoutANextHopToo) {
+  ToWorker lose;
+  lose.kind = ToWorker::lose_neighbour;
+  for (unsigned last = 0; last < 256; ++last) {
+    lose.address = Ipv4Address::from_octets(30, 1, 1, static_cast<uint8_t>(last));
+    tell(lose);
+  }
+  probe(1);
 }
 
 TEST_F(WaitingTest, WhoeverStillWaitsAtTheEndIsFreed) {
