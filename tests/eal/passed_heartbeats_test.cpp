@@ -59,6 +59,22 @@ TEST_F(PassedHeartbeats, ConfirmNoLaterSession) {
   EXPECT_FALSE(awaits_confirmation());
 }
 
+// The answer takes its time on another thread.
+TEST_F(PassedHeartbeats, ConfirmNoSessionWhoseAnswerIsBeingMade) {
+  heartbeat_comes();
+  pass(20 * kSecondNs);
+  const auto stamp = [this] { return control_->subscribers()[0].peer->last_received_stamp(); };
+  const tunnel::Tai64n before = stamp();
+  receive(clients_[0].initiate(), endpoint_of(0));
+  tick_while([&] { return stamp() == before; });
+  ASSERT_EQ(accepted(), 1u) << "it is under way";
+  heartbeat_comes();
+  now_ns_ += kSecondNs / 1000;
+  tick_until(2);
+  pass(kSecondNs);
+  EXPECT_TRUE(awaits_confirmation());
+}
+
 // A client that has slept, and is sent to all the while, wakes a second before it were given up: its
 // handshake has five.
 TEST_F(PassedHeartbeats, DoNotShortenALaterHandshakesTime) {
