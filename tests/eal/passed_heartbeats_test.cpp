@@ -9,8 +9,8 @@ constexpr uint64_t kSecondNs = tunnel::kSecondNs;
 
 class PassedHeartbeats : public ControlRig {
  protected:
-  PassedHeartbeats() {
-    start(1);
+  explicit PassedHeartbeats(unsigned threads = 1) {
+    start(threads);
     begin_handshake();
     const ToWorker open = told(ToWorker::open_tunnel).back().message;
     slot_ = open.slot;
@@ -59,8 +59,13 @@ TEST_F(PassedHeartbeats, ConfirmNoLaterSession) {
   EXPECT_FALSE(awaits_confirmation());
 }
 
-// The answer takes its time on another thread.
-TEST_F(PassedHeartbeats, ConfirmNoSessionWhoseAnswerIsBeingMade) {
+// By another thread.
+class WhileAnswersAreMade : public PassedHeartbeats {
+ protected:
+  WhileAnswersAreMade() : PassedHeartbeats(2) {}
+};
+
+TEST_F(WhileAnswersAreMade, AHeartbeatConfirmsNothing) {
   heartbeat_comes();
   pass(20 * kSecondNs);
   const auto stamp = [this] { return control_->subscribers()[0].peer->last_received_stamp(); };
