@@ -92,6 +92,8 @@ def run_case(program, arguments, is_first):
                     print(line, end="", flush=True)
         if process.returncode != 0:
             sys.exit(process.returncode)
+        if not rows.exists():
+            sys.exit()  # it was asked for its options
         return json.loads(rows.read_text())
 
 

@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 from lab.netns import Lab, LabError, wait_until  # noqa: E402
 from lab.programs import BUILD  # noqa: E402
 from lab.topology import SERVER, WorkedExample  # noqa: E402
-from goals import against  # noqa: E402
+from goals import Goals  # noqa: E402
 from peer_kinds import KINDS  # noqa: E402
 
 UDP_BLAST = BUILD / "bench" / "udp_blast"
@@ -220,18 +220,19 @@ def show_goals(objects):
                  protection in (None, row["protection"]) and row["tcp_up_gbps"] is not None]
         return found[0] if found else None
 
+    goals = Goals()
     lines = []
     for protection, name, keys, times in GOALS:
         ours, theirs = of("adit", protection), of(name)
         for key in keys if ours and theirs else ():
             ratio = ours[key] / theirs[key]
             lines.append(f"{heading_of(key)}, {protection}: {ratio:.2f} x {name} "
-                         + against(f">= {times} x", ratio >= times))
+                         + goals.judge(f">= {times} x", ratio >= times))
     ours, theirs = of("adit", "aes-256-gcm"), of("openvpn")
     if ours and theirs:
         p99_us, limit_us = ours["ping_p99_us"], theirs["ping_p99_us"]
         lines.append(f"ping p99: {p99_us:.0f} µs "
-                     + against(f"openvpn's {limit_us:.0f}", p99_us <= limit_us))
+                     + goals.judge(f"openvpn's {limit_us:.0f}", p99_us <= limit_us))
     if lines:
         print("\nThe goals\n\n" + "\n".join(lines))
 

@@ -1,10 +1,15 @@
-"""A goal that a benchmark misses makes its exit status 1. What it would have measured is made up."""
+"""A goal that a benchmark misses makes its exit status 1, or is at least printed. What it would have
+measured is made up. And that each can be begun."""
 
 import copy
+import pathlib
+import re
+import subprocess
 import types
 
 import pytest
 import memif  # noqa: F401  (finds bench/)
+import peers
 import scale
 import storm
 import unrest
@@ -103,3 +108,30 @@ def test_scale(monkeypatch, capsys, what):
     monkeypatch.setattr(scale, "has_hugepages", lambda: False)
     assert scale.main([]) == (1 if what else 0)
     assert ("1 of 5 goals missed" in capsys.readouterr().out) == bool(what)
+
+
+@pytest.mark.parametrize("of_ours,says", [
+    ({}, "met"), ({"tcp_up_gbps": 1.3}, "missed"), ({"ping_p99_us": 401}, "missed")], ids=str)
+def test_peers(capsys, of_ours, says):
+    """Its exit status says whether all could be measured."""
+    def row(peer, protection, **values):
+        return {"peer": peer, "protection": protection, "tcp_up_gbps": 2, "tcp_down_gbps": 2,
+                "udp64_up_kpps": 100, "udp64_down_kpps": 100, "ping_p99_us": 400} | values
+    slow = {"tcp_up_gbps": 0.4, "tcp_down_gbps": 0.4, "udp64_up_kpps": 30, "udp64_down_kpps": 30}
+    peers.show_goals([row("wireguard-go", "chacha20-poly1305", **slow),
+                      row("openvpn", "aes-256-gcm", **slow), row("adit", "aes-256-gcm", **of_ours)])
+    printed = capsys.readouterr().out
+    assert printed.count("(goal") == 7
+    assert ("missed" in printed) == (says == "missed")
+
+
+BENCH = pathlib.Path(scale.__file__).parent
+STARTER = (BENCH.parent / "scripts/bench").read_text()
+PROGRAMS = sorted(set(re.findall(r"/bench/(\w+)\.py", STARTER)) | {"storm", "flood", "unrest"})
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_can_be_begun(name):
+    done = subprocess.run(["/usr/bin/python3", "-B", BENCH / f"{name}.py", "--help"], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert "usage:" in done.stdout.lower() and "Traceback" not in done.stdout, done.stdout
