@@ -3,7 +3,6 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "client-lite/client.h"
 #include "client-lite/clock.h"
@@ -184,15 +183,8 @@ void Client::probe_path_mtu(uint64_t now_ns) {
   const uint16_t before_bytes = path_mtu_.bytes();
   while (const auto probe =
              path_mtu_.tick(now_ns, PathWatch::wait_ns(round_trip_), random_u64() | 1)) {
-    tunnel::ProbePacket packet{};
-    packet.kind = tunnel::kProbeRequest;
-    packet.mtu_bytes = told_mtu();
-    packet.stamp = Be64::from_host(probe->stamp);
-    const std::span<uint8_t> inner =
-        control_buffer_.inner().first(probe->bytes - kOuterOverheadBytes);
-    std::memset(inner.data(), 0, inner.size());
-    std::memcpy(inner.data(), &packet, sizeof packet);
-    const auto datagram = path_.wrap_exactly(control_buffer_, inner.size()).datagram;
+    const auto datagram =
+        path_.wrap_padded_probe(control_buffer_, probe->bytes, probe->stamp, told_mtu()).datagram;
     if (datagram.empty()) break;
     // One that is lost here is as one that is lost on the way: it stays unanswered.
     const auto outcome = udp_.send_whole(datagram, gateway_, config_.fwmark);

@@ -136,8 +136,16 @@ PacketPath::Wrapped PacketPath::wrap_control(PacketBuffer& buffer, size_t inner_
   return wrapped;
 }
 
-PacketPath::Wrapped PacketPath::wrap_exactly(PacketBuffer& buffer, size_t inner_bytes) {
-  const Wrapped wrapped = seal(buffer, inner_bytes, inner_bytes);
+PacketPath::Wrapped PacketPath::wrap_padded_probe(PacketBuffer& buffer, size_t outer_bytes,
+                                                  uint64_t stamp, Be16 told_mtu) {
+  tunnel::ProbePacket probe{};
+  probe.kind = tunnel::kProbeRequest;
+  probe.mtu_bytes = told_mtu;
+  probe.stamp = Be64::from_host(stamp);
+  const std::span<uint8_t> inner = buffer.inner().first(outer_bytes - kOuterOverheadBytes);
+  std::ranges::fill(inner, uint8_t{0});
+  std::memcpy(inner.data(), &probe, sizeof probe);
+  const Wrapped wrapped = seal(buffer, inner.size(), inner.size());
   if (!wrapped.datagram.empty()) ++counters_.tx_control;
   return wrapped;
 }

@@ -139,8 +139,10 @@ class PacketPath {
   Wrapped wrap(PacketBuffer& buffer, const Admitted& packet);
   // Wraps a control message (nothing, a probe, a DHCP packet): always type 4.
   Wrapped wrap_control(PacketBuffer& buffer, size_t inner_bytes);
-  // The same without padding, whatever the tunnel's MTU: the datagram's length is what matters.
-  Wrapped wrap_exactly(PacketBuffer& buffer, size_t inner_bytes);
+  // A probe that makes an outer packet of so many bytes, whatever the tunnel's MTU: its length is
+  // what matters. It tells the other end `told_mtu`, the tunnel's; 0: nothing.
+  Wrapped wrap_padded_probe(PacketBuffer& buffer, size_t outer_bytes, uint64_t stamp,
+                            Be16 told_mtu);
 
   // Takes a datagram apart; `datagram` is decrypted in place.
   Received receive(std::span<uint8_t> datagram, const Endpoint& source, uint64_t now_ns);

@@ -322,13 +322,8 @@ class MtuSearch {
 
  private:
   bool send(const PathMtu::Probe& asked) {
-    tunnel::ProbePacket packet{};
-    packet.kind = tunnel::kProbeRequest;
-    packet.stamp = Be64::from_host(asked.stamp);
-    const auto inner = buffer_->inner().first(asked.bytes - kOuterOverheadBytes);
-    std::fill(inner.begin(), inner.end(), uint8_t{0});
-    std::memcpy(inner.data(), &packet, sizeof packet);
-    return probe_.send_whole(path_.wrap_exactly(*buffer_, inner.size()).datagram);
+    const auto wrapped = path_.wrap_padded_probe(*buffer_, asked.bytes, asked.stamp, {});
+    return probe_.send_whole(wrapped.datagram);
   }
 
   void wait_for_reply() {

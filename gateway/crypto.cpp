@@ -20,7 +20,7 @@ constexpr unsigned kLineBytes = 64;
 constexpr unsigned kBlockBytes = 16;  // of AES
 constexpr unsigned kNonceBytes = 12;
 constexpr unsigned kBatchMax = 32;
-constexpr size_t kShortAtLeast = 2;  // of one alone the library's is the quicker
+constexpr ptrdiff_t kShortAtLeast = 2;  // of one alone the library's is the quicker
 constexpr size_t kAhead = 8;  // packets: fewer come too late, more push each other out
 
 // In constant time: how much of a forged tag was right must not show.
@@ -156,6 +156,7 @@ void Crypto::run_aes(CryptoJob& job, Direction direction) {
 
 // ChaCha20-Poly1305 of short texts, wherever they stand; false: they are too few to gain by it.
 bool Crypto::run_short(std::span<CryptoJob> jobs, Direction direction) {
+  if (std::ranges::count_if(jobs, is_short) < kShortAtLeast) return false;
   ShortText texts[kBatchMax];
   CryptoJob* its[kBatchMax];
   Tag tags[kBatchMax];
@@ -166,7 +167,6 @@ bool Crypto::run_short(std::span<CryptoJob> jobs, Direction direction) {
     for (size_t i = 0; i < count; ++i) conclude(*its[i], direction, tags[i]);
     count = 0;
   };
-  bool any_run = false;
   for (CryptoJob& job : jobs) {
     if (!is_short(job)) continue;
     const Session& session = *job.session;
@@ -178,11 +178,8 @@ bool Crypto::run_short(std::span<CryptoJob> jobs, Direction direction) {
         .bytes = job.text_bytes,
         .tag = direction == send ? text + job.text_bytes : tags[count].data()};
     its[count++] = &job;
-    if (count < kBatchMax) continue;
-    run_gathered();
-    any_run = true;
+    if (count == kBatchMax) run_gathered();
   }
-  if (count < kShortAtLeast && !any_run) return false;
   run_gathered();
   return true;
 }

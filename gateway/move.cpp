@@ -21,11 +21,11 @@
 // All of these go through the rings that packets go through, in turn with them. Why that suffices:
 //
 //   - What W received before its mark is in front of the mark in the ring, and A has dealt with it
-//     before it lets go, but for a heartbeat that waits for others (express_control.cpp), which it hands
-//     to B when that has had its turn. What W received after is held until W has heard that B is the owner. B,
-//     which is a W itself, knows it before anybody hands it anything, and deals with what it has
-//     held before what is handed to it. So a flow that comes in at one worker keeps its order, and
-//     no packet meets nobody or two.
+//     before it lets go, but for a heartbeat that waits for others (express_control.cpp), which it
+//     hands to B when that has had its turn. What W received after is held until W has heard that B
+//     is the owner. B, which is a W itself, knows it before anybody hands it anything, and deals
+//     with what it has held before what is handed to it. So a flow that comes in at one worker
+//     keeps its order, and no packet meets nobody or two.
 //   - Replies keep coming to the worker whose slice their port lies in, for the card knows of no
 //     moves. That worker's view of the window says "of this tunnel" from the move on, and so the
 //     packet goes to the tunnel's owner, and waits when the owner changes, as above. Others hand

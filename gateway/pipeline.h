@@ -21,6 +21,7 @@
 #include "gateway/forwards.h"
 #include "gateway/hand_off.h"
 #include "gateway/held_syns.h"
+#include "gateway/inlined.h"
 #include "gateway/fragments.h"
 #include "gateway/tunnel_routes.h"
 #include "gateway/messages.h"
@@ -38,9 +39,6 @@
 #include "lib/pcp/message.h"
 
 struct rte_mempool;
-
-// Of the express way's passes: one loop over a group each, without calls.
-#include "gateway/inlined.h"
 
 namespace adit::gateway {
 

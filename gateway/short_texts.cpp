@@ -11,7 +11,8 @@
 namespace adit::gateway {
 namespace {
 
-constexpr unsigned kBlockWords = 16;  // of 32 bits: a block of the key stream, and what it is made of
+// Of 32 bits: a block of the key stream, and what it is made of.
+constexpr unsigned kBlockWords = 16;
 constexpr unsigned kBlockBytes = 64;
 constexpr unsigned kKeyWord = 4;       // where they stand in it
 constexpr unsigned kNumberWord = 12;   // the block's
@@ -31,8 +32,8 @@ using Block = std::array<uint32_t, kBlockWords>;
 
 // ---- ChaCha20, a block in each lane ----
 
-// Of two rows so far from each other: what stands in the first's upper lanes, of each 2 x kDistance,
-// for what stands in the second's lower ones.
+// Of two rows so far from each other: what stands in the first's upper lanes, of each
+// 2 x kDistance, for what stands in the second's lower ones.
 template <unsigned kDistance, unsigned... kLane>
 ADIT_INLINED void exchange(Words& first, Words& second,
                            std::integer_sequence<unsigned, kLane...>) {

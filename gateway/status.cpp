@@ -148,16 +148,8 @@ Json tunnel_json(const Subscriber& subscriber, unsigned worker, const TunnelTabl
           {"tx_bytes", carried(traffic.tx_bytes)}};
 }
 
-}  // namespace
-
-Counters total(std::span<const WorkerFigures> workers) {
-  Counters sum;
-  for (const WorkerFigures& worker : workers) sum += *worker.counters;
-  return sum;
-}
-
 // All but the tunnels.
-static Json head_json(const StatusSources& sources, uint64_t now_ns) {
+Json head_json(const StatusSources& sources, uint64_t now_ns) {
   const Control& control = *sources.control;
   Json ports = Json::array();
   for (const Port* port : sources.ports) {
@@ -183,6 +175,14 @@ static Json head_json(const StatusSources& sources, uint64_t now_ns) {
           {"dhcp", dhcp_json(control.dhcp())},
           {"ports", ports},
           {"neighbours", neighbours}};
+}
+
+}  // namespace
+
+Counters total(std::span<const WorkerFigures> workers) {
+  Counters sum;
+  for (const WorkerFigures& worker : workers) sum += *worker.counters;
+  return sum;
 }
 
 bool StatusText::append(std::string& text, uint64_t now_ns) {
@@ -282,7 +282,8 @@ bool StatusServer::tick(uint64_t now_ns) {
   }
   bool has_more = false;
   std::erase_if(connections_, [&](Connection& connection) {
-    const Served served = now_ns < connection.deadline_ns ? serve(connection, now_ns) : Served::done;
+    const bool has_time = now_ns < connection.deadline_ns;
+    const Served served = has_time ? serve(connection, now_ns) : Served::done;
     has_more |= served == Served::goes_on;
     if (served != Served::done) return false;
     if (connection.waits_for_mappings) mappings_busy_ = false;

@@ -1,7 +1,8 @@
 // What the gateway says about itself: one JSON document, and the socket on which it is asked for.
 // aditctl is the asker.
 //
-// A connection sends one line, "status", "mappings TUNNEL" or "move TUNNEL WORKER", and gets one document.
+// A connection sends one line, "status", "mappings TUNNEL" or "move TUNNEL WORKER", and gets one
+// document.
 //
 // Owner: main; driven by the control thread, which it never blocks.
 #pragma once
@@ -37,9 +38,9 @@ struct StatusSources {
   uint64_t started_ns = 0;
 };
 
-// All that there is to say, as JSON, a piece at a time: of a million tunnels it would otherwise hold up
-// handshakes for seconds. So it is no picture of one moment: a tunnel that opens or closes meanwhile
-// may be in it or not.
+// All that there is to say, as JSON, a piece at a time: of a million tunnels it would otherwise
+// hold up handshakes for seconds. So it is no picture of one moment: a tunnel that opens or closes
+// meanwhile may be in it or not.
 class StatusText {
  public:
   static constexpr size_t kSubscribersAtATime = 64;

@@ -2,7 +2,8 @@
 
 namespace adit::gateway {
 
-// In the order in which they happened: an answer that we sent before we heard again answers nothing.
+// In the order in which they happened: an answer that we sent before we heard again answers
+// nothing.
 void TunnelHand::Watched::tell(tunnel::Peer& peer, const TunnelReport& report) {
   const uint64_t heard_ns = report.heard_ns.load(std::memory_order_relaxed);
   const uint64_t sent_ns = report.sent_ns.load(std::memory_order_relaxed);

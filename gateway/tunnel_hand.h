@@ -85,8 +85,8 @@ class TunnelHand {
             watched.seen_heard_ns != report.heard_ns.load(std::memory_order_relaxed));
   }
 
-  // To when nothing will have been heard or sent for so long, if nothing else is due. Until the peer
-  // has been told of anything, the report may be that of the slot's last tunnel.
+  // To when nothing will have been heard or sent for so long, if nothing else is due. Until the
+  // peer has been told of anything, the report may be that of the slot's last tunnel.
   void put_off(Watched& watched, const TunnelReport& report) const {
     if (watched.seen_heard_ns == 0) return;
     watched.due_ns =

@@ -90,7 +90,7 @@ class World {
   // Moves the clock until all mappings are over, and the clock hand until all have gone.
   uint64_t expire_mappings();
   // kPackets heartbeats of tunnels at random, each answered, so many at a time (a divisor of
-  // kBurstMax), in one worker; their cycles.
+  // kBurstMax) and as often, in one worker; their cycles.
   uint64_t heartbeats(unsigned burst, uint64_t gap_ns);
   // And what of that is their two ciphers alone: of as many of kBurstMax tunnels, over and over, so
   // that nothing waits for memory.

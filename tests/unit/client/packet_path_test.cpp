@@ -165,12 +165,21 @@ TEST(PacketPath, SendersInOneSessionShareItsCounterToItsEnd) {
   EXPECT_EQ(other.counters.tx_counter_exhausted, 3u);
 }
 
-TEST(PacketPath, AProbeOfAnExactLengthIsNotPaddedAndADatagramOfExactlyThatLength) {
+TEST(PacketPath, APaddedProbeMakesAnOuterPacketOfExactlyItsLength) {
   World world;
-  for (const size_t bytes : {100u, 1440u, 1499u, 9001u}) {
-    const Bytes datagram = copy(world.path.wrap_exactly(*world.buffer, bytes).datagram);
-    EXPECT_EQ(datagram.size(), bytes + tunnel::kEncryptedOverheadBytes);
-    EXPECT_EQ(world.gateway.open(datagram)->size(), bytes);
+  constexpr size_t kOuterHeaders = sizeof(Ipv4Header) + sizeof(UdpHeader);
+  for (const size_t bytes : {160u, 1500u, 1559u, 9061u}) {
+    std::ranges::fill(world.buffer->bytes, uint8_t{0xa5});  // what was there before
+    const auto wrapped = world.path.wrap_padded_probe(*world.buffer, bytes, 0x0102030405060708,
+                                                      Be16::from_host(1400));
+    const Bytes datagram = copy(wrapped.datagram);
+    EXPECT_EQ(datagram.size() + kOuterHeaders, bytes);
+    Bytes expected(bytes - kOuterOverheadBytes, 0);
+    expected[0] = tunnel::kProbeRequest;
+    expected[2] = 1400 / 256;
+    expected[3] = 1400 % 256;
+    for (uint8_t i = 0; i < 8; ++i) expected[8 + i] = static_cast<uint8_t>(i + 1);
+    EXPECT_EQ(world.gateway.open(datagram), expected);
   }
 }
 
