@@ -37,7 +37,8 @@ Client::Client(const Config& config, const Log& log)
       log_(log),
       random_(fill_random),
       identity_(identity_of(config)),
-      network_(log),
+      rights_(config.fwmark),
+      network_(log, rights_),
       files_(config.state_directory, config.device),
       stamps_(files_, log),
       return_watch_(config.return_after_ns.value_or(0)),
@@ -50,7 +51,7 @@ Client::Client(const Config& config, const Log& log)
   path_.set_lan(config.lan);
   last_address_ = files_.read_address();
   if (config.lanes > 1) {
-    lanes_ = std::make_unique<Lanes>(config_, log_, identity_, random_, stamps_, counters_);
+    lanes_ = std::make_unique<Lanes>(config_, log_, identity_, random_, stamps_, counters_, rights_);
   }
 }
 
@@ -72,7 +73,9 @@ bool Client::open() {
     refusal = control + ": " + std::strerror(errno);
     return refuse();
   }
-  if (config_.dns == Dns::kAuto && !network_.open_tools()) {
+  const auto place = config_.sandbox ? HostRights::Place::in_child : HostRights::Place::here;
+  if (!rights_.open(place, refusal)) return refuse();
+  if (config_.dns == Dns::kAuto && !network_.open_dns(config_.sandbox)) {
     refusal = std::string("a child to run other programs: ") + std::strerror(errno);
     return refuse();
   }
@@ -81,7 +84,7 @@ bool Client::open() {
   if (!open_device(refusal)) return refuse();
   if (config_.address) refusal = network_.conflict_of(*config_.address, {});
   if (!refusal.empty()) return refuse();
-  if (!udp_.open(config_.listen_port, config_.fwmark, refusal)) return refuse();
+  if (!udp_.open(config_.listen_port, rights_, refusal)) return refuse();
   if (!config_.offloads) udp_.forgo_segments();
   if (lanes_) lanes_->set_socket(udp_);
 
@@ -100,16 +103,17 @@ bool Client::open() {
                      watch(network_watch_.netlink_fd(), kTagNetwork) &&
                      watch(network_watch_.clock_fd(), kTagClock) &&
                      (!lanes_ || watch(lanes_->mail_fd(), kTagLanes)) &&
-                     (network_.tools_fd() < 0 || watch(network_.tools_fd(), kTagTools));
+                     (network_.dns_fd() < 0 || watch(network_.dns_fd(), kTagDns)) &&
+                     (rights_.fd() < 0 || watch(rights_.fd(), kTagRights));
   if (!ready) {
     refusal = std::string("event loop: ") + std::strerror(errno);
     return refuse();
   }
   if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
   if (config_.sandbox) {
-    if (!drop_privileges(true, refusal)) return refuse();
+    if (!drop_privileges(kNoRights, refusal)) return refuse();
     // A kernel without seccomp is no reason to be without a tunnel.
-    if (!enter_sandbox(refusal)) log_.warning("%s", refusal.c_str());
+    if (!enter_sandbox(Sandbox::client, refusal)) log_.warning("%s", refusal.c_str());
   }
   if (lanes_) lanes_->start();
   lane_offer_ = LaneOffer(lanes_max());
@@ -121,20 +125,9 @@ bool Client::open_device(std::string& refusal) {
   if (!tun_.open(config_.device, config_.offloads, queues, refusal)) return false;
   if (lanes_ && !lanes_->open(tun_, refusal)) return false;
   network_.set_device(tun_.name(), tun_.interface_index());
+  rights_.confine(tun_.interface_index());
   writer_.learn_kinds();
   return true;
-}
-
-// With nothing left to change on the host until the end, when the device goes by itself.
-bool Client::needs_no_more_rights() const {
-  const auto is_outside = [this](const GatewayConfig& gateway) {
-    const auto address = Ipv4Address::parse(gateway.host);
-    const auto covers = [&](const Ipv4Prefix& route) { return route.contains(*address); };
-    return address && std::none_of(config_.routes.begin(), config_.routes.end(), covers);
-  };
-  return config_.sandbox && config_.address && config_.mtu && !config_.fwmark &&
-         !config_.kill_switch &&
-         std::all_of(config_.gateways.begin(), config_.gateways.end(), is_outside);
 }
 
 bool Client::watch(int fd, Tag tag) {
@@ -154,7 +147,7 @@ bool Client::run() {
             yes_or_no(tun_.has_tcp_offload()), yes_or_no(tun_.has_udp_offload()),
             yes_or_no(udp_.sends_segments()), yes_or_no(udp_.receives_segments()));
   begin_attempt(started_ns_);
-  while (!stopping_ && !device_gone_) {
+  while (!stopping_ && !failed_) {
     arm_timer();
     const uint64_t due_ns = std::max(armed_ns_, now_ns());  // what took long itself is no sleep
     std::array<epoll_event, 8> events;
@@ -164,9 +157,10 @@ bool Client::run() {
     if (was_stopped(due_ns, turn_ns)) on_awake(turn_ns);
     for (int i = 0; i < count; ++i) on_event(static_cast<Tag>(events[i].data.u64), turn_ns);
     run_timers(turn_ns);
+    if (rights_.is_lost()) fail("the child that may change this host's network is gone");
   }
   shut_down();
-  return !device_gone_;
+  return !failed_;
 }
 
 void Client::on_event(Tag tag, uint64_t now_ns) {
@@ -201,8 +195,10 @@ void Client::on_event(Tag tag, uint64_t now_ns) {
       return on_clock_set(now_ns);
     case kTagLanes:
       return lanes_->on_mail(now_ns, [this](auto reject) { count_reject(reject); });
-    case kTagTools:
-      return network_.on_tool_ended();
+    case kTagDns:
+      return network_.on_dns_readable();
+    case kTagRights:
+      return rights_.on_readable();
     case kTagControl:
       return control_.on_readable([this](const std::string& request) -> std::string {
         if (request == "status") return to_text(make_status());
@@ -284,9 +280,13 @@ bool Client::was_stopped(uint64_t due_ns, uint64_t now_ns) const {
 }
 
 void Client::lose_device(const char* how) {
-  if (device_gone_) return;
-  device_gone_ = true;
-  last_error_ = "device " + tun_.name() + " was " + how;
+  fail("device " + tun_.name() + " was " + how);
+}
+
+void Client::fail(std::string reason) {
+  if (failed_) return;
+  failed_ = true;
+  last_error_ = std::move(reason);
   log_.error("%s", last_error_.c_str());
 }
 
@@ -296,7 +296,7 @@ void Client::shut_down() {
   // The kernel has the packet when this returns, and sends it though the socket closes.
   act(dhcp_.release(turn_ns), turn_ns);
   end_second(turn_ns);
-  if (device_gone_) {
+  if (failed_) {
     // Nobody asked for the end: what a kill switch refuses stays refused until the next start.
     network_.withdraw();
   } else {

@@ -35,6 +35,7 @@
 #include "client-lite/device_reader.h"
 #include "client-lite/device_writer.h"
 #include "client-lite/host_network.h"
+#include "client-lite/host_rights.h"
 #include "client-lite/known_addresses.h"
 #include "client-lite/lane_offer.h"
 #include "client-lite/lanes.h"
@@ -69,16 +70,16 @@ class Client {
 
   // Makes the device and the sockets. False: the log says why, and nothing is left behind.
   bool open();
-  // Runs until SIGTERM or SIGINT (returns true) or until the device is taken away (false). Either
-  // way everything is undone; but in the latter case a kill switch holds. The signals must be
-  // blocked.
+  // Runs until SIGTERM or SIGINT (returns true), or until the device is taken away or the child with
+  // the rights is gone (false). Either way everything is undone, as far as can be; but in the latter
+  // cases a kill switch holds. The signals must be blocked.
   bool run();
 
  private:
   enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
   enum Tag : uint64_t {
     kTagTun, kTagUdp, kTagTimer, kTagSignal, kTagResolver, kTagControl, kTagNetwork, kTagClock,
-    kTagCanary, kTagSurvey, kTagSurveyResolver, kTagLanes, kTagTools
+    kTagCanary, kTagSurvey, kTagSurveyResolver, kTagLanes, kTagDns, kTagRights
   };
   // Datagrams that are to be sent with one call, in outbound_.
   struct Outbound {
@@ -97,8 +98,8 @@ class Client {
   uint64_t next_deadline_ns() const;
   bool was_stopped(uint64_t due_ns, uint64_t now_ns) const;
   void lose_device(const char* how);
+  void fail(std::string reason);
   void shut_down();
-  bool needs_no_more_rights() const;
 
   // client_status.cpp: what it says of itself.
   Status make_status() const;
@@ -240,6 +241,7 @@ class Client {
   tunnel::Identity identity_;
   Counters counters_;
   PacketPath path_{counters_};
+  HostRights rights_;
   HostNetwork network_;
   StateFiles files_;
   SentStamps stamps_;
@@ -267,7 +269,7 @@ class Client {
 
   Phase phase_ = Phase::waiting;
   bool stopping_ = false;
-  bool device_gone_ = false;
+  bool failed_ = false;  // without the device, or the rights, it cannot go on
   bool dhcp_start_due_ = false;  // a new session: DHCP begins when the turn's packets are sent
   std::vector<size_t> order_;    // of the gateways, by preference
   size_t position_ = 0;          // in it, of the one in use

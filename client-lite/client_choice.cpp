@@ -19,7 +19,7 @@ void Client::use_next(uint64_t now_ns) {
 }
 
 bool Client::begin_survey(std::span<const GatewayConfig> gateways, uint64_t now_ns) {
-  if (survey_.begin(gateways, config_.fwmark, now_ns) && watch(survey_.socket_fd(), kTagSurvey)) {
+  if (survey_.begin(gateways, rights_, now_ns) && watch(survey_.socket_fd(), kTagSurvey)) {
     return true;
   }
   survey_.stop();

@@ -4,7 +4,6 @@
 
 #include "client-lite/client.h"
 #include "client-lite/clock.h"
-#include "client-lite/privileges.h"
 
 namespace adit::client {
 namespace {
@@ -284,10 +283,6 @@ void Client::enter_up(uint64_t now_ns) {
   set_heartbeat(now_ns);
   if (lanes_) lanes_->on_up(now_ns);
   log_.info("up");
-  std::string refusal;
-  if (needs_no_more_rights() && !drop_privileges(false, refusal)) {
-    log_.warning("%s", refusal.c_str());
-  }
 }
 
 HostNetwork::Settings Client::fixed_settings() {

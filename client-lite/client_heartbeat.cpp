@@ -86,7 +86,7 @@ void Client::begin_binding_test(uint64_t now_ns) {
   next_test_ns_ = kNever;
   std::string refusal;
   if (canary_.fd() < 0 &&
-      (!canary_.open(0, config_.fwmark, refusal) || !watch(canary_.fd(), kTagCanary))) {
+      (!canary_.open(0, rights_, refusal) || !watch(canary_.fd(), kTagCanary))) {
     log_.warning("heartbeats are not learnt: %s", refusal.c_str());
     canary_ = {};
     next_test_ns_ = now_ns + kTestAgainLaterNs;

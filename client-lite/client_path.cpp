@@ -93,7 +93,7 @@ void Client::mend_network(uint64_t now_ns) {
     const HostNetwork::Device device = network_.mend();
     if (device == HostNetwork::Device::mended) mended_ns_ = now_ns;
     if (device == HostNetwork::Device::lost) {
-      lose_device("changed by other hands, and the right to set it up again is given up");
+      lose_device("changed by other hands, and there is no right to set it up again");
     }
   }
   if (!network_.problem().empty()) mend_ns_ = std::min(mend_ns_, now_ns + kProblemIntervalNs);
@@ -126,7 +126,7 @@ void Client::rebind() {
   if (config_.listen_port != 0) return;
   // Not left to its end: lanes' threads may have the old one open for a moment more.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, udp_.fd(), nullptr);
-  const bool is_another = udp_.rebind(config_.fwmark);
+  const bool is_another = udp_.rebind(rights_);
   if (!watch(udp_.fd(), kTagUdp) || !is_another) {
     log_.warning("no other UDP port is to be had");
     return;
@@ -187,7 +187,7 @@ void Client::probe_path_mtu(uint64_t now_ns) {
         path_.wrap_padded_probe(control_buffer_, probe->bytes, probe->stamp, told_mtu()).datagram;
     if (datagram.empty()) break;
     // One that is lost here is as one that is lost on the way: it stays unanswered.
-    const auto outcome = udp_.send_whole(datagram, gateway_, config_.fwmark);
+    const auto outcome = udp_.send_whole(datagram, gateway_, rights_);
     if (outcome != UdpSocket::Whole::too_large) break;
     path_mtu_.on_refused(now_ns);
   }

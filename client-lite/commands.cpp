@@ -60,9 +60,10 @@ int undo_what_was_left(const std::string& control_socket) {
     return nobody_answers(control_socket);
   }
   const Log log(config::LogLevel::kInfo);
-  HostNetwork network(log);
+  HostRights rights;
+  HostNetwork network(log, rights);
   std::string refusal;
-  if (network.open(journal, refusal)) return 0;
+  if (rights.open(HostRights::Place::here, refusal) && network.open(journal, refusal)) return 0;
   std::cerr << "adit-client: " << refusal << '\n';
   return kExitFailure;
 }

@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <vector>
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 namespace adit::client {
 namespace {
@@ -18,6 +20,10 @@ bool is_in_path(const char* program) {
     rest = colon == std::string_view::npos ? std::string_view{} : rest.substr(colon + 1);
   }
   return false;
+}
+
+std::string name_in(const DnsRequest& request) {
+  return {request.device.data(), strnlen(request.device.data(), request.device.size())};
 }
 
 }  // namespace
@@ -42,27 +48,50 @@ std::optional<DnsTool> find_dns_tool() {
   return std::nullopt;
 }
 
-std::deque<ToolCommand> commands_to_set(DnsTool tool, const std::string& device,
-                                        std::span<const Ipv4Address> servers, bool for_all,
-                                        bool was_for_all) {
-  if (tool == DnsTool::resolvconf) {
+// (What the kernel takes for a name, and no program for an option.)
+bool DnsRequest::is_sound() const {
+  const std::string name = name_in(*this);
+  const auto is_odd = [](unsigned char c) { return c <= ' ' || c == '/' || c == 0x7f; };
+  return (tool == DnsTool::resolvectl || tool == DnsTool::resolvconf) &&
+         server_count <= kServersMax && !name.empty() && name.size() < device.size() &&
+         name[0] != '-' && std::none_of(name.begin(), name.end(), is_odd);
+}
+
+DnsRequest request_to_set(DnsTool tool, const std::string& device,
+                          std::span<const Ipv4Address> servers, bool for_all, bool was_for_all) {
+  DnsRequest request = request_to_unset(tool, device);
+  request.for_all = for_all;
+  request.was_for_all = was_for_all;
+  request.server_count =
+      static_cast<uint8_t>(std::min(servers.size(), DnsRequest::kServersMax));
+  std::copy_n(servers.begin(), request.server_count, request.servers.begin());
+  return request;
+}
+
+DnsRequest request_to_unset(DnsTool tool, const std::string& device) {
+  DnsRequest request{.tool = tool};
+  device.copy(request.device.data(), request.device.size() - 1);
+  return request;
+}
+
+std::vector<ToolCommand> commands_of(const DnsRequest& request) {
+  const std::string device = name_in(request);
+  const auto servers = std::span(request.servers).first(request.server_count);
+  if (request.tool == DnsTool::resolvconf) {
+    if (servers.empty()) return {{{"resolvconf", "-d", device}, ""}};
     std::string lines;
     for (const Ipv4Address& server : servers) lines += "nameserver " + server.to_string() + "\n";
     return {{{"resolvconf", "-a", device}, lines}};
   }
+  if (servers.empty()) return {{{"resolvectl", "revert", device}, ""}};
   std::vector<std::string> words = {"resolvectl", "dns", device};
   for (const Ipv4Address& server : servers) words.push_back(server.to_string());
-  std::deque<ToolCommand> commands = {{words, ""}};
+  std::vector<ToolCommand> commands = {{words, ""}};
   // "~." sends every name to this device's servers (resolvectl(1)).
-  if (for_all || was_for_all) {
-    commands.push_back({{"resolvectl", "domain", device, for_all ? "~." : ""}, ""});
+  if (request.for_all || request.was_for_all) {
+    commands.push_back({{"resolvectl", "domain", device, request.for_all ? "~." : ""}, ""});
   }
   return commands;
-}
-
-ToolCommand command_to_unset(DnsTool tool, const std::string& device) {
-  if (tool == DnsTool::resolvconf) return {{"resolvconf", "-d", device}, ""};
-  return {{"resolvectl", "revert", device}, ""};
 }
 
 }  // namespace adit::client

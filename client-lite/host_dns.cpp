@@ -47,31 +47,28 @@ void HostDns::tell() {
     was_for_all_ = false;
   }
   step_ = Step::telling;
-  commands_ = commands_to_set(place.tool, place.device, tried_.addresses, tried_.for_all,
-                              was_for_all_);
+  const DnsRequest request = request_to_set(place.tool, place.device, tried_.addresses,
+                                            tried_.for_all, was_for_all_);
   was_for_all_ |= tried_.for_all;
-  run_next();
+  ask(request);
 }
 
 void HostDns::untell() {
   if (former_) {
     step_ = Step::untelling;
-    commands_ = {command_to_unset(former_->tool, former_->device)};
-    return run_next();
+    return ask(request_to_unset(former_->tool, former_->device));
   }
   step_ = Step::idle;
   if (wanted_ != tried_) begin();
 }
 
-void HostDns::run_next() {
-  const ToolCommand command = std::move(commands_.front());
-  commands_.pop_front();
-  if (tools_.fd() < 0) return on_ended(tools_.run(command));
-  if (!tools_.start(command)) on_ended(false);
+void HostDns::ask(const DnsRequest& request) {
+  if (teller_.fd() < 0) return on_ended(teller_.run(request));
+  if (!teller_.start(request)) on_ended(false);
 }
 
 void HostDns::on_readable() {
-  if (const std::optional<bool> well = tools_.take_result()) on_ended(*well);
+  if (const std::optional<bool> well = teller_.take_result()) on_ended(*well);
 }
 
 void HostDns::on_ended(bool well) {
@@ -79,7 +76,6 @@ void HostDns::on_ended(bool well) {
     case Step::idle:
       return;
     case Step::telling:
-      if (well && !commands_.empty()) return run_next();
       return on_told(well);
     case Step::untelling:
       forget(former_);
@@ -102,7 +98,6 @@ void HostDns::on_told(bool well) {
 
 void HostDns::withdraw() {
   step_ = Step::idle;
-  commands_.clear();
   wanted_ = tried_ = accepted_ = {};
   problem_.clear();
   for (std::optional<Place>* place : {&former_, &place_}) {
@@ -113,7 +108,7 @@ void HostDns::withdraw() {
 }
 
 void HostDns::undo(DnsTool tool, const std::string& device) {
-  if (tools_.run(command_to_unset(tool, device))) return;
+  if (teller_.run(request_to_unset(tool, device))) return;
   log_.warning("%s did not take the DNS servers of %s back", name_of(tool), device.c_str());
 }
 
@@ -123,7 +118,6 @@ void HostDns::forget(std::optional<Place>& place) {
 }
 
 void HostDns::fail(std::string problem) {
-  commands_.clear();
   if (problem != logged_problem_) log_.warning("%s", problem.c_str());
   logged_problem_ = problem;
   problem_ = std::move(problem);

@@ -1,18 +1,16 @@
-// The tunnel's name servers at the host's resolver. The programs that tell it (dns.h) run beside
-// the client, one at a time: no packet waits for them but at the client's start and end. What one
+// The tunnel's name servers at the host's resolver. The programs that tell it (dns_teller.h) run
+// beside the client, one at a time: no packet waits for them but at the client's start and end. What one
 // of them refuses is a problem, and tried again when it is wanted again.
 //
 // Owner: HostNetwork.
 #pragma once
 
-#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "client-lite/dns.h"
+#include "client-lite/dns_teller.h"
 #include "client-lite/log.h"
-#include "client-lite/tool_runner.h"
 #include "client-lite/undo_journal.h"
 #include "lib/net/address.h"
 
@@ -23,11 +21,11 @@ class HostDns {
   // Both must outlive this.
   HostDns(const Log& log, UndoJournal& journal) : log_(log), journal_(journal) {}
 
-  // Makes the child that runs programs (ToolRunner::open()). Without it want() waits for them.
+  // Makes the child that runs programs (DnsTeller::open()). Without it want() waits for them.
   // False: errno says why.
-  bool open() { return tools_.open(); }
-  // Readable when a program has ended: then on_readable(). -1 without the child.
-  int fd() const { return tools_.fd(); }
+  bool open(bool sandbox) { return teller_.open(sandbox); }
+  // Readable when they have ended: then on_readable(). -1 without the child.
+  int fd() const { return teller_.fd(); }
   void on_readable();
 
   struct Servers {
@@ -61,7 +59,7 @@ class HostDns {
   void begin();
   void tell();
   void untell();
-  void run_next();
+  void ask(const DnsRequest& request);
   void on_ended(bool well);
   void on_told(bool well);
   void forget(std::optional<Place>& place);
@@ -69,9 +67,8 @@ class HostDns {
 
   const Log& log_;
   UndoJournal& journal_;
-  ToolRunner tools_;
+  DnsTeller teller_;
   Step step_ = Step::idle;
-  std::deque<ToolCommand> commands_;  // of this step, to be run
   std::string device_;
   Servers wanted_;
   Servers tried_;  // that were gone for last

@@ -8,7 +8,6 @@
 #include <sstream>
 #include <utility>
 
-#include "client-lite/privileges.h"
 
 namespace adit::client {
 namespace {
@@ -33,6 +32,10 @@ std::optional<Route> route_of(std::istringstream& words) {
 
 // More than these that stay, and they are logged again.
 constexpr size_t kLoggedProblemsMax = 64;
+
+// Of what was to be removed, `error` being what the kernel says: it is removed, or what it was has
+// gone. Where we may not, or cannot ask, it may still be there.
+bool is_over(int error) { return error != EPERM && error != EPIPE; }
 
 bool is_default(const Ipv4Prefix& prefix) { return prefix.length_bits == 0; }
 
@@ -63,7 +66,7 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
       refusal = "kill switch: the undo journal cannot be written";
       return false;
     }
-    const int error = netlink_.change_refusal(refused, true);
+    const int error = rights_.change_refusal(refused, true);
     if (error == 0 || error == EEXIST) continue;
     if (refused.is_ipv6) {
       journal_.strike_out(change);
@@ -81,8 +84,7 @@ void HostNetwork::withdraw_refusals() {
   for (const Refusal& refused : refusals_) {
     const std::string change = change_of(refused);
     if (!journal_.stands(change)) continue;
-    netlink_.change_refusal(refused, false);
-    journal_.strike_out(change);
+    if (is_over(rights_.change_refusal(refused, false))) journal_.strike_out(change);
   }
   refusals_.clear();
   refused_routes_.clear();
@@ -102,22 +104,22 @@ void HostNetwork::undo_leftovers() {
     });
     if (stays) continue;
     log_.info("undoing what an earlier run left: %s", change->c_str());
-    undo_change(*change);
-    journal_.strike_out(*change);
+    if (is_over(undo_change(*change))) journal_.strike_out(*change);
   }
   if (journal_.standing().empty()) journal_.clear();
 }
 
-void HostNetwork::undo_change(const std::string& change) {
+// 0 or an errno; 0 too for what says nothing.
+int HostNetwork::undo_change(const std::string& change) {
   std::istringstream words(change);
   std::string kind;
   words >> kind;
   if (kind == "route") {
-    if (const std::optional<Route> route = route_of(words)) netlink_.remove_route(*route);
+    if (const std::optional<Route> route = route_of(words)) return rights_.remove_route(*route);
   } else if (kind == "refuse") {
     std::string prefix;
     words >> prefix;
-    if (const auto refusal = Refusal::parse(prefix)) netlink_.change_refusal(*refusal, false);
+    if (const auto refused = Refusal::parse(prefix)) return rights_.change_refusal(*refused, false);
   } else if (kind == "dns") {
     std::string tool_name;
     std::string device;
@@ -125,6 +127,7 @@ void HostNetwork::undo_change(const std::string& change) {
     const std::optional<DnsTool> tool = dns_tool_named(tool_name);
     if (tool && !device.empty()) dns_.undo(*tool, device);
   }
+  return 0;
 }
 
 void HostNetwork::set_gateway(Ipv4Address gateway) {
@@ -143,7 +146,7 @@ void HostNetwork::apply(const Settings& settings) {
   // What is as wanted is left alone: a new tunnel needs no right where it changes nothing.
   const bool is_set_up = interface_is_up(interface_index_) &&
                          interface_mtu_bytes(interface_index_) == settings.mtu_bytes;
-  const int link = is_set_up ? 0 : netlink_.set_link_up(interface_index_, settings.mtu_bytes);
+  const int link = is_set_up ? 0 : rights_.set_link_up(interface_index_, settings.mtu_bytes);
   if (link != 0) set_problem("device " + device_ + ": " + std::strerror(link));
   settings_ = settings;
   apply_address();
@@ -166,7 +169,7 @@ std::optional<HostAddress> HostNetwork::network_sharer() const {
   if (settings_->address.length_bits == 32) return std::nullopt;  // it is no network
   const std::vector<HostAddress> host = host_addresses(device_);
   const HostAddress* sharer = network_taken_by(settings_->address.prefix(), host);
-  return sharer != nullptr && has_net_admin() ? std::optional(*sharer) : std::nullopt;
+  return sharer != nullptr && rights_.can_change() ? std::optional(*sharer) : std::nullopt;
 }
 
 // Without its network where that is shared: the hosts that are meant are there.
@@ -177,8 +180,8 @@ Ipv4Interface HostNetwork::fitting_address() const {
 void HostNetwork::put_address(const Ipv4Interface& address) {
   if (has_address(address)) return;
   // Where both are in one network the new one is the old one's secondary, and would go with it.
-  int error = addresses_.empty() ? 0 : netlink_.keep_secondary_addresses(interface_index_);
-  if (error == 0) error = netlink_.add_address(interface_index_, address);
+  int error = addresses_.empty() ? 0 : rights_.keep_secondary_addresses(interface_index_);
+  if (error == 0) error = rights_.add_address(interface_index_, address);
   if (error != 0) return set_problem(address.to_string() + ": " + std::strerror(error));
   if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
     addresses_.push_back(address);
@@ -188,7 +191,7 @@ void HostNetwork::put_address(const Ipv4Interface& address) {
 void HostNetwork::remove_addresses_but(const std::optional<Ipv4Interface>& address) {
   std::erase_if(addresses_, [&](const Ipv4Interface& other) {
     if (other == address) return false;
-    netlink_.remove_address(interface_index_, other);
+    rights_.remove_address(interface_index_, other);
     return true;
   });
 }
@@ -199,17 +202,17 @@ HostNetwork::Device HostNetwork::mend() {
   device_ = name;  // it may be another now
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
-    if (!problem_.empty() && has_net_admin()) {
+    if (!problem_.empty() && rights_.can_change()) {
       apply(Settings(*settings_));
     } else {
       apply_dns();
     }
     return Device::intact;
   }
-  if (!has_net_admin()) return Device::lost;
+  if (!rights_.can_change()) return Device::lost;
   // A device that is taken away loses its address and routes first. The kernel answers when that is
   // done, and then nothing is left to be set up.
-  if (netlink_.set_link_up(interface_index_, settings_->mtu_bytes) == ENODEV) return Device::intact;
+  if (rights_.set_link_up(interface_index_, settings_->mtu_bytes) == ENODEV) return Device::intact;
   if (problem_.empty()) {
     log_.warning("device %s was changed by other hands: it is set up again", device_.c_str());
   }
@@ -389,7 +392,7 @@ bool HostNetwork::install(const Route& route) {
         return other.destination == route.destination && other.metric == route.metric;
       });
   const bool replaces = former != installed_.end();
-  const int error = replaces ? netlink_.replace_route(route) : netlink_.add_route(route);
+  const int error = replaces ? rights_.replace_route(route) : rights_.add_route(route);
   if (error == 0 && replaces) {
     const Route replaced = std::exchange(*former, route);
     if (replaced.interface_index != interface_index_) journal_.strike_out(change_of(replaced));
@@ -399,7 +402,7 @@ bool HostNetwork::install(const Route& route) {
     installed_.push_back(route);
     return true;
   }
-  if (outlives_us) journal_.strike_out(change);
+  if (outlives_us && is_over(error)) journal_.strike_out(change);
   // The gateway's host route may well be there, made by somebody who thought of the same.
   if (error == EEXIST && outlives_us) return true;
   set_problem(change + ": " +
@@ -408,12 +411,14 @@ bool HostNetwork::install(const Route& route) {
 }
 
 void HostNetwork::remove(const Route& route) {
-  const int error = netlink_.remove_route(route);
+  const int error = rights_.remove_route(route);
   // ESRCH: gone already, with its interface or by somebody's hand.
   if (error != 0 && error != ESRCH && error != ENODEV) {
     log_.warning("cannot remove %s: %s", change_of(route).c_str(), std::strerror(error));
   }
-  if (route.interface_index != interface_index_) journal_.strike_out(change_of(route));
+  if (route.interface_index != interface_index_ && is_over(error)) {
+    journal_.strike_out(change_of(route));
+  }
   std::erase(installed_, route);
 }
 

@@ -14,6 +14,7 @@
 
 #include "client-lite/conflicts.h"
 #include "client-lite/host_dns.h"
+#include "client-lite/host_rights.h"
 #include "client-lite/log.h"
 #include "client-lite/netlink.h"
 #include "client-lite/routes.h"
@@ -24,15 +25,16 @@ namespace adit::client {
 
 class HostNetwork {
  public:
-  // `log` must outlive this.
-  explicit HostNetwork(const Log& log) : log_(log), dns_(log, journal_) {}
+  // Both must outlive this. `rights` is open when this is opened.
+  HostNetwork(const Log& log, HostRights& rights)
+      : log_(log), rights_(rights), dns_(log, journal_) {}
 
-  // From now on other programs are run by a child with this process's present rights. Name servers
-  // need it. False: errno says why.
-  bool open_tools() { return dns_.open(); }
-  // Readable when one of them has ended: then on_tool_ended(). -1 without the child.
-  int tools_fd() const { return dns_.fd(); }
-  void on_tool_ended() { dns_.on_readable(); }
+  // From now on other programs are run by a child (DnsTeller::open()). Name servers need it. False:
+  // errno says why.
+  bool open_dns(bool sandbox) { return dns_.open(sandbox); }
+  // Readable when they have ended: then on_dns_readable(). -1 without the child.
+  int dns_fd() const { return dns_.fd(); }
+  void on_dns_readable() { dns_.on_readable(); }
   // These routes are to be refused outside the tunnel, from open() until undo_all().
   void set_kill_switch(std::span<const Ipv4Prefix> routes);
   // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
@@ -92,7 +94,7 @@ class HostNetwork {
   void undo_leftovers();
   bool refuse_outside(std::string& refusal);
   void withdraw_refusals();
-  void undo_change(const std::string& change);
+  int undo_change(const std::string& change);
   void apply_address();
   std::optional<HostAddress> network_sharer() const;
   Ipv4Interface fitting_address() const;
@@ -112,6 +114,7 @@ class HostNetwork {
   void set_problem(std::string problem);
 
   const Log& log_;
+  HostRights& rights_;
   Netlink netlink_;
   UndoJournal journal_;
   HostDns dns_;

@@ -132,7 +132,7 @@ void LaneLink::go_down(uint64_t now_ns) {
 bool LaneLink::take_port() {
   auto fresh = std::make_shared<UdpSocket>();
   std::string refusal;
-  if (!fresh->open(0, parts_.config.fwmark, refusal)) {
+  if (!fresh->open(0, parts_.rights, refusal)) {
     parts_.log.warning("lane %u: %s", number_, refusal.c_str());
     return socket_ != nullptr;
   }

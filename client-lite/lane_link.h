@@ -39,6 +39,7 @@ struct LaneParts {
   Counters& counters;
   LaneBoard& board;
   LaneSender& sender;  // the main thread's
+  HostRights& rights;
 };
 
 // Of a tunnel that is up.

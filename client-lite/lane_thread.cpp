@@ -11,7 +11,6 @@
 #include <system_error>
 
 #include "client-lite/clock.h"
-#include "client-lite/privileges.h"
 
 namespace adit::client {
 namespace {
@@ -25,12 +24,9 @@ int milliseconds_until(uint64_t then_ns) {
 
 }  // namespace
 
-LaneThread::LaneThread(unsigned lane, LaneBoard& board, const Config& config, const Log& log,
-                       int mail)
+LaneThread::LaneThread(unsigned lane, LaneBoard& board, const Config& config, int mail)
     : lane_(lane),
       board_(board),
-      config_(config),
-      log_(log),
       mail_(mail),
       sender_(board, counters_, config, lane) {}
 
@@ -65,10 +61,6 @@ void LaneThread::stop() {
 
 void LaneThread::run() {
   prctl(PR_SET_NAME, ("adit-lane" + std::to_string(lane_)).c_str());
-  std::string refusal;
-  if (config_.sandbox && !drop_privileges(false, refusal)) {
-    log_.warning("lane %u: %s", lane_, refusal.c_str());
-  }
   enum { kWake, kQueue, kSocket, kLeftSocket };
   std::array<pollfd, 4> watched{pollfd{wake_.get(), POLLIN, 0}, pollfd{queue_.fd(), POLLIN, 0},
                                 pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};

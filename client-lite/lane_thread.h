@@ -21,7 +21,6 @@
 #include "client-lite/file_descriptor.h"
 #include "client-lite/lane_board.h"
 #include "client-lite/lane_sender.h"
-#include "client-lite/log.h"
 #include "client-lite/tun.h"
 #include "client-lite/udp_socket.h"
 
@@ -39,7 +38,7 @@ struct LaneMail {
 class LaneThread {
  public:
   // `mail` is the socket to send LaneMail to.
-  LaneThread(unsigned lane, LaneBoard& board, const Config& config, const Log& log, int mail);
+  LaneThread(unsigned lane, LaneBoard& board, const Config& config, int mail);
   ~LaneThread() { stop(); }
   LaneThread(const LaneThread&) = delete;
   LaneThread& operator=(const LaneThread&) = delete;
@@ -63,8 +62,6 @@ class LaneThread {
 
   const unsigned lane_;
   LaneBoard& board_;
-  const Config& config_;
-  const Log& log_;
   const int mail_;
   Counters counters_;
   Tun queue_;

@@ -21,17 +21,19 @@ std::optional<uint64_t> ago(uint64_t then_ns, uint64_t now_ns) {
 }  // namespace
 
 Lanes::Lanes(const Config& config, const Log& log, const tunnel::Identity& identity,
-             const tunnel::RandomSource& random, SentStamps& stamps, Counters& counters)
+             const tunnel::RandomSource& random, SentStamps& stamps, Counters& counters,
+             HostRights& rights)
     : log_(log), sender_(board_, counters, config) {
   int ends[2] = {-1, -1};
   if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0) {
     mail_in_ = FileDescriptor(ends[0]);
     mail_out_ = FileDescriptor(ends[1]);
   }
-  const LaneParts parts{config, log, identity, random, stamps, counters, board_, sender_};
+  const LaneParts parts{config, log, identity, random, stamps, counters, board_, sender_,
+                        rights};
   for (unsigned lane = 1; lane < config.lanes; ++lane) {
     links_.push_back(std::make_unique<LaneLink>(lane, parts));
-    threads_.push_back(std::make_unique<LaneThread>(lane, board_, config, log, mail_in_.get()));
+    threads_.push_back(std::make_unique<LaneThread>(lane, board_, config, mail_in_.get()));
   }
 }
 

@@ -32,7 +32,8 @@ class Lanes {
 
   // All must outlive it.
   Lanes(const Config& config, const Log& log, const tunnel::Identity& identity,
-        const tunnel::RandomSource& random, SentStamps& stamps, Counters& counters);
+        const tunnel::RandomSource& random, SentStamps& stamps, Counters& counters,
+        HostRights& rights);
   ~Lanes() { stop(); }
 
   // Makes the queues of `device`. False: `refusal` says why.

@@ -2,7 +2,7 @@
 // request waits for the kernel's acknowledgement, which comes at once: rtnetlink works in the
 // caller's own time.
 //
-// Owner: HostNetwork.
+// Owner: HostNetwork, which reads with it, and HostRights, which changes.
 #pragma once
 
 #include <cstdint>

@@ -4,14 +4,16 @@
 #include <seccomp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace adit::client {
 namespace {
 
 // By name, for a name that an architecture does not have is none of its dangers or needs.
-constexpr const char* kAllowed[] = {
+constexpr const char* kClientCalls[] = {
     // packets, timers, signals
     "read", "readv", "write", "writev", "pread64", "pwrite64", "sendto", "sendmsg", "sendmmsg",
     "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "epoll_wait", "epoll_pwait",
@@ -35,49 +37,102 @@ constexpr const char* kAllowed[] = {
     "mmap", "mmap2", "munmap", "mremap", "mprotect", "madvise", "brk", "futex", "futex_time64",
     "set_robust_list", "rseq", "sched_yield", "sched_getaffinity", "sched_setaffinity",
     "membarrier", "prlimit64", "getrlimit", "ugetrlimit", "set_tid_address", "arch_prctl",
-    // who we are; giving up more of it
+    // who we are, and a child that has ended
     "getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "prctl",
-    "capget", "capset",
+    "capget", "wait4", "waitid",
     // the end
     "exit", "exit_group", "tgkill"};
 
-constexpr const char* kDeadly[] = {
-    "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "init_module",
+constexpr const char* kRightsCalls[] = {
+    "recvmsg", "recvfrom", "recv", "sendmsg", "sendto", "send", "setsockopt", "close",
+    "restart_syscall", "rt_sigreturn", "sigreturn", "exit", "exit_group"};
+
+constexpr const char* kStartsPrograms[] = {"execve", "execveat"};
+
+constexpr const char* kForeign[] = {
+    "ptrace", "process_vm_readv", "process_vm_writev", "init_module",
     "finit_module", "delete_module", "kexec_load", "kexec_file_load", "bpf", "perf_event_open",
     "mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "open_by_handle_at",
     "userfaultfd", "keyctl", "add_key", "request_key", "reboot", "swapon", "swapoff"};
 
 constexpr int kFamilies[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK};
 
+// The first error stays: what follows it is not added.
+class Filter {
+ public:
+  explicit Filter(uint32_t otherwise) : filter_(seccomp_init(otherwise)) {
+    if (filter_ == nullptr) error_ = -ENOMEM;
+  }
+  ~Filter() {
+    if (filter_ != nullptr) seccomp_release(filter_);
+  }
+  Filter(const Filter&) = delete;
+  Filter& operator=(const Filter&) = delete;
+
+  void add(uint32_t action, std::span<const char* const> names) {
+    for (const char* name : names) {
+      const int number = seccomp_syscall_resolve_name(name);
+      if (number != __NR_SCMP_ERROR && error_ == 0) {
+        error_ = seccomp_rule_add(filter_, action, number, 0);
+      }
+    }
+  }
+  void allow(int number, const scmp_arg_cmp& argument) {
+    if (error_ == 0) error_ = seccomp_rule_add(filter_, SCMP_ACT_ALLOW, number, 1, argument);
+  }
+  // 0 or a negative errno.
+  int load() {
+    if (error_ == 0) error_ = seccomp_load(filter_);
+    return error_;
+  }
+
+ private:
+  scmp_filter_ctx filter_;
+  int error_ = 0;
+};
+
 // Threads for names are made with clone(); clone3() has its flags where a filter cannot see them,
 // and the C library takes the other when it is told that there is none.
-int add_rules(scmp_filter_ctx filter) {
-  int error = 0;
-  const auto add = [&](uint32_t action, const char* name) {
-    const int number = seccomp_syscall_resolve_name(name);
-    if (number == __NR_SCMP_ERROR || error != 0) return;
-    error = seccomp_rule_add(filter, action, number, 0);
-  };
-  for (const char* name : kAllowed) add(SCMP_ACT_ALLOW, name);
-  for (const char* name : kDeadly) add(SCMP_ACT_KILL_PROCESS, name);
-  add(SCMP_ACT_ERRNO(ENOSYS), "clone3");
+int load_client() {
+  Filter filter(SCMP_ACT_ERRNO(EPERM));
+  filter.add(SCMP_ACT_ALLOW, kClientCalls);
+  filter.add(SCMP_ACT_KILL_PROCESS, kStartsPrograms);
+  filter.add(SCMP_ACT_KILL_PROCESS, kForeign);
+  filter.add(SCMP_ACT_ERRNO(ENOSYS), std::array{"clone3"});
   for (const int family : kFamilies) {
-    if (error != 0) return error;
-    error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family)));
+    filter.allow(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family)));
   }
-  if (error != 0) return error;
-  return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                          SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+  filter.allow(SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+  return filter.load();
+}
+
+int load_rights() {
+  Filter filter(SCMP_ACT_ERRNO(EPERM));
+  filter.add(SCMP_ACT_ALLOW, kRightsCalls);
+  filter.add(SCMP_ACT_KILL_PROCESS, kStartsPrograms);
+  filter.add(SCMP_ACT_KILL_PROCESS, kForeign);
+  return filter.load();
+}
+
+int load_scripts() {
+  Filter filter(SCMP_ACT_ALLOW);
+  filter.add(SCMP_ACT_ERRNO(EPERM), kForeign);
+  return filter.load();
+}
+
+int load(Sandbox sandbox) {
+  switch (sandbox) {
+    case Sandbox::client: return load_client();
+    case Sandbox::rights: return load_rights();
+    case Sandbox::scripts: return load_scripts();
+  }
+  return -EINVAL;
 }
 
 }  // namespace
 
-bool enter_sandbox(std::string& refusal) {
-  scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-  int error = filter == nullptr ? -ENOMEM : add_rules(filter);
-  if (error == 0) error = seccomp_load(filter);
-  if (filter != nullptr) seccomp_release(filter);
+bool enter_sandbox(Sandbox sandbox, std::string& refusal) {
+  const int error = load(sandbox);
   if (error != 0) refusal = std::string("system calls are not filtered: ") + std::strerror(-error);
   return error == 0;
 }

@@ -1,14 +1,22 @@
-// The system calls that a running client makes, as a filter of the kernel's (seccomp): whatever
-// else somebody who has got into this process might want is refused with EPERM, and what no honest
-// mistake would call (starting a program, looking into others, changing what is mounted) ends it.
+// The system calls that a running client and its children make, as filters of the kernel's
+// (seccomp): what somebody who has got into such a process might want beyond is refused with EPERM,
+// and in the client and its child for rights, what no honest mistake would call (starting a
+// program, looking into others, changing what is mounted) ends the process.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace adit::client {
 
+enum class Sandbox : uint8_t {
+  client,   // packets, names, state files, threads
+  rights,   // host_rights.h: messages, rtnetlink, sockets' options
+  scripts,  // dns_teller.h and the programs that it runs: all but what such programs never do
+};
+
 // For this thread and all that it makes from now on; there is no way back. False: `refusal` says
 // why.
-bool enter_sandbox(std::string& refusal);
+bool enter_sandbox(Sandbox sandbox, std::string& refusal);
 
 }  // namespace adit::client

@@ -17,11 +17,10 @@ Survey::Survey()
     : random_(fill_random),
       identity_(tunnel::make_identity(tunnel::generate_private_key(random_))) {}
 
-bool Survey::begin(std::span<const GatewayConfig> gateways, std::optional<uint32_t> fwmark,
-                   uint64_t now_ns) {
+bool Survey::begin(std::span<const GatewayConfig> gateways, HostRights& rights, uint64_t now_ns) {
   stop();
   std::string refusal;
-  if (!socket_.open(0, fwmark, refusal)) return false;
+  if (!socket_.open(0, rights, refusal)) return false;
   socket_.forgo_segments();
   gateways_ = gateways;
   findings_.assign(gateways.size(), {});

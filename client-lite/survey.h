@@ -47,8 +47,7 @@ class Survey {
   // Both false when there is no descriptor to be had.
   bool open_resolver() { return resolver_.open(); }
   // Of these gateways, which must stay where they are until it is done; one under way is abandoned.
-  bool begin(std::span<const GatewayConfig> gateways, std::optional<uint32_t> fwmark,
-             uint64_t now_ns);
+  bool begin(std::span<const GatewayConfig> gateways, HostRights& rights, uint64_t now_ns);
   void stop();
   bool is_running() const { return stage_ != Stage::idle; }
 

@@ -12,8 +12,6 @@
 namespace adit::client {
 namespace {
 
-// Room for what arrives while this thread is away for a few milliseconds at a gigabit a second.
-constexpr int kSocketBufferBytes = 4 << 20;
 // How long a full send buffer is waited for before packets are given up: longer would keep
 // arrivals waiting, shorter would drop what the link is about to take.
 constexpr int kSendWaitMs = 2;
@@ -21,14 +19,6 @@ constexpr int kSendWaitMs = 2;
 // one, and the largest payload of UDP.
 constexpr unsigned kSegmentsMax = 64;
 constexpr size_t kMessageBytesMax = 65535 - 20 - 8;
-
-// FORCE goes beyond net.core.*mem_max and needs CAP_NET_ADMIN; without it the limit holds.
-void set_buffer(int fd, int force_option, int option) {
-  const int bytes = kSocketBufferBytes;
-  if (setsockopt(fd, SOL_SOCKET, force_option, &bytes, sizeof bytes) != 0) {
-    setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof bytes);
-  }
-}
 
 sockaddr_in socket_address(const Endpoint& endpoint) {
   sockaddr_in address{};
@@ -61,21 +51,20 @@ struct UdpSocket::Messages {
   std::array<Control<uint16_t>, kSendBatch> controls;
 };
 
-bool UdpSocket::open(uint16_t port, std::optional<uint32_t> fwmark, std::string& refusal) {
+bool UdpSocket::open(uint16_t port, HostRights& rights, std::string& refusal) {
   const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   socket_ = std::make_shared<const FileDescriptor>(fd);
   if (fd < 0) {
     refusal = std::string("UDP socket: ") + std::strerror(errno);
     return false;
   }
-  set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF);
-  set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF);
+  rights.enlarge_buffers(fd);
   // Outer packets may be fragmented on their way, as WireGuard's are: an outer path whose ICMP is
   // filtered then costs speed instead of the connection.
   const int discover = IP_PMTUDISC_DONT;
   setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discover, sizeof discover);
-  if (fwmark && setsockopt(fd, SOL_SOCKET, SO_MARK, &*fwmark, sizeof *fwmark) != 0) {
-    refusal = std::string("fwmark: ") + std::strerror(errno);
+  if (const int error = rights.mark_socket(fd); error != 0) {
+    refusal = std::string("fwmark: ") + std::strerror(error);
     return false;
   }
   const sockaddr_in local = socket_address({{}, Be16::from_host(port)});
@@ -98,10 +87,10 @@ void UdpSocket::forgo_segments() {
   receives_segments_ = false;
 }
 
-bool UdpSocket::rebind(std::optional<uint32_t> fwmark) {
+bool UdpSocket::rebind(HostRights& rights) {
   UdpSocket fresh;
   std::string refusal;
-  if (!fresh.open(0, fwmark, refusal)) return false;
+  if (!fresh.open(0, rights, refusal)) return false;
   if (!receives_segments_) fresh.forgo_segments();
   fresh.segments_.set_possible(fresh.sends_segments() && sends_segments());
   *this = std::move(fresh);
@@ -234,15 +223,14 @@ unsigned UdpSocket::send(std::span<const std::span<const uint8_t>> datagrams,
 // there is a second one of the same port for the moment, at an address that nobody has (RFC 5737):
 // nothing arrives there that was meant for the first. The source address is that of the route.
 UdpSocket::Whole UdpSocket::send_whole(std::span<const uint8_t> datagram,
-                                       const Endpoint& destination,
-                                       std::optional<uint32_t> fwmark) {
+                                       const Endpoint& destination, HostRights& rights) {
   const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const auto set = [&socket](int level, int option, auto value) {
     return setsockopt(socket.get(), level, option, &value, sizeof value) == 0;
   };
   // PROBE: DF, and what ICMP has told the kernel of the path does not matter.
   if (!set(IPPROTO_IP, IP_MTU_DISCOVER, int{IP_PMTUDISC_PROBE}) ||
-      !set(IPPROTO_IP, IP_FREEBIND, int{1}) || (fwmark && !set(SOL_SOCKET, SO_MARK, *fwmark)) ||
+      !set(IPPROTO_IP, IP_FREEBIND, int{1}) || rights.mark_socket(socket.get()) != 0 ||
       !share_port(socket.get())) {
     return send_whole_alone(datagram, destination);
   }

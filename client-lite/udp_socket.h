@@ -12,11 +12,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
 #include "client-lite/file_descriptor.h"
+#include "client-lite/host_rights.h"
 #include "client-lite/segment_use.h"
 #include "lib/net/address.h"
 
@@ -41,13 +41,13 @@ struct Arrival {
 class UdpSocket {
  public:
   // `port` 0: the kernel chooses. False: `refusal` says why.
-  bool open(uint16_t port, std::optional<uint32_t> fwmark, std::string& refusal);
+  bool open(uint16_t port, HostRights& rights, std::string& refusal);
 
   // From now on each datagram goes to and comes from the kernel by itself.
   void forgo_segments();
   // Another socket with another source port, and so another binding in every NAT on the way. False:
   // there is none to be had, and the old one stays.
-  bool rebind(std::optional<uint32_t> fwmark);
+  bool rebind(HostRights& rights);
   // The same socket for another thread: what one learns of the kernel, the other learns by itself.
   // It takes no descriptor more, and is closed when nobody has it any longer.
   UdpSocket share() const { return *this; }
@@ -72,7 +72,7 @@ class UdpSocket {
     lost,       // for another reason of the kernel's, which says nothing of its size
   };
   Whole send_whole(std::span<const uint8_t> datagram, const Endpoint& destination,
-                   std::optional<uint32_t> fwmark);
+                   HostRights& rights);
 
  private:
   struct Messages;

@@ -29,8 +29,9 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
   Config config;
   config.lanes = kLanes;
   std::string refusal;
+  HostRights rights;
   UdpSocket gateway;
-  ASSERT_TRUE(gateway.open(0, std::nullopt, refusal)) << refusal;
+  ASSERT_TRUE(gateway.open(0, rights, refusal)) << refusal;
   std::map<uint32_t, test::FakeGateway> sessions;  // by the index that the gateway is sent
   std::atomic<bool> is_over{false};
   std::array<uint32_t, kLanes> current{};  // of the sessions published last
@@ -42,7 +43,7 @@ TEST(LaneThreads, SendInTheSessionsThatArePublishedWithNoCounterTwice) {
       sessions.emplace(pair.client.remote_index, test::FakeGateway(pair.gateway));
       current[lane] = pair.client.remote_index;
       auto socket = std::make_shared<UdpSocket>();
-      ASSERT_TRUE(socket->open(0, std::nullopt, refusal)) << refusal;
+      ASSERT_TRUE(socket->open(0, rights, refusal)) << refusal;
       board.change([&](LanesView& view) {
         view.lanes = kLanes;
         view.gateway = {kLoopback, Be16::from_host(gateway.local_port())};

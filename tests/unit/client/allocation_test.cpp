@@ -70,8 +70,8 @@ class AllocationTest : public test::OwnDevice, public ::testing::WithParamInterf
     ASSERT_EQ(netlink_.set_link_up(if_nametoindex("lo"), 65535), 0);
     writer_.learn_kinds();
     std::string refusal;
-    ASSERT_TRUE(socket_.open(0, std::nullopt, refusal)) << refusal;
-    ASSERT_TRUE(far_socket_.open(0, std::nullopt, refusal)) << refusal;
+    ASSERT_TRUE(socket_.open(0, rights_, refusal)) << refusal;
+    ASSERT_TRUE(far_socket_.open(0, rights_, refusal)) << refusal;
     path_.set_gateway({kLoopback, Be16::from_host(far_socket_.local_port())});
     path_.set_address(test::kFrom.address);
     path_.set_mtu(1440);
@@ -130,6 +130,7 @@ class AllocationTest : public test::OwnDevice, public ::testing::WithParamInterf
 
   Counters counters_;
   PacketPath path_{counters_};
+  HostRights rights_;
   UdpSocket socket_;
   UdpSocket far_socket_;
   std::optional<test::FakeGateway> gateway_;

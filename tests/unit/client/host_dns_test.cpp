@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string>
 
+#include "client-lite/privileges.h"
 #include "tests/unit/client/own_network.h"
 
 namespace adit::client {
@@ -81,7 +82,7 @@ class HostDnsTest : public ::testing::Test {
 
 TEST_F(HostDnsTest, WhatTheResolverAcceptsIsTakenBackAtTheEnd) {
   install_tool("exit 0");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   EXPECT_TRUE(dns_.accepted().empty()) << "it has not been told yet";
   EXPECT_TRUE(is_accepted(kServers));
@@ -98,7 +99,7 @@ TEST_F(HostDnsTest, WhatAProgramRefusesIsAProblemUntilItIsTakenAnotherTime) {
   const std::string refusal = directory_ / "refuses";
   std::ofstream(refusal) << "";
   install_tool("[ ! -e " + refusal + " ]");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   ASSERT_TRUE(has_problem());
   EXPECT_EQ(dns_.problem(), "resolvconf refused the tunnel's DNS servers");
@@ -114,7 +115,7 @@ TEST_F(HostDnsTest, WhatAProgramRefusesIsAProblemUntilItIsTakenAnotherTime) {
 }
 
 TEST_F(HostDnsTest, WithoutAProgramThatIsAProblemUntilThereIsOne) {
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   EXPECT_EQ(dns_.problem(), "the gateway names DNS servers, but this host has neither "
                             "systemd-resolved nor resolvconf: they are not used");
@@ -128,7 +129,7 @@ TEST_F(HostDnsTest, WithoutAProgramThatIsAProblemUntilThereIsOne) {
 TEST_F(HostDnsTest, AProgramThatTakesItsTimeHoldsNobodyUp) {
   const std::string gate = directory_ / "gate";
   install_tool("while [ ! -e " + gate + " ]; do /bin/sleep 0.01; done");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   const auto began = Clock::now();
   dns_.want("adit0", kServers);
   dns_.want("adit0", kOthers);
@@ -143,7 +144,7 @@ TEST_F(HostDnsTest, AProgramThatTakesItsTimeHoldsNobodyUp) {
 
 TEST_F(HostDnsTest, AProgramThatHangsIsKilledAndAProblem) {
   install_tool("exec /bin/sleep 60");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   const auto began = Clock::now();
   dns_.want("adit0", kServers);
   ASSERT_TRUE(has_problem());
@@ -155,7 +156,7 @@ TEST_F(HostDnsTest, AProgramThatHangsIsKilledAndAProblem) {
 
 TEST_F(HostDnsTest, TheEndWaitsForAProgramThatRuns) {
   install_tool("/bin/sleep 0.2; echo done >>" + calls_file());
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   dns_.withdraw();
   EXPECT_EQ(calls(), "-a adit0\ndone\n-d adit0\ndone\n");
@@ -165,7 +166,7 @@ TEST_F(HostDnsTest, TheEndWaitsForAProgramThatRuns) {
 TEST_F(HostDnsTest, NoneAreWantedWhileAProgramRuns) {
   const std::string gate = directory_ / "gate";
   install_tool("while [ ! -e " + gate + " ]; do /bin/sleep 0.01; done");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   dns_.want("adit0", {});
   std::ofstream(gate) << "";
@@ -176,7 +177,7 @@ TEST_F(HostDnsTest, NoneAreWantedWhileAProgramRuns) {
 
 TEST_F(HostDnsTest, WhereTheFormerNameOfTheDeviceIsTakenBackTheNewWasTold) {
   install_tool("exit 0");
-  ASSERT_TRUE(dns_.open());
+  ASSERT_TRUE(dns_.open(true));
   dns_.want("adit0", kServers);
   ASSERT_TRUE(is_accepted(kServers));
   dns_.want("other0", kOthers);
@@ -184,6 +185,41 @@ TEST_F(HostDnsTest, WhereTheFormerNameOfTheDeviceIsTakenBackTheNewWasTold) {
   EXPECT_EQ(dns_.accepted(), kOthers.addresses);
   EXPECT_EQ(calls(), "-a adit0\n-a other0\n-d adit0\n");
   EXPECT_TRUE(journal_.stands("dns resolvconf other0"));
+}
+
+// Of what root may do, that: files of others, other users, ports. Neither devices nor modules.
+TEST_F(HostDnsTest, ProgramsHaveTheRightsThatScriptsNeed) {
+  if (geteuid() != 0) GTEST_SKIP() << "root has rights to give up";
+  install_tool("while read -r name value; do case $name in CapEff:|CapBnd:|Seccomp:) "
+               "echo $name $value >>" + calls_file() + ";; esac; done </proc/self/status");
+  char rights[32];
+  snprintf(rights, sizeof rights, "%016x", kScriptRights);
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(is_accepted(kServers));
+  EXPECT_EQ(calls(), std::string("-a adit0\nCapEff: ") + rights + "\nCapBnd: " + rights +
+                         "\nSeccomp: 2\n");
+}
+
+TEST_F(HostDnsTest, WithoutTheSandboxTheyHaveAllThatThereWas) {
+  install_tool("while read -r name value; do [ $name != Seccomp: ] || "
+               "echo $value >>" + calls_file() + "; done </proc/self/status");
+  ASSERT_TRUE(dns_.open(false));
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(is_accepted(kServers));
+  EXPECT_EQ(calls(), "-a adit0\n0\n");
+}
+
+// Whoever has got into the client may ask for nothing else.
+TEST_F(HostDnsTest, WhatIsNoDevicesNameReachesNoProgram) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open(true));
+  for (const char* name : {"-x", "../eth0", "a b", ""}) {
+    dns_.want(name, kServers);
+    EXPECT_TRUE(has_problem()) << name;
+    dns_.withdraw();
+  }
+  EXPECT_EQ(calls(), "");
 }
 
 TEST_F(HostDnsTest, WithoutAChildProgramsAreWaitedFor) {

@@ -72,8 +72,10 @@ class HostNetworkTest : public test::OwnNetwork {
     tunnel_.emplace("adit0");
     route("0.0.0.0/0", "10.1.1.1", *card_, 100);
     std::string refusal;
+    ASSERT_TRUE(rights_.open(HostRights::Place::in_child, refusal)) << refusal;
     ASSERT_TRUE(network_.open(journal_, refusal)) << refusal;
     network_.set_device("adit0", tunnel_->index());
+    rights_.confine(tunnel_->index());
     network_.set_gateway(kGateway);
   }
   void TearDown() override {
@@ -124,7 +126,8 @@ class HostNetworkTest : public test::OwnNetwork {
   const std::string journal_ =
       std::filesystem::temp_directory_path() / ("host-network-" + std::to_string(getpid()));
   const Log log_{config::LogLevel::kError};
-  HostNetwork network_{log_};
+  HostRights rights_;
+  HostNetwork network_{log_, rights_};
   std::optional<Card> card_;
   std::optional<Card> tunnel_;
 };
@@ -315,12 +318,10 @@ TEST_F(NameServersTest, OfADeviceThatWasRenamedTheFormerAreTakenBackAfterTheNewW
 
 TEST_F(NameServersTest, ResolvectlIsToldOfEveryNameAndThatThisIsOver) {
   const Ipv4Address servers[] = {address_of("9.9.9.9")};
-  ToolRunner tools;
+  DnsTeller teller;
   const auto told = [&](bool for_all, bool was_for_all) {
-    for (const ToolCommand& command :
-         commands_to_set(DnsTool::resolvectl, "adit0", servers, for_all, was_for_all)) {
-      EXPECT_TRUE(tools.run(command));
-    }
+    EXPECT_TRUE(teller.run(
+        request_to_set(DnsTool::resolvectl, "adit0", servers, for_all, was_for_all)));
     return calls();
   };
   EXPECT_EQ(told(false, false), "dns adit0 9.9.9.9\n");

@@ -33,7 +33,7 @@ class LaneLinkTest : public ::testing::Test {
  protected:
   LaneLinkTest() {
     std::string refusal;
-    EXPECT_TRUE(gateway.open(0, std::nullopt, refusal)) << refusal;
+    EXPECT_TRUE(gateway.open(0, rights, refusal)) << refusal;
     tunnel::PeerConfig peer_config;
     const tunnel::Protection protections[] = {tunnel::Protection::aes_256_gcm};
     peer_config.initiates = true;
@@ -112,8 +112,9 @@ class LaneLinkTest : public ::testing::Test {
   SentStamps stamps{files, log};
   Counters counters;
   LaneBoard board;
+  HostRights rights;
   std::unique_ptr<LaneSender> sender = std::make_unique<LaneSender>(board, counters, config);
-  LaneLink link{kLane, {config, log, own, random, stamps, counters, board, *sender}};
+  LaneLink link{kLane, {config, log, own, random, stamps, counters, board, *sender, rights}};
   std::optional<tunnel::Peer> answering_peer;
   UdpSocket gateway;
   RoundTrip round_trip;

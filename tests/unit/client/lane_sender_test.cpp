@@ -54,7 +54,7 @@ class LaneSenderTest : public ::testing::Test {
  protected:
   LaneSenderTest() {
     std::string refusal;
-    EXPECT_TRUE(gateway.open(0, std::nullopt, refusal)) << refusal;
+    EXPECT_TRUE(gateway.open(0, rights, refusal)) << refusal;
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, ends), 0);
     host = FileDescriptor(ends[0]);
@@ -66,7 +66,7 @@ class LaneSenderTest : public ::testing::Test {
     });
     for (unsigned lane = 0; lane < kLanes; ++lane) {
       auto socket = std::make_shared<UdpSocket>();
-      EXPECT_TRUE(socket->open(0, std::nullopt, refusal)) << refusal;
+      EXPECT_TRUE(socket->open(0, rights, refusal)) << refusal;
       lane_of_port[socket->local_port()] = lane;
       board.change([&](LanesView& view) { view.lane[lane].socket = std::move(socket); });
     }
@@ -114,6 +114,7 @@ class LaneSenderTest : public ::testing::Test {
   std::unique_ptr<LaneSender> sender = std::make_unique<LaneSender>(board, counters, config);
   FileDescriptor host;  // writes what the queue reads
   std::unique_ptr<Tun> queue;
+  HostRights rights;
   UdpSocket gateway;
   std::map<uint16_t, unsigned> lane_of_port;
   std::map<unsigned, test::FakeGateway> far_ends;

@@ -29,7 +29,8 @@ struct World {
   const StateFiles files{"", "lanes-start-test"};
   SentStamps stamps{files, log};
   Counters counters;
-  Lanes lanes{config, log, own, random, stamps, counters};
+  HostRights rights;
+  Lanes lanes{config, log, own, random, stamps, counters, rights};
 
   // Leaves with the number of lanes that there are, when the threads have heard of news and ended.
   [[noreturn]] void start_and_leave() {

@@ -43,8 +43,9 @@ class LanesTest : public ::testing::Test {
   const StateFiles files{"", "lanes-test"};
   SentStamps stamps{files, log};
   Counters counters;
+  HostRights rights;
   uint32_t last_index = 0;
-  Lanes lanes{config, log, own, random, stamps, counters};
+  Lanes lanes{config, log, own, random, stamps, counters, rights};
 };
 
 // A tunnel without a way to its gateway is not tended; but its keys end all the same.

@@ -1,6 +1,7 @@
 // The filter of system calls, each case in a child of its own.
 #include "client-lite/sandbox.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netdb.h>
 #include <sched.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 
@@ -21,15 +23,16 @@ namespace {
 constexpr int kEntered = 10;
 
 // Enters, then leaves with what `call` returns.
-void inside(const std::function<int()>& call) {
+void inside(const std::function<int()>& call, Sandbox sandbox = Sandbox::client) {
   std::string refusal;
-  if (!enter_sandbox(refusal)) _exit(1);
+  if (!enter_sandbox(sandbox, refusal)) _exit(1);
   _exit(kEntered + call());
 }
 
 int refused(int result) { return result == -1 && errno == EPERM ? 1 : 2; }
 
 const auto kRefused = testing::ExitedWithCode(kEntered + 1);
+const auto kWorks = testing::ExitedWithCode(kEntered);
 const auto kKilled = testing::KilledBySignal(SIGSYS);
 
 TEST(SandboxDeathTest, WhatNoMistakeWouldCallEndsTheProcess) {
@@ -49,7 +52,6 @@ TEST(SandboxDeathTest, WhatItDoesNotNeedIsRefused) {
 }
 
 TEST(SandboxDeathTest, WhatItNeedsWorks) {
-  const auto kWorks = testing::ExitedWithCode(kEntered);
   EXPECT_EXIT(inside([] { return socket(AF_INET, SOCK_DGRAM, 0) < 0; }), kWorks, "");
   EXPECT_EXIT(inside([] {
                 int ran = 1;
@@ -62,6 +64,27 @@ TEST(SandboxDeathTest, WhatItNeedsWorks) {
                 return getaddrinfo("localhost", nullptr, nullptr, &found);
               }),
               kWorks, "");
+}
+
+TEST(SandboxDeathTest, TheChildWithTheRightsMakesNoDescriptorAndReadsNoFile) {
+  const auto inside_rights = [](const std::function<int()>& call) {
+    inside(call, Sandbox::rights);
+  };
+  EXPECT_EXIT(inside_rights([] { return refused(open("/etc/passwd", O_RDONLY)); }), kRefused, "");
+  EXPECT_EXIT(inside_rights([] { return refused(socket(AF_INET, SOCK_DGRAM, 0)); }), kRefused, "");
+  EXPECT_EXIT(inside_rights([] { return refused(fork()); }), kRefused, "");
+  EXPECT_EXIT(inside_rights([] { return execl("/bin/true", "true", nullptr); }), kKilled, "");
+  EXPECT_EXIT(inside_rights([] { return unshare(CLONE_NEWNET); }), kKilled, "");
+}
+
+TEST(SandboxDeathTest, ScriptsStartProgramsAndMountNothing) {
+  const auto inside_scripts = [](const std::function<int()>& call) {
+    inside(call, Sandbox::scripts);
+  };
+  EXPECT_EXIT(inside_scripts([] { return system("exit 0"); }), kWorks, "");
+  EXPECT_EXIT(inside_scripts([] { return refused(mount("a", "/", "tmpfs", 0, "")); }), kRefused,
+              "");
+  EXPECT_EXIT(inside_scripts([] { return refused(unshare(CLONE_NEWNS)); }), kRefused, "");
 }
 
 }  // namespace

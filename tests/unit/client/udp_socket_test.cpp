@@ -31,8 +31,8 @@ class WithTwoSockets : public Network {
     Network::SetUp();
     if (this->IsSkipped()) return;
     std::string refusal;
-    ASSERT_TRUE(sender.open(0, std::nullopt, refusal)) << refusal;
-    ASSERT_TRUE(receiver.open(0, std::nullopt, refusal)) << refusal;
+    ASSERT_TRUE(sender.open(0, rights, refusal)) << refusal;
+    ASSERT_TRUE(receiver.open(0, rights, refusal)) << refusal;
     to = {kLoopback, Be16::from_host(receiver.local_port())};
   }
 
@@ -61,6 +61,7 @@ class WithTwoSockets : public Network {
     return out;
   }
 
+  HostRights rights;
   UdpSocket sender;
   UdpSocket receiver;
   Endpoint to;
@@ -132,7 +133,7 @@ TEST_F(UdpSocketTest, AReceiverWithoutSegmentsGetsEachDatagramByItself) {
 
 TEST_F(UdpSocketTest, AReboundSocketHasAnotherPortAndCarriesAsBefore) {
   const uint16_t port = sender.local_port();
-  ASSERT_TRUE(sender.rebind(std::nullopt));
+  ASSERT_TRUE(sender.rebind(rights));
   EXPECT_NE(sender.local_port(), port);
   const std::vector<Bytes> datagrams = datagrams_of({100, 100, 7});
   EXPECT_EQ(send(datagrams), datagrams.size());
@@ -162,7 +163,7 @@ TEST_F(UdpSocketTest, IsSharedWhereNoDescriptorIsLeft) {
   UdpSocket shared = sender.share();
   UdpSocket another;
   std::string refusal;
-  EXPECT_FALSE(another.open(0, std::nullopt, refusal)) << "there is indeed none";
+  EXPECT_FALSE(another.open(0, rights, refusal)) << "there is indeed none";
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   sender = std::move(shared);
   const std::vector<Bytes> datagrams = datagrams_of({500, 500, 499});
@@ -172,15 +173,15 @@ TEST_F(UdpSocketTest, IsSharedWhereNoDescriptorIsLeft) {
 
 TEST_F(UdpSocketTest, WhatMustStayWholeIsRefusedByASmallerLink) {
   const std::vector<Bytes> small = datagrams_of({1000});
-  EXPECT_EQ(sender.send_whole(small[0], to, std::nullopt), Whole::sent);
+  EXPECT_EQ(sender.send_whole(small[0], to, rights), Whole::sent);
   EXPECT_EQ(receive(), small);
   // The loopback device takes 65536 bytes: with its headers this is more than a datagram can be.
-  EXPECT_EQ(sender.send_whole(Bytes(65535 - 27), to, std::nullopt), Whole::too_large);
+  EXPECT_EQ(sender.send_whole(Bytes(65535 - 27), to, rights), Whole::too_large);
 }
 
 // What arrives still comes to the socket itself, and nobody else may have its port.
 TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
-  ASSERT_EQ(sender.send_whole(Bytes(100), to, std::nullopt), Whole::sent);
+  ASSERT_EQ(sender.send_whole(Bytes(100), to, rights), Whole::sent);
   EXPECT_EQ(receive().size(), 1u);
   const Endpoint back{kLoopback, Be16::from_host(sender.local_port())};
   const Bytes answer(50);
@@ -190,7 +191,7 @@ TEST_F(UdpSocketTest, AfterWhatMustStayWholeThePortIsStillItsOwn) {
   EXPECT_EQ(sender.receive(*buffers, arrivals), 1u);
   std::string refusal;
   UdpSocket other;
-  EXPECT_FALSE(other.open(sender.local_port(), std::nullopt, refusal));
+  EXPECT_FALSE(other.open(sender.local_port(), rights, refusal));
 }
 
 // The second socket shares the port in a way in which the kernel lets no other user in.
@@ -219,7 +220,7 @@ TEST_F(UdpSocketTest, WhileWhatMustStayWholeIsSentNobodyElseCanJoinThePort) {
     }
     _exit(0);
   }
-  for (unsigned i = 0; i < 5000; ++i) sender.send_whole(Bytes(100), to, std::nullopt);
+  for (unsigned i = 0; i < 5000; ++i) sender.send_whole(Bytes(100), to, rights);
   close(alive[0]);
   close(alive[1]);
   int status = 0;
@@ -233,8 +234,8 @@ TEST_F(UdpSocketTest, WhatMustStayWholeIsSentWithoutASecondSocketToo) {
   const rlimit none{0, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   const Bytes datagram(100);
-  const Whole small = sender.send_whole(datagram, to, std::nullopt);
-  const Whole large = sender.send_whole(Bytes(65535 - 27), to, std::nullopt);
+  const Whole small = sender.send_whole(datagram, to, rights);
+  const Whole large = sender.send_whole(Bytes(65535 - 27), to, rights);
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_EQ(small, Whole::sent) << "or the path's MTU would be taken for smaller than it is";
   EXPECT_EQ(large, Whole::too_large);
@@ -250,9 +251,10 @@ class UdpSocketOnACard : public test::OwnNetwork {};
 // What another thread sends on the same socket meanwhile may be cut on its way, as ever.
 TEST_F(UdpSocketOnACard, WhatMustStayWholeIsAllThatMust) {
   test::Card card("eth0", "10.1.1.10/24");
+  HostRights rights;
   UdpSocket socket;
   std::string refusal;
-  ASSERT_TRUE(socket.open(0, std::nullopt, refusal)) << refusal;
+  ASSERT_TRUE(socket.open(0, rights, refusal)) << refusal;
   const Endpoint to{test::address_of("10.1.1.1"), Be16::from_host(8000)};
   const Bytes usual(100);
   const Bytes whole(200);
@@ -277,13 +279,13 @@ TEST_F(UdpSocketOnACard, WhatMustStayWholeIsAllThatMust) {
     }
   };
   for (unsigned i = 0; i < 300 && !HasFatalFailure(); ++i) {
-    EXPECT_EQ(socket.send_whole(whole, to, std::nullopt), Whole::sent);
+    EXPECT_EQ(socket.send_whole(whole, to, rights), Whole::sent);
     for (const unsigned until = sent + 3; sent < until;) std::this_thread::yield();
     look();
   }
   ends = true;
   other.join();
-  EXPECT_EQ(socket.send_whole(Bytes(1473), to, std::nullopt), Whole::too_large);
+  EXPECT_EQ(socket.send_whole(Bytes(1473), to, rights), Whole::too_large);
   EXPECT_GT(seen_usual, 300u);
   EXPECT_GT(seen_whole, 200u);
 }
@@ -291,16 +293,17 @@ TEST_F(UdpSocketOnACard, WhatMustStayWholeIsAllThatMust) {
 // That says nothing of the path's MTU.
 TEST_F(UdpSocketOnACard, WhatHasNoWayIsLostAndNotTooLarge) {
   test::Card card("eth0", "10.1.1.10/24");
+  HostRights rights;
   UdpSocket socket;
   std::string refusal;
-  ASSERT_TRUE(socket.open(0, std::nullopt, refusal)) << refusal;
+  ASSERT_TRUE(socket.open(0, rights, refusal)) << refusal;
   const Endpoint nowhere{test::address_of("40.1.1.1"), Be16::from_host(8000)};
-  EXPECT_EQ(socket.send_whole(Bytes(100), nowhere, std::nullopt), Whole::lost);
+  EXPECT_EQ(socket.send_whole(Bytes(100), nowhere, rights), Whole::lost);
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const rlimit none{0, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  const Whole alone = socket.send_whole(Bytes(100), nowhere, std::nullopt);
+  const Whole alone = socket.send_whole(Bytes(100), nowhere, rights);
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_EQ(alone, Whole::lost) << "without a second socket";
 }

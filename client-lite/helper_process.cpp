@@ -1,0 +1,55 @@
+#include "client-lite/helper_process.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace adit::client {
+namespace {
+
+constexpr int kChildsEnd = 3;
+// On kernels that cannot close a range. A parent that has just begun has a handful open.
+constexpr int kDescriptorsMax = 256;
+
+void close_all_above(int last) {
+  if (close_range(static_cast<unsigned>(last) + 1, ~0U, 0) == 0) return;
+  for (int fd = last + 1; fd < kDescriptorsMax; ++fd) close(fd);
+}
+
+}  // namespace
+
+bool HelperProcess::open(const char* name, const std::function<void(int socket)>& serve) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return false;
+  FileDescriptor ours(ends[0]);
+  const FileDescriptor theirs(ends[1]);
+  const pid_t child = fork();
+  if (child < 0) return false;
+  if (child == 0) {
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+    if (theirs.get() != kChildsEnd && dup3(theirs.get(), kChildsEnd, O_CLOEXEC) < 0) _exit(1);
+    close_all_above(kChildsEnd);
+    serve(kChildsEnd);
+    _exit(0);
+  }
+  child_ = child;
+  socket_ = std::move(ours);
+  return true;
+}
+
+HelperProcess::~HelperProcess() {
+  if (socket_.is_open()) bury();
+}
+
+void HelperProcess::bury() {
+  socket_.reset();
+  while (waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+}  // namespace adit::client

@@ -1,0 +1,43 @@
+// A child of this process, made by fork(): it does one thing for its parent, with rights that the
+// parent gives up. They talk by a socket that keeps messages apart; when the parent is gone, the
+// child ends.
+//
+// Owner: HostRights and DnsTeller, one each.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+
+#include "client-lite/file_descriptor.h"
+
+namespace adit::client {
+
+class HelperProcess {
+ public:
+  HelperProcess() = default;
+  // Waits until the child has ended what it is at.
+  ~HelperProcess();
+  HelperProcess(const HelperProcess&) = delete;
+  HelperProcess& operator=(const HelperProcess&) = delete;
+
+  // `serve` has the child's end of the socket and returns when there is nobody at the other. The
+  // child has no other descriptor but the standard ones, and this name. Before there are threads.
+  // False: errno says why.
+  bool open(const char* name, const std::function<void(int socket)>& serve);
+  bool was_opened() const { return child_ != 0; }
+
+  // Of the parent's end, which can be read when there is an answer, or the child is gone. -1
+  // without a child, and when it is gone.
+  int fd() const { return socket_.get(); }
+  // It does not answer, and is to end when it can.
+  void leave() { socket_.reset(); }
+  // It has ended: takes its exit status, which nobody else will.
+  void bury();
+
+ private:
+  FileDescriptor socket_;
+  pid_t child_ = 0;
+};
+
+}  // namespace adit::client
