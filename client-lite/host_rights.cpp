@@ -250,12 +250,14 @@ int HostRights::ask_child(const Change& change, int socket) {
   } else {
     envelope.enclose_nothing();
   }
-  int error = 0;
-  ssize_t got = sendmsg(child_.fd(), &envelope.message, MSG_NOSIGNAL);
-  while (got > 0 && (got = recv(child_.fd(), &error, sizeof error, 0)) < 0 && errno == EINTR) {
-    got = 1;
+  if (sendmsg(child_.fd(), &envelope.message, MSG_NOSIGNAL) >= 0) {
+    int error = 0;
+    ssize_t got;
+    do {
+      got = recv(child_.fd(), &error, sizeof error, 0);
+    } while (got < 0 && errno == EINTR);
+    if (got == sizeof error) return error;
   }
-  if (got == sizeof error) return error;
   // An answer that comes later would be taken for another's.
   child_.leave();
   return EPIPE;

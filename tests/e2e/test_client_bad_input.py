@@ -18,6 +18,7 @@ from lab.programs import Client, make_keys
 from test_client_kill_switch import way_out, with_kill_switch
 from test_client_paths import RELAY, Recovery
 from test_client_system import devices, recording_tool, routes
+from test_privileges import NOBODY, setpriv
 
 ADDRESS = "192.168.1.77"
 
@@ -76,17 +77,25 @@ def test_a_device_changed_by_other_hands_is_set_up_again(world, wanted, changes)
     assert client.counters()["sessions"] == 1
 
 
-def test_without_the_right_to_set_the_device_up_again_the_client_ends(world):
+def test_a_device_that_is_only_lent_is_used_as_it_is_and_its_loss_is_the_end(world):
+    """Who may change nothing can have a device that somebody has made and set up for him."""
     gateway = start_gateway(world, change=lambda config: config["subscribers"][0].update(
         address=ADDRESS))
-    before = routes(world.pc)
-    client = start_client(gateway, world.pc, change=lambda config: config.update(
-        address=f"{ADDRESS}/24", mtu=1400))
+    world.pc.ip("tuntap", "add", "dev", "adit0", "mode", "tun", "user", str(NOBODY))
+    world.pc.ip("addr", "add", f"{ADDRESS}/24", "dev", "adit0")
+    world.pc.ip("link", "set", "adit0", "mtu", "1400", "up")
+    os.chown(gateway.keys["pc"].private_file, NOBODY, NOBODY)
+    os.chown(world.lab.directory, NOBODY, NOBODY)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    client.config |= {"address": f"{ADDRESS}/24", "mtu": 1400, "routes": []}
+    client.start(*setpriv([]))
+    client.wait_until_up()
+    assert not client.status().get("last_error")
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.INNER_ROUTER)
     world.pc.ip("link", "set", "adit0", "down")
     assert client.process.wait(5) == 1
-    assert ("error: device adit0 was changed by other hands, and the right to set it up again is "
-            "given up") in client.process.log()
-    assert routes(world.pc) == before
+    assert ("error: device adit0 was changed by other hands, and there is no right to set it up "
+            "again") in client.process.log()
 
 
 def test_a_renamed_device_is_still_the_clients_own(world):
