@@ -183,9 +183,12 @@ int import_file(const Options& options) {
 
 std::optional<Config> read_config(const Options& options) {
   std::vector<config::Error> errors;
+  // Under systemd the client is a user's of its own, whom root asks.
+  const auto owner =
+      options.command == Command::run ? config::KeyOwner::us : config::KeyOwner::anybody;
   std::optional<Config> config = options.config_file.empty()
                                      ? config_of(options, errors)
-                                     : load(options.config_file, errors);
+                                     : load(options.config_file, errors, nullptr, owner);
   print_errors(errors);
   return config;
 }

@@ -33,10 +33,11 @@ bool is_host(std::string_view host) {
 }
 
 // The key in the file that `key` names, from the configuration's own directory.
-std::optional<KeyBytes> read_key_of(Section& section, std::string_view key, std::string& file) {
+std::optional<KeyBytes> read_key_of(Section& section, std::string_view key, std::string& file,
+                                    config::KeyOwner owner) {
   if (!section.read(key, file, config::text())) return std::nullopt;
   file = (std::filesystem::path(section.file()).parent_path() / file).string();
-  config::KeyFile found = config::read_key_file(file);
+  config::KeyFile found = config::read_key_file(file, owner);
   if (!found.key) section.fail(key, found.refusal);
   return found.key;
 }
@@ -67,12 +68,13 @@ void read_gateway_choice(Section& root, Config& config) {
             config::duration_ns(kSecond_ns, 3600 * kSecond_ns));
 }
 
-void read_keys(Section& root, Config& config) {
+void read_keys(Section& root, Config& config, config::KeyOwner owner) {
   if (root.must_exist("private_key_file")) {
-    const auto key = read_key_of(root, "private_key_file", config.private_key_file);
+    const auto key = read_key_of(root, "private_key_file", config.private_key_file, owner);
     if (key) config.private_key = *key;
   }
-  config.preshared_key = read_key_of(root, "preshared_key_file", config.preshared_key_file);
+  config.preshared_key =
+      read_key_of(root, "preshared_key_file", config.preshared_key_file, owner);
 }
 
 void read_device(Section& root, Config& config) {
@@ -182,7 +184,7 @@ void check_ways_to_gateways(Section& root, const Config& config) {
 }  // namespace
 
 std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
-                           std::set<std::string>* known_keys) {
+                           std::set<std::string>* known_keys, config::KeyOwner key_owner) {
   config::Report report;
   report.known_keys = known_keys;
   report.files.push_back(path);
@@ -191,7 +193,7 @@ std::optional<Config> load(const std::string& path, std::vector<config::Error>& 
     Section root(*document, report);
     read_gateways(root, config.gateways);
     read_gateway_choice(root, config);
-    read_keys(root, config);
+    read_keys(root, config, key_owner);
     read_device(root, config);
     read_tunnel(root, config);
     read_service(root, config);

@@ -82,7 +82,8 @@ struct Config {
 // `errors` then holds every one of them, in the file's order.
 // `known_keys` receives what was looked for: a test holds the reference file against it.
 std::optional<Config> load(const std::string& path, std::vector<config::Error>& errors,
-                           std::set<std::string>* known_keys = nullptr);
+                           std::set<std::string>* known_keys = nullptr,
+                           config::KeyOwner key_owner = config::KeyOwner::us);
 
 // The same checks for values that come from the command line: nullopt when malformed.
 std::optional<GatewayConfig> parse_gateway(std::string_view host_port);  // the key left zero

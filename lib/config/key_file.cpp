@@ -99,7 +99,7 @@ std::string refuse_key_file(uint32_t mode, uint32_t owner, uint32_t effective_us
   return "";
 }
 
-KeyFile read_key_file(const std::string& path) {
+KeyFile read_key_file(const std::string& path, KeyOwner owner) {
   const auto refuse = [&](const std::string& why) {
     return KeyFile{std::nullopt, "key file \"" + path + "\" " + why};
   };
@@ -108,7 +108,8 @@ KeyFile read_key_file(const std::string& path) {
   // Asked of the open file, so that nobody can change what the path names in between.
   struct stat status;
   if (fstat(file.get(), &status) != 0) return refuse("cannot be examined");
-  const std::string why = refuse_key_file(status.st_mode, status.st_uid, geteuid());
+  const uint32_t user = owner == KeyOwner::us ? geteuid() : status.st_uid;
+  const std::string why = refuse_key_file(status.st_mode, status.st_uid, user);
   if (!why.empty()) return refuse(why);
   const std::optional<KeyBytes> key = read_key(file.get());
   if (!key) return refuse("does not hold one key of 44 base64 characters");

@@ -26,10 +26,14 @@ struct KeyFile {
   std::string refusal;
 };
 
+// Whose file it may be beside root's: the effective user's, who goes by it; or anybody's, for a
+// command by which root looks at another user's program.
+enum class KeyOwner : uint8_t { us, anybody };
+
 // Reads a file that holds one key and perhaps white space after it. It refuses a file that group
-// or others may read or write, one that belongs to neither root nor the effective user, and
-// anything that is not a regular file.
-KeyFile read_key_file(const std::string& path);
+// or others may read or write, one that belongs to neither root nor `owner`, and anything that is
+// not a regular file.
+KeyFile read_key_file(const std::string& path, KeyOwner owner = KeyOwner::us);
 
 // The rule of read_key_file() by itself: why a file of this st_mode and owner is refused, or "".
 std::string refuse_key_file(uint32_t mode, uint32_t owner, uint32_t effective_user);

@@ -1,14 +1,16 @@
-"""What is installed beside adit-client: the man page, the completion, the systemd unit."""
+"""What is installed beside adit-client: the man page, the completion, the systemd unit and its
+user. (test_client_unit.py runs the unit.)"""
 
 import re
 import subprocess
 
 import pytest
-from lab.programs import CLIENT_PROGRAM, ROOT
+from lab.programs import BUILD, CLIENT_PROGRAM, ROOT
 
 PACKAGE = ROOT / "client-lite" / "package"
 PAGE = PACKAGE / "adit-client.8"
-UNIT = PACKAGE / "adit-client@.service"
+UNIT = BUILD / "client-lite" / "adit-client@.service"
+EXPOSURE_MAX = 2.0  # of 10; a service without any restriction has 9.6
 
 
 def run(*command, **arguments):
@@ -68,8 +70,8 @@ def test_completion_offers_every_command_and_flag():
 def unit(tmp_path):
     """The unit as it would be verified on a machine that has the program, and its path."""
     path = tmp_path / "adit-client@test.service"
-    path.write_text(UNIT.read_text().replace("/usr/bin/adit-client", str(CLIENT_PROGRAM)).replace(
-        "Documentation=man:adit-client(8)\n", ""))
+    text = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={CLIENT_PROGRAM}", UNIT.read_text())
+    path.write_text(text.replace("Documentation=man:adit-client(8)\n", ""))
     return path
 
 
@@ -80,11 +82,32 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit):
     assert "RestartSex" in run("systemd-analyze", "verify", unit).stderr, "it would notice"
 
 
+def test_systemd_finds_little_that_the_unit_is_exposed_to(unit):
+    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", unit)
+    exposure = float(re.search(r"Overall exposure level.*: ([\d.]+)", done.stdout)[1])
+    print(f"exposure: {exposure} (bound {EXPOSURE_MAX})")
+    assert exposure <= EXPOSURE_MAX
+
+
+def test_the_units_user_is_made_by_sysusers(tmp_path):
+    user = re.search(r"^User=(.*)$", UNIT.read_text(), re.MULTILINE)[1]
+    (tmp_path / "etc").mkdir()
+    shipped = (PACKAGE / "adit-client.sysusers").read_text()
+    done = run("systemd-sysusers", f"--root={tmp_path}", "-", input=shipped)
+    assert done.returncode == 0, done.stderr
+    name, _, number, _, _, home, shell = (tmp_path / "etc/passwd").read_text().strip().split(":")
+    assert (name, home, shell) == (user, "/var/lib/adit", "/usr/sbin/nologin")
+    assert 0 < int(number) < 1000, "a system's user"
+    assert f'subject.user == "{user}"' in (PACKAGE / "adit-client.rules").read_text()
+
+
 def test_the_unit_restarts_what_failed_but_not_a_mistake_and_keeps_what_undoes():
     settings = re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE)
     wanted = {"Restart": "on-failure", "RestartPreventExitStatus": "2", "RuntimeDirectory": "adit",
-              "RuntimeDirectoryPreserve": "yes", "StateDirectory": "adit",
-              "CapabilityBoundingSet": "CAP_NET_ADMIN", "DeviceAllow": "/dev/net/tun rw"}
+              "RuntimeDirectoryPreserve": "yes", "StateDirectory": "adit", "User": "adit-client",
+              "AmbientCapabilities": "CAP_NET_ADMIN",
+              "CapabilityBoundingSet": "CAP_NET_ADMIN", "DeviceAllow": "/dev/net/tun rw",
+              "KillMode": "mixed"}
     assert {name: value for name, value in settings if name in wanted} == wanted
     # A mistake is the status that the client has for one.
     mistaken = run(CLIENT_PROGRAM, "--check", "--config", "/nowhere/at/all.yaml")

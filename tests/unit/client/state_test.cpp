@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -186,6 +187,28 @@ TEST_F(StateFilesTest, KeepTheOldStampWhenTheDiskIsFull) {
     EXPECT_FALSE(files.write_stamp({0x41}));
   }
   EXPECT_EQ(files.read_stamp(), stamp);
+}
+
+TEST_F(StateFilesTest, AreTheirDirectorysOwnersThoughRootWritesThem) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr uid_t kUser = 1234;
+  constexpr gid_t kGroup = 1235;
+  ASSERT_EQ(chown(directory_.c_str(), kUser, kGroup), 0);
+  const StateFiles files(directory_, "adit0");
+  ASSERT_TRUE(files.write_stamp({0x40, 1}));
+  struct stat found;
+  ASSERT_EQ(stat(path("adit0.tai64n").c_str(), &found), 0);
+  EXPECT_EQ(found.st_uid, kUser);
+  EXPECT_EQ(found.st_gid, kGroup);
+  EXPECT_EQ(found.st_mode & 07777, 0600u);
+}
+
+TEST_F(StateFilesTest, TouchNoFileThatSomebodyPutInTheirWay) {
+  std::ofstream(path("precious")) << "text";
+  std::filesystem::create_hard_link(path("precious"), path("adit0.tai64n.new"));
+  const StateFiles files(directory_, "adit0");
+  ASSERT_TRUE(files.write_stamp({0x40, 1}));
+  EXPECT_EQ(content("precious"), "text");
 }
 
 TEST_F(StateFilesTest, SayThatTheyCannotWrite) {

@@ -82,6 +82,17 @@ TEST(KeyFile, IsRefusedWhenItIsMissingOrNoFile) {
             "key file \"" + dir.file("pipe") + "\" is not a regular file");
 }
 
+TEST(KeyFile, OfAnotherUserIsForLookingAtAlone) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const TempDir dir;
+  const std::string path = dir.write_key("key", 7, 0600);
+  ASSERT_EQ(chown(path.c_str(), 1234, 1234), 0);
+  EXPECT_FALSE(read_key_file(path).key);
+  EXPECT_TRUE(read_key_file(path, KeyOwner::anybody).key);
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  EXPECT_FALSE(read_key_file(path, KeyOwner::anybody).key);
+}
+
 TEST(KeyFile, BelongsToRootOrToTheUserWhoStartsUs) {
   EXPECT_EQ(refuse_key_file(S_IFREG | 0600, 0, 1000), "");
   EXPECT_EQ(refuse_key_file(S_IFREG | 0600, 1000, 1000), "");
