@@ -302,6 +302,7 @@ class Client {
 
   uint64_t look_ns_ = UINT64_MAX;   // when to look at the host's network
   uint64_t looked_ns_ = 0;          // when that was done last
+  uint64_t look_takes_ns_ = 0;      // as long as it did then
   uint64_t doubted_ns_ = 0;         // when a change of it last cast doubt on the path
   uint64_t mend_ns_ = UINT64_MAX;   // when to see whether all is as it was set up
   uint64_t mended_ns_ = 0;          // when something last was not

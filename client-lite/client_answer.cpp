@@ -77,7 +77,7 @@ Received Client::receive_from_peer(std::span<uint8_t> datagram, const Endpoint& 
   if (may_have_moved) {
     gateway_ = source;
     network_.set_gateway(source.address);
-    outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+    outer_path_ = network_.outer_path();
   }
   if (phase_ == Phase::handshaking) begin_tunnel(*path_.protection(), now_ns);
   return received;

@@ -85,7 +85,7 @@ void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
     const std::string conflict = network_.conflict_of(*config_.address, gateway_.address);
     if (!conflict.empty()) return give_up(conflict, now_ns);
   }
-  outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+  outer_path_ = network_.outer_path();
   lane_offer_.begin(lane_sense_of(gateway_index_));
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;

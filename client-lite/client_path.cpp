@@ -15,6 +15,9 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 // A change of network comes as a burst of messages: the first is looked at at once, the others
 // together.
 constexpr uint64_t kLookIntervalNs = kSecondNs / 20;
+// A table of a hundred thousand routes takes a tenth of a second, in which no packet moves: looking
+// takes no more than this share of the time.
+constexpr uint64_t kLookShare = 10;
 // When something changed but not the way to the gateway, it is asked after no more often than this.
 constexpr uint64_t kDoubtIntervalNs = kSecondNs;
 // Before the lease has said what the gateway takes, larger ones are not tried.
@@ -32,7 +35,10 @@ void Client::on_network_readable(uint64_t now_ns) {
   if (changes.device) {
     mend_ns_ = std::min(mend_ns_, std::max(now_ns, mended_ns_ + kMendIntervalNs));
   }
-  if (changes.host) look_ns_ = std::min(look_ns_, std::max(now_ns, looked_ns_ + kLookIntervalNs));
+  if (changes.host) {
+    const uint64_t interval_ns = std::max(kLookIntervalNs, kLookShare * look_takes_ns_);
+    look_ns_ = std::min(look_ns_, std::max(now_ns, looked_ns_ + interval_ns));
+  }
 }
 
 void Client::on_clock_set(uint64_t now_ns) {
@@ -53,7 +59,7 @@ void Client::on_awake(uint64_t now_ns) {
   look_ns_ = kNever;
   looked_ns_ = now_ns;
   network_.refresh();
-  outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+  outer_path_ = network_.outer_path();
   on_path_changed(now_ns);
   if (has_tunnel() && !config_.answer) act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
@@ -62,8 +68,9 @@ void Client::look_at_network(uint64_t now_ns) {
   look_ns_ = kNever;
   looked_ns_ = now_ns;
   network_.refresh();
+  look_takes_ns_ = adit::client::now_ns() - now_ns;
   const std::optional<OuterPath> path =
-      gateway_.is_zero() ? std::nullopt : network_.outer_path(config_.fwmark.value_or(0));
+      gateway_.is_zero() ? std::nullopt : network_.outer_path();
   const bool changed = path != outer_path_;
   if (!changed && outer_path_ && has_tunnel()) {  // the link may have another MTU
     limit_path_mtu(now_ns);

@@ -162,7 +162,7 @@ void Client::change_places(uint64_t now_ns) {
   log_.info("back at %s", gateway_.to_string().c_str());
 
   network_.set_gateway(gateway_.address);
-  outer_path_ = network_.outer_path(config_.fwmark.value_or(0));
+  outer_path_ = network_.outer_path();
   dhcp_start_due_ = false;
   offered_heartbeat_s_.reset();
   stop_binding_test();

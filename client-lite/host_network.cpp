@@ -1,10 +1,12 @@
 #include "client-lite/host_network.h"
 
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <sstream>
 #include <utility>
 
@@ -30,6 +32,8 @@ std::optional<Route> route_of(std::istringstream& words) {
   return Route{*destination, *next_hop, index, 0, 0, kRouteProtocol};
 }
 
+// For documentation (RFC 5737): no host has a route of its own to it.
+constexpr Ipv4Address kAnywhere = Ipv4Address::from_octets(198, 51, 100, 1);
 // More than these that stay, and they are logged again.
 constexpr size_t kLoggedProblemsMax = 64;
 
@@ -276,20 +280,57 @@ void HostNetwork::refresh() {
   }
 }
 
-std::optional<OuterPath> HostNetwork::outer_path(uint32_t mark) {
-  const std::optional<OuterPath> path = netlink_.path_to(gateway_, mark);
+// The kernel's own choice, policy routing and all; but nothing if that is the tunnel.
+std::optional<OuterPath> HostNetwork::outer_path() {
+  const std::optional<OuterPath> path = netlink_.path_to(gateway_, rights_.fwmark());
   if (path && path->interface_index == interface_index_) return std::nullopt;
   return path;
 }
 
 uint16_t HostNetwork::outer_mtu_bytes(Ipv4Address gateway) {
-  const std::optional<std::vector<Route>> table = netlink_.routes();
+  std::optional<std::vector<Route>> table = netlink_.routes();
   if (!table) return 0;
+  add_ways_by_policy(*table);
   const std::optional<NextHop> hop = next_hop_for(*table, gateway, interface_index_);
   if (!hop) return 0;
   const uint32_t mtu_bytes =
       hop->mtu_bytes != 0 ? hop->mtu_bytes : interface_mtu_bytes(hop->interface_index);
   return static_cast<uint16_t>(std::min<uint32_t>(mtu_bytes, UINT16_MAX));
+}
+
+// Ways to gateways that are in no table but that of a policy rule (ip rule), as that of a mark.
+void HostNetwork::add_ways_by_policy(std::vector<Route>& table) {
+  std::vector<Ipv4Address> gateways = other_gateways_;
+  gateways.push_back(gateway_);
+  for (const Ipv4Address gateway : gateways) {
+    if (gateway.is_zero() || next_hop_for(table, gateway, interface_index_)) continue;
+    const std::optional<OuterPath> path = netlink_.path_by_policy(gateway, rights_.fwmark());
+    if (path && path->interface_index != interface_index_) {
+      table.push_back({{gateway, 32}, path->via, path->interface_index, 0, 0, RTPROT_UNSPEC});
+    }
+  }
+}
+
+std::vector<Ipv4Prefix> HostNetwork::traversing() const {
+  const auto is_in_place = [this](const Ipv4Prefix& prefix) {
+    // Everything is routed as its halves.
+    const uint8_t length_bits = std::max<uint8_t>(prefix.length_bits, 1);
+    return std::any_of(installed_.begin(), installed_.end(), [&](const Route& route) {
+      return route.interface_index == interface_index_ &&
+             route.destination == Ipv4Prefix{prefix.address, length_bits};
+    });
+  };
+  std::vector<Ipv4Prefix> in_place;
+  std::copy_if(traversing_.begin(), traversing_.end(), std::back_inserter(in_place), is_in_place);
+  return in_place;
+}
+
+// Whether everything is to traverse, and the kernel has another way for it: by a policy rule that
+// comes before the main table.
+bool HostNetwork::is_led_past() {
+  if (!settings_ || std::none_of(traversing_.begin(), traversing_.end(), is_default)) return false;
+  const std::optional<OuterPath> path = netlink_.path_to(kAnywhere, 0);
+  return path && path->interface_index != interface_index_;
 }
 
 // A gateway's word does not take away a network of the host's: neither one that it is in already,
@@ -320,12 +361,13 @@ void HostNetwork::reconcile_routes() {
   RoutePlan plan;
   choose_traversing();
   if (settings_ || !refusals_.empty()) {
-    const std::optional<std::vector<Route>> table = netlink_.routes();
+    std::optional<std::vector<Route>> table = netlink_.routes();
     if (!table) {
       set_problem("the routing table cannot be read");
       return;
     }
     forget_missing(*table);
+    add_ways_by_policy(*table);
     // A router that the address's own subnet does not hold could not be reached.
     const bool on_link = settings_ && fitting_address().prefix().contains(settings_->router);
     plan = plan_routes({traversing_, on_link ? settings_->router : Ipv4Address{},
@@ -367,6 +409,10 @@ void HostNetwork::reconcile_routes() {
                                       !is_installed(planned));
         });
     if (!stays) remove(route);
+  }
+  if (is_led_past()) {
+    set_problem("a policy rule (ip rule) leads packets past the tunnel's routes, which are in the "
+                "main table");
   }
 }
 

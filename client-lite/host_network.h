@@ -78,13 +78,13 @@ class HostNetwork {
   // The routes were changed by other hands: makes ours right again. Where the gateway cannot be
   // reached, what leads into the tunnel stays, so that nothing slips past it.
   void refresh();
-  // How the tunnel's own packets, with this mark, get to the gateway; nothing: they do not.
-  std::optional<OuterPath> outer_path(uint32_t mark);
+  // How the tunnel's own packets, with their mark, get to the gateway; nothing: they do not.
+  std::optional<OuterPath> outer_path();
 
   // The MTU of the way to `gateway` outside the tunnel; 0 when there is no way.
   uint16_t outer_mtu_bytes(Ipv4Address gateway);
-  // What is routed into the tunnel while settings are applied.
-  const std::vector<Ipv4Prefix>& traversing() const { return traversing_; }
+  // What is routed into the tunnel: of what is wanted, that whose routes are in place.
+  std::vector<Ipv4Prefix> traversing() const;
   // The name servers that the host's resolver has accepted.
   const std::vector<Ipv4Address>& dns_servers() const { return dns_.accepted(); }
   // What went wrong last, empty when all that is wanted is in place.
@@ -103,6 +103,8 @@ class HostNetwork {
   void put_address(const Ipv4Interface& address);
   void remove_addresses_but(const std::optional<Ipv4Interface>& address);
   void choose_traversing();
+  void add_ways_by_policy(std::vector<Route>& table);
+  bool is_led_past();
   void reconcile_routes();
   void forget_missing(const std::vector<Route>& table);
   bool install(const Route& route);

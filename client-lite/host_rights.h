@@ -27,6 +27,9 @@ class HostRights {
   // `fwmark`: of the sockets that are prepared.
   explicit HostRights(std::optional<uint32_t> fwmark = {}) : fwmark_(fwmark) {}
 
+  // 0: none.
+  uint32_t fwmark() const { return fwmark_.value_or(0); }
+
   // Who makes the changes. Where this process may make none anyway, there is no child.
   enum class Place : uint8_t { here, in_child };
   // Before there are threads. False: `refusal` says why.

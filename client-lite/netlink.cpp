@@ -4,12 +4,15 @@
 #include <linux/ip.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <utility>
 
 namespace adit::client {
 
@@ -115,6 +118,13 @@ void read_route(const nlmsghdr* header, std::vector<Route>& out) {
   }
 }
 
+ifinfomsg link_body(uint32_t interface_index) {
+  ifinfomsg body{};
+  body.ifi_family = AF_UNSPEC;
+  body.ifi_index = static_cast<int>(interface_index);
+  return body;
+}
+
 void read_path(const nlmsghdr* header, OuterPath& out) {
   if (header->nlmsg_len < NLMSG_LENGTH(sizeof(rtmsg))) return;
   const auto* message = static_cast<const rtmsg*>(NLMSG_DATA(header));
@@ -126,6 +136,7 @@ void read_path(const nlmsghdr* header, OuterPath& out) {
       case RTA_PREFSRC: std::memcpy(&out.source, RTA_DATA(attribute), 4); break;
       case RTA_GATEWAY: std::memcpy(&out.via, RTA_DATA(attribute), 4); break;
       case RTA_OIF: std::memcpy(&out.interface_index, RTA_DATA(attribute), 4); break;
+      case RTA_TABLE: std::memcpy(&out.table, RTA_DATA(attribute), 4); break;
       default: break;
     }
   }
@@ -159,15 +170,66 @@ int Netlink::exchange(Request& request, OuterPath* answer) {
   }
 }
 
+// An MTU below IPv6's smallest (1280) ends IPv6 on a device, and one above begins it anew, with an
+// address if the device is up.
 int Netlink::set_link_up(uint32_t interface_index, uint16_t mtu_bytes) {
-  ifinfomsg body{};
-  body.ifi_family = AF_UNSPEC;
-  body.ifi_index = static_cast<int>(interface_index);
+  give_no_ipv6_address(interface_index);
+  ifinfomsg body = link_body(interface_index);
   body.ifi_flags = IFF_UP;
   body.ifi_change = IFF_UP;
   Request request(RTM_NEWLINK, 0, &body, sizeof body);
   request.add(IFLA_MTU, uint32_t{mtu_bytes});
-  return exchange(request);
+  const int error = exchange(request);
+  give_no_ipv6_address(interface_index);
+  remove_ipv6_addresses(interface_index);
+  return error;
+}
+
+// (On a kernel without IPv6, or for a device without it, this is refused, and there is none.)
+void Netlink::give_no_ipv6_address(uint32_t interface_index) {
+  const ifinfomsg body = link_body(interface_index);
+  Request request(RTM_NEWLINK, 0, &body, sizeof body);
+  struct {
+    rtattr inet6;
+    rtattr mode;
+    uint8_t value[4];  // one, and padding
+  } const family{{sizeof family, AF_INET6},
+                 {RTA_LENGTH(1), IFLA_INET6_ADDR_GEN_MODE},
+                 {IN6_ADDR_GEN_MODE_NONE}};
+  request.add(IFLA_AF_SPEC, family);
+  exchange(request);
+}
+
+// (The child with the rights does this, which can take no memory: host_rights.h.)
+void Netlink::remove_ipv6_addresses(uint32_t interface_index) {
+  struct Address {
+    ifaddrmsg body;
+    in6_addr address;
+  };
+  std::array<Address, 8> found;  // the kernel gives one
+  size_t count = 0;
+  ifaddrmsg all{};
+  all.ifa_family = AF_INET6;
+  Request request(RTM_GETADDR, NLM_F_DUMP, &all, sizeof all);
+  dump(request, [&](const nlmsghdr* part) {
+    const auto* body = static_cast<const ifaddrmsg*>(NLMSG_DATA(part));
+    if (part->nlmsg_type != RTM_NEWADDR || body->ifa_index != interface_index) return;
+    auto left = static_cast<int>(IFA_PAYLOAD(part));
+    for (const rtattr* attribute = IFA_RTA(body); RTA_OK(attribute, left);
+         attribute = RTA_NEXT(attribute, left)) {
+      if (attribute->rta_type != IFA_ADDRESS || RTA_PAYLOAD(attribute) != sizeof(in6_addr) ||
+          count == found.size()) {
+        continue;
+      }
+      found[count].body = *body;
+      std::memcpy(&found[count++].address, RTA_DATA(attribute), sizeof(in6_addr));
+    }
+  });
+  for (const Address& address : std::span(found).first(count)) {
+    Request removal(RTM_DELADDR, 0, &address.body, sizeof address.body);
+    removal.add(IFA_LOCAL, address.address);
+    exchange(removal);
+  }
 }
 
 namespace {
@@ -211,9 +273,7 @@ int Netlink::remove_address(uint32_t interface_index, const Ipv4Interface& addre
 }
 
 int Netlink::keep_secondary_addresses(uint32_t interface_index) {
-  ifinfomsg body{};
-  body.ifi_family = AF_UNSPEC;
-  body.ifi_index = static_cast<int>(interface_index);
+  const ifinfomsg body = link_body(interface_index);
   Request request(RTM_NEWLINK, 0, &body, sizeof body);
   // Attributes within attributes, the innermost of which says which setting of IPv4's it is.
   struct {
@@ -281,36 +341,55 @@ std::optional<std::vector<Route>> Netlink::routes() {
   rtmsg body{};
   body.rtm_family = AF_INET;
   Request request(RTM_GETROUTE, NLM_F_DUMP, &body, sizeof body);
+  std::vector<Route> table;
+  const bool is_whole = dump(request, [&table](const nlmsghdr* part) { read_route(part, table); });
+  return is_whole ? std::optional(std::move(table)) : std::nullopt;
+}
+
+template <typename Take>
+bool Netlink::dump(Request& request, const Take& take) {
   nlmsghdr* header = request.header();
   header->nlmsg_seq = ++sequence_;
-  if (send(socket_.get(), header, header->nlmsg_len, 0) < 0) return std::nullopt;
-  std::vector<Route> table;
+  if (send(socket_.get(), header, header->nlmsg_len, 0) < 0) return false;
   // The kernel packs a dump's parts into as much as the reader takes, at most 32 KiB.
-  std::vector<uint8_t> part(size_t{32} << 10);
+  alignas(NLMSG_ALIGNTO) std::array<uint8_t, size_t{32} << 10> parts;
   for (;;) {
-    const ssize_t got = recv(socket_.get(), part.data(), part.size(), 0);
+    const ssize_t got = recv(socket_.get(), parts.data(), parts.size(), 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return std::nullopt;
+    if (got <= 0) return false;
     auto left = static_cast<uint32_t>(got);
-    for (auto* reply = reinterpret_cast<nlmsghdr*>(part.data()); NLMSG_OK(reply, left);
+    for (auto* reply = reinterpret_cast<nlmsghdr*>(parts.data()); NLMSG_OK(reply, left);
          reply = NLMSG_NEXT(reply, left)) {
       if (reply->nlmsg_seq != sequence_) continue;
-      if (reply->nlmsg_type == NLMSG_DONE) return table;
-      if (reply->nlmsg_type == NLMSG_ERROR) return std::nullopt;
-      read_route(reply, table);
+      if (reply->nlmsg_type == NLMSG_DONE) return true;
+      if (reply->nlmsg_type == NLMSG_ERROR) return false;
+      take(reply);
     }
   }
 }
 
 std::optional<OuterPath> Netlink::path_to(Ipv4Address destination, uint32_t mark) {
+  return find_path(destination, mark, 0);
+}
+
+std::optional<OuterPath> Netlink::path_by_policy(Ipv4Address destination, uint32_t mark) {
+  const std::optional<OuterPath> path = find_path(destination, mark, RTM_F_LOOKUP_TABLE);
+  const bool is_by_policy = path && path->table != RT_TABLE_MAIN && path->table != RT_TABLE_LOCAL;
+  return is_by_policy ? path : std::nullopt;
+}
+
+std::optional<OuterPath> Netlink::find_path(Ipv4Address destination, uint32_t mark,
+                                            unsigned flags) {
   rtmsg body{};
   body.rtm_family = AF_INET;
   body.rtm_dst_len = 32;
+  body.rtm_flags = flags;
   Request request(RTM_GETROUTE, 0, &body, sizeof body);
   request.add(RTA_DST, destination);
   if (mark != 0) request.add(RTA_MARK, mark);
   OuterPath path;
   if (exchange(request, &path) != 0 || path.interface_index == 0) return std::nullopt;
+  if ((flags & RTM_F_LOOKUP_TABLE) == 0) path.table = 0;
   return path;
 }
 

@@ -21,6 +21,7 @@ struct OuterPath {
   Ipv4Address source;
   Ipv4Address via;  // zero: on the link
   uint32_t interface_index = 0;
+  uint32_t table = 0;  // that its route stands in, where that was asked for
 
   friend bool operator==(const OuterPath&, const OuterPath&) = default;
 };
@@ -31,6 +32,9 @@ class Netlink {
   bool open();
 
   // Each returns 0 or an errno.
+
+  // With this MTU, and without an IPv6 address: for one, the kernel would send router solicitations
+  // and multicast reports that the tunnel cannot carry.
   int set_link_up(uint32_t interface_index, uint16_t mtu_bytes);
   int add_address(uint32_t interface_index, const Ipv4Interface& address);
   int remove_address(uint32_t interface_index, const Ipv4Interface& address);
@@ -53,11 +57,19 @@ class Netlink {
   // The kernel's own choice for a packet with this mark, policy routing and all; nothing when it
   // has no way.
   std::optional<OuterPath> path_to(Ipv4Address destination, uint32_t mark);
+  // The same, if a policy rule has it from another table than the main one.
+  std::optional<OuterPath> path_by_policy(Ipv4Address destination, uint32_t mark);
 
  private:
   struct Request;
+  // Gives `take` each part of the answer. False: it is not whole.
+  template <typename Take>
+  bool dump(Request& request, const Take& take);
+  void give_no_ipv6_address(uint32_t interface_index);
+  void remove_ipv6_addresses(uint32_t interface_index);
   // `answer`: what the kernel says before its acknowledgement, if anything.
   int exchange(Request& request, OuterPath* answer = nullptr);
+  std::optional<OuterPath> find_path(Ipv4Address destination, uint32_t mark, unsigned flags);
   int put_route(const Route& route, uint16_t flags);
 
   FileDescriptor socket_;

@@ -37,15 +37,6 @@ Offload offload_of(const VirtioHeader& header) {
   return offload;
 }
 
-// Without this the kernel gives the device a link-local IPv6 address and sends router
-// solicitations and multicast reports that the tunnel cannot carry. On a kernel without IPv6
-// there is no such file, and nothing to do.
-void disable_ipv6(const std::string& name) {
-  const std::string path = "/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6";
-  const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (file.is_open() && write(file.get(), "1", 1) != 1) return;
-}
-
 FileDescriptor open_clone_device(std::string& refusal) {
   FileDescriptor device(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!device.is_open()) refusal = std::string("/dev/net/tun: ") + std::strerror(errno);
@@ -62,7 +53,6 @@ bool Tun::open(const std::string& name, bool offloads, Queues queues, std::strin
                 (features & IFF_VNET_HDR) != 0;
   if (!attach(name, queues, refusal)) return false;
   interface_index_ = if_nametoindex(name_.c_str());
-  disable_ipv6(name_);
   probe_offloads();
   return true;
 }

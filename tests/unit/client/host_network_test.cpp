@@ -126,7 +126,7 @@ class HostNetworkTest : public test::OwnNetwork {
   const std::string journal_ =
       std::filesystem::temp_directory_path() / ("host-network-" + std::to_string(getpid()));
   const Log log_{config::LogLevel::kError};
-  HostRights rights_;
+  HostRights rights_{51};
   HostNetwork network_{log_, rights_};
   std::optional<Card> card_;
   std::optional<Card> tunnel_;
@@ -235,6 +235,47 @@ TEST_F(HostNetworkTest, TheWayToTheGatewayFollowsTheDefaultRouteWithoutAGap) {
     sender.wait();
     ASSERT_EQ(tunnel_->count_to(kGateway), 0u) << "a packet of the tunnel's went into the tunnel";
   }
+}
+
+// What has the mark goes by a table of its own, and the main one has no way out.
+TEST_F(HostNetworkTest, AWayThatOnlyAPolicyRuleHasIsOneToTheGateway) {
+  const Route outside{prefix_of("0.0.0.0/0"), address_of("10.1.1.1"), card_->index(), 100, 0,
+                      kByHand};
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  ASSERT_EQ(system("ip route add default via 10.1.1.1 dev eth0 table 100 && "
+                   "ip rule add fwmark 51 lookup 100"), 0);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_EQ(network_.problem(), "");
+  EXPECT_EQ(network_.traversing(), std::vector{prefix_of("0.0.0.0/0")});
+  EXPECT_EQ(device_towards(kServer), tunnel_->index());
+  EXPECT_EQ(device_towards(kGateway), card_->index());
+  EXPECT_EQ(network_.outer_mtu_bytes(kGateway), 1500u);
+  network_.refresh();
+  EXPECT_EQ(network_.problem(), "") << "its own route to the gateway is no way by itself";
+  EXPECT_EQ(device_towards(kGateway), card_->index());
+  ASSERT_EQ(system("ip rule delete fwmark 51"), 0);
+  network_.refresh();
+  EXPECT_NE(network_.problem(), "");
+}
+
+TEST_F(HostNetworkTest, ThatAPolicyRuleLeadsPastTheTunnelIsAProblem) {
+  ASSERT_EQ(system("ip route add default via 10.1.1.1 dev eth0 table 100 && "
+                   "ip rule add lookup 100"), 0);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_EQ(network_.problem(), "a policy rule (ip rule) leads packets past the tunnel's routes, "
+                                "which are in the main table");
+  ASSERT_EQ(system("ip rule delete lookup 100"), 0);
+  network_.refresh();
+  network_.mend();
+  EXPECT_EQ(network_.problem(), "");
+}
+
+TEST_F(HostNetworkTest, WhatIsNotInPlaceDoesNotTraverse) {
+  const Route outside{prefix_of("0.0.0.0/0"), address_of("10.1.1.1"), card_->index(), 100, 0,
+                      kByHand};
+  ASSERT_EQ(netlink_.remove_route(outside), 0);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_TRUE(network_.traversing().empty());
 }
 
 TEST_F(HostNetworkTest, ARouteWhoseSuccessorTheKernelRefusesStays) {

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <fstream>
 #include <optional>
@@ -95,6 +96,25 @@ TEST_F(HostRightsTest, ItChangesTheClientsDevice) {
   EXPECT_EQ(rights_.remove_route(to_tunnel("0.0.0.0/1")), 0);
   EXPECT_EQ(rights_.remove_address(tunnel_->index(), interface_of("192.168.1.10/24")), 0);
   EXPECT_FALSE(has_address("adit0", "192.168.1.10/24"));
+}
+
+// IPv6's smallest MTU is between the two, and the kernel begins anew with it.
+TEST_F(HostRightsTest, TheDeviceHasNoIpv6AddressWhateverItsMtu) {
+  const auto has_ipv6 = [](const std::string& device) {
+    std::ifstream addresses("/proc/net/if_inet6");
+    for (std::string line; std::getline(addresses, line);) {
+      if (line.ends_with(" " + device)) return true;
+    }
+    return false;
+  };
+  std::ofstream("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode") << 0;
+  std::ofstream("/proc/sys/net/ipv6/conf/eth0/disable_ipv6") << 1;
+  std::ofstream("/proc/sys/net/ipv6/conf/eth0/disable_ipv6") << 0;
+  ASSERT_TRUE(has_ipv6("eth0")) << "this kernel has IPv6";
+  for (const uint16_t mtu_bytes : std::to_array<uint16_t>({1140, 1440, 1140, 1280})) {
+    EXPECT_EQ(rights_.set_link_up(tunnel_->index(), mtu_bytes), 0);
+    EXPECT_FALSE(has_ipv6("adit0")) << mtu_bytes;
+  }
 }
 
 TEST_F(HostRightsTest, OfOtherDevicesItTouchesButTheWayToAnAddress) {
