@@ -20,6 +20,8 @@
 // Owner: main.
 #pragma once
 
+#include <signal.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -70,10 +72,12 @@ class Client {
 
   // Makes the device and the sockets. False: the log says why, and nothing is left behind.
   bool open();
-  // Runs until SIGTERM or SIGINT (returns true), or until the device is taken away or the child with
+  // Runs until it is told to end (returns true), or until the device is taken away or the child with
   // the rights is gone (false). Either way everything is undone, as far as can be; but in the latter
-  // cases a kill switch holds. The signals must be blocked.
+  // cases a kill switch holds. The signals of ending_signals() must be blocked.
   bool run();
+  // SIGTERM, SIGINT, SIGQUIT and SIGHUP, but those that whoever started us wants ignored (nohup).
+  static sigset_t ending_signals();
 
  private:
   enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
@@ -91,6 +95,7 @@ class Client {
 
   // client.cpp: the loop.
   bool open_device(std::string& refusal);
+  bool lock_device(std::string& refusal);
   bool watch(int fd, Tag tag);
   void on_event(Tag tag, uint64_t now_ns);
   void run_timers(uint64_t now_ns);
@@ -259,6 +264,7 @@ class Client {
   Tun tun_;
   UdpSocket udp_;
   UdpSocket canary_;  // open while heartbeats are learnt
+  FileDescriptor device_lock_;
   FileDescriptor epoll_;
   FileDescriptor timer_;
   FileDescriptor signals_;

@@ -1,13 +1,20 @@
 #include "client-lite/sandbox.h"
 
+#include <fcntl.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <span>
+
+#include "client-lite/file_descriptor.h"
 
 namespace adit::client {
 namespace {
@@ -45,7 +52,8 @@ constexpr const char* kClientCalls[] = {
 
 constexpr const char* kRightsCalls[] = {
     "recvmsg", "recvfrom", "recv", "sendmsg", "sendto", "send", "setsockopt", "close",
-    "restart_syscall", "rt_sigreturn", "sigreturn", "exit", "exit_group"};
+    "brk", "munmap", "mremap", "restart_syscall", "rt_sigreturn", "sigreturn", "exit",
+    "exit_group"};
 
 constexpr const char* kStartsPrograms[] = {"execve", "execveat"};
 
@@ -78,7 +86,8 @@ class Filter {
     }
   }
   void allow(int number, const scmp_arg_cmp& argument) {
-    if (error_ == 0) error_ = seccomp_rule_add(filter_, SCMP_ACT_ALLOW, number, 1, argument);
+    if (number == __NR_SCMP_ERROR || error_ != 0) return;
+    error_ = seccomp_rule_add(filter_, SCMP_ACT_ALLOW, number, 1, argument);
   }
   // 0 or a negative errno.
   int load() {
@@ -109,6 +118,9 @@ int load_client() {
 int load_rights() {
   Filter filter(SCMP_ACT_ERRNO(EPERM));
   filter.add(SCMP_ACT_ALLOW, kRightsCalls);
+  for (const char* name : {"mmap", "mmap2"}) {  // memory, but none for programs
+    filter.allow(seccomp_syscall_resolve_name(name), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  }
   filter.add(SCMP_ACT_KILL_PROCESS, kStartsPrograms);
   filter.add(SCMP_ACT_KILL_PROCESS, kForeign);
   return filter.load();
@@ -130,6 +142,42 @@ int load(Sandbox sandbox) {
 }
 
 }  // namespace
+
+// A kernel knows more ways to change files the younger it is: what it does not know, it cannot be
+// asked to refuse.
+bool confine_files(std::span<const std::string> writable_directories, std::string& refusal) {
+  const auto refuse = [&refusal](const char* what) {
+    refusal = std::string(what) + ": " + std::strerror(errno);
+    return false;
+  };
+  constexpr uint64_t kInDirectory = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                                    LANDLOCK_ACCESS_FS_MAKE_REG;
+  constexpr uint64_t kNowhere = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
+                                LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR |
+                                LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+                                LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM;
+  constexpr uint64_t kTruncate = uint64_t{1} << 14;  // of version 3
+  const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0,
+                               LANDLOCK_CREATE_RULESET_VERSION);
+  if (version < 1) return refuse("files are not confined");
+  const uint64_t in_directory = kInDirectory | (version >= 3 ? kTruncate : 0);
+  const landlock_ruleset_attr handled{in_directory | kNowhere};
+  const FileDescriptor rules(static_cast<int>(
+      syscall(SYS_landlock_create_ruleset, &handled, sizeof handled.handled_access_fs, 0)));
+  if (!rules.is_open()) return refuse("files are not confined");
+  for (const std::string& path : writable_directories) {
+    const FileDescriptor directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!directory.is_open()) continue;  // where nothing can be kept either
+    const landlock_path_beneath_attr rule{in_directory, directory.get()};
+    if (syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
+      return refuse("files are not confined");
+    }
+  }
+  if (syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0) {
+    return refuse("files are not confined");
+  }
+  return true;
+}
 
 bool enter_sandbox(Sandbox sandbox, std::string& refusal) {
   const int error = load(sandbox);

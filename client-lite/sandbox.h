@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace adit::client {
@@ -14,6 +15,11 @@ enum class Sandbox : uint8_t {
   rights,   // host_rights.h: messages, rtnetlink, sockets' options
   scripts,  // dns_teller.h and the programs that it runs: all but what such programs never do
 };
+
+// From now on nothing is written but in these directories, and no program started, whatever the
+// user may do; both for this thread and all that it makes. Not on kernels before 5.13, or without
+// Landlock: false then, and `refusal` says why. After drop_privileges().
+bool confine_files(std::span<const std::string> writable_directories, std::string& refusal);
 
 // For this thread and all that it makes from now on; there is no way back. False: `refusal` says
 // why.

@@ -12,10 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <string>
 #include <thread>
+
+#include "client-lite/privileges.h"
 
 namespace adit::client {
 namespace {
@@ -75,6 +80,32 @@ TEST(SandboxDeathTest, TheChildWithTheRightsMakesNoDescriptorAndReadsNoFile) {
   EXPECT_EXIT(inside_rights([] { return refused(fork()); }), kRefused, "");
   EXPECT_EXIT(inside_rights([] { return execl("/bin/true", "true", nullptr); }), kKilled, "");
   EXPECT_EXIT(inside_rights([] { return unshare(CLONE_NEWNET); }), kKilled, "");
+}
+
+TEST(SandboxDeathTest, FilesAreWrittenInTheClientsOwnDirectoriesOnly) {
+  const std::string own = testing::TempDir() + "own";
+  const std::string other = testing::TempDir() + "other";
+  mkdir(own.c_str(), 0700);
+  mkdir(other.c_str(), 0700);
+  const auto can_write = [](const std::string& path) {
+    return open(path.c_str(), O_WRONLY | O_CREAT, 0600) >= 0;
+  };
+  const auto confined = [&] {
+    std::string refusal;
+    if (!drop_privileges(kNoRights, refusal) || !confine_files(std::array{own}, refusal)) {
+      fprintf(stderr, "%s\n", refusal.c_str());
+      _exit(1);
+    }
+    if (!can_write(own + "/file") || rename((own + "/file").c_str(), (own + "/it").c_str()) != 0 ||
+        unlink((own + "/it").c_str()) != 0) {
+      _exit(2);
+    }
+    if (can_write(other + "/file") || can_write("/etc/passwd") || errno != EACCES) _exit(3);
+    if (open("/etc/passwd", O_RDONLY) < 0) _exit(4);
+    execl("/bin/true", "true", nullptr);
+    _exit(kEntered);
+  };
+  EXPECT_EXIT(confined(), kWorks, "");
 }
 
 TEST(SandboxDeathTest, ScriptsStartProgramsAndMountNothing) {
