@@ -211,16 +211,9 @@ def show_goals(objects, pings):
                          + goals.judge(f">= {times} x", ratio >= times))
     if pings:
         lines.append(f"ping, {PING_PAIR[0]} x {PING_PAIR[1]}: {pings.describe(PING_GOAL_PERCENT)} "
-                     + judge_pings(goals, pings))
+                     + goals.judge("<= 1 x", pings.ratio(PING_GOAL_PERCENT) <= 1))
     if lines:
         print("\nThe goals\n\n" + "\n".join(lines))
-
-
-def judge_pings(goals, pings):
-    is_met = pings.ratio(PING_GOAL_PERCENT) <= 1
-    if not is_met and pings.is_by_chance(PING_GOAL_PERCENT):
-        return "(goal <= 1 x: cannot be told, too few rounds agree)"
-    return goals.judge("<= 1 x", is_met)
 
 
 def heading_of(key):

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-import math
 import os
 import pathlib
 import random
@@ -48,24 +47,14 @@ class Comparison:
     def ratio(self, percent):
         return statistics.median(self.ratios(percent))
 
-    def lower_rounds(self, percent):
-        return sum(ratio < 1 for ratio in self.ratios(percent))
-
-    def is_by_chance(self, percent):
-        """Whether a ratio above 1 may be nothing: of rounds of two equal tunnels as few as these
-        are lower more often than once in twenty runs (a sign test)."""
-        rounds = len(self.ours)
-        ways = sum(math.comb(rounds, lower) for lower in range(self.lower_rounds(percent) + 1))
-        return ways / 2 ** rounds > 0.05
-
     def describe(self, percent):
         ratios = self.ratios(percent)
         of_ours, of_theirs = (
             statistics.median(percentile(times, percent) for times in rounds)
             for rounds in (self.ours, self.theirs))
+        lower = sum(ratio < 1 for ratio in ratios)
         return (f"p{percent:g} {of_ours:.0f} against {of_theirs:.0f} µs, {self.ratio(percent):.2f} x "
-                f"({min(ratios):.2f} to {max(ratios):.2f}), lower in {self.lower_rounds(percent)} of "
-                f"{len(ratios)} rounds")
+                f"({min(ratios):.2f} to {max(ratios):.2f}), lower in {lower} of {len(ratios)} rounds")
 
 
 def percentile(values, percent):
