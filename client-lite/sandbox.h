@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace adit::client {
@@ -18,5 +19,8 @@ enum class Sandbox : uint8_t {
 // For this thread and all that it makes from now on; there is no way back. False: `refusal` says
 // why.
 bool enter_sandbox(Sandbox sandbox, std::string& refusal);
+
+// The names of the calls that Sandbox::client allows with any arguments, on all architectures.
+std::span<const char* const> calls_of_client();
 
 }  // namespace adit::client
