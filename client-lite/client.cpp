@@ -256,7 +256,7 @@ void Client::run_timers(uint64_t now_ns) {
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
     next_heartbeat_ns_ = now_ns + heartbeat_ns_;
     send_heartbeat(now_ns);
-    path_watch_.on_probe(now_ns, round_trip_);
+    if (!is_stock()) path_watch_.on_probe(now_ns, round_trip_);
   }
   if (has_tunnel()) probe_path_mtu(now_ns);
   if (has_tunnel() && dhcp_start_due_) {

@@ -134,9 +134,11 @@ class Client {
   uint16_t device_mtu_bytes(std::optional<uint16_t> leased_bytes);
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
-  // A stock peer answers no probe: there Peer notices, by unanswered packets and handshakes. And
-  // who only answers cannot begin anew: he waits.
-  bool watches_path() const { return outer_path_ && !is_stock() && !config_.answer; }
+  // Who only answers cannot begin anew: he waits.
+  bool watches_path() const { return outer_path_ && !config_.answer; }
+  const PathWatch::Pace& pace() const {
+    return is_stock() ? PathWatch::kByHandshakes : PathWatch::kByProbes;
+  }
   void report(const std::string& problem);
   void report_gateway(const std::string& problem);
   void report_no_address(const std::string& problem);

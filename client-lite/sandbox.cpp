@@ -19,34 +19,36 @@
 namespace adit::client {
 namespace {
 
-// By name, for a name that an architecture does not have is none of its dangers or needs.
+// By name, for a name that an architecture does not have is none of its dangers or needs. Of some
+// calls 32-bit ones have another, for wider numbers or times, or the C library prefers another.
 constexpr const char* kClientCalls[] = {
     // packets, timers, signals
-    "read", "readv", "write", "writev", "pread64", "pwrite64", "sendto", "sendmsg", "sendmmsg",
-    "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "epoll_wait", "epoll_pwait",
-    "epoll_pwait2", "epoll_ctl", "epoll_create1", "poll", "ppoll", "ppoll_time64", "select",
-    "pselect6", "timerfd_create", "timerfd_settime", "timerfd_settime64", "timerfd_gettime",
-    "eventfd2", "signalfd4", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn",
-    "sigaltstack", "restart_syscall",
+    "read", "readv", "write", "writev", "pread64", "pwrite64", "send", "sendto", "sendmsg",
+    "sendmmsg", "recv", "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "epoll_wait",
+    "epoll_pwait", "epoll_pwait2", "epoll_ctl", "epoll_create1", "poll", "ppoll", "ppoll_time64",
+    "select", "_newselect", "pselect6", "pselect6_time64", "timerfd_create", "timerfd_settime",
+    "timerfd_settime64", "timerfd_gettime", "timerfd_gettime64", "eventfd2", "signalfd4",
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack",
+    "restart_syscall",
     // sockets; socket() itself below
     "bind", "connect", "listen", "accept", "accept4", "getsockname", "getpeername", "getsockopt",
     "setsockopt", "shutdown", "ioctl",
     // the clock, random numbers
-    "clock_gettime", "clock_gettime64", "clock_getres", "clock_nanosleep",
+    "clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "clock_nanosleep",
     "clock_nanosleep_time64", "gettimeofday", "time", "nanosleep", "getrandom",
     // state files, the journal, the resolver's configuration
-    "open", "openat", "close", "fstat", "fstat64", "stat", "stat64", "lstat", "newfstatat",
-    "fstatat64", "statx", "fstatfs", "lseek", "_llseek", "ftruncate", "ftruncate64", "rename",
-    "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "access", "faccessat",
-    "faccessat2", "fcntl", "fcntl64", "flock", "fsync", "fdatasync", "getdents64", "readlink",
-    "readlinkat", "umask", "dup", "pipe2",
+    "open", "openat", "close", "fstat", "fstat64", "stat", "stat64", "lstat", "lstat64",
+    "newfstatat", "fstatat64", "statx", "fstatfs", "fstatfs64", "lseek", "_llseek", "ftruncate",
+    "ftruncate64", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat",
+    "access", "faccessat", "faccessat2", "fcntl", "fcntl64", "flock", "fsync", "fdatasync",
+    "getdents64", "readlink", "readlinkat", "umask", "dup", "pipe2",
     // memory and threads; clone() itself below
     "mmap", "mmap2", "munmap", "mremap", "mprotect", "madvise", "brk", "futex", "futex_time64",
     "set_robust_list", "rseq", "sched_yield", "sched_getaffinity", "sched_setaffinity",
     "membarrier", "prlimit64", "getrlimit", "ugetrlimit", "set_tid_address", "arch_prctl",
     // who we are, and a child that has ended
-    "getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "prctl",
-    "capget", "wait4", "waitid",
+    "getpid", "gettid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid", "getgid32",
+    "getegid", "getegid32", "uname", "sysinfo", "prctl", "capget", "wait4", "waitid",
     // the end
     "exit", "exit_group", "tgkill"};
 
@@ -62,6 +64,13 @@ constexpr const char* kForeign[] = {
     "finit_module", "delete_module", "kexec_load", "kexec_file_load", "bpf", "perf_event_open",
     "mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "open_by_handle_at",
     "userfaultfd", "keyctl", "add_key", "request_key", "reboot", "swapon", "swapoff"};
+
+// Of clone()'s arguments the one that is its flags.
+#ifdef __s390__
+constexpr unsigned kCloneFlags = 1;
+#else
+constexpr unsigned kCloneFlags = 0;
+#endif
 
 constexpr int kFamilies[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK};
 
@@ -111,7 +120,8 @@ int load_client() {
   for (const int family : kFamilies) {
     filter.allow(SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family)));
   }
-  filter.allow(SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+  filter.allow(SCMP_SYS(clone),
+               SCMP_CMP64(kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   return filter.load();
 }
 
@@ -178,6 +188,8 @@ bool confine_files(std::span<const std::string> writable_directories, std::strin
   }
   return true;
 }
+
+std::span<const char* const> calls_of_client() { return kClientCalls; }
 
 bool enter_sandbox(Sandbox sandbox, std::string& refusal) {
   const int error = load(sandbox);

@@ -25,4 +25,7 @@ bool confine_files(std::span<const std::string> writable_directories, std::strin
 // why.
 bool enter_sandbox(Sandbox sandbox, std::string& refusal);
 
+// The names of the calls that Sandbox::client allows with any arguments, on all architectures.
+std::span<const char* const> calls_of_client();
+
 }  // namespace adit::client

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <netdb.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -17,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -54,6 +56,24 @@ TEST(SandboxDeathTest, WhatItDoesNotNeedIsRefused) {
   EXPECT_EXIT(inside([] { return refused(fork()); }), kRefused, "");
   EXPECT_EXIT(inside([] { return refused(kill(getppid(), 0)); }), kRefused, "");
   EXPECT_EXIT(inside([] { return refused(socket(AF_PACKET, SOCK_RAW, 0)); }), kRefused, "");
+}
+
+// What a C library for 32 bits calls for wider numbers or times has a name of its own, beside which
+// stands that of the call which is the only one elsewhere.
+TEST(Sandbox, WhatItNeedsHasItsOtherNamesOn32Bits) {
+  const auto names = calls_of_client();
+  const std::set<std::string> allowed(names.begin(), names.end());
+  for (const std::string& name : allowed) {
+    const std::string stem = name.ends_with("64") ? name.substr(0, name.size() - 2) : name;
+    for (const std::string& other :
+         {name + "64", name + "32", name + "_time64", stem + "_time64", "_new" + name}) {
+      const bool exists = seccomp_syscall_resolve_name_arch(SCMP_ARCH_ARM, other.c_str()) >= 0;
+      EXPECT_TRUE(!exists || allowed.contains(other)) << other;
+    }
+  }
+  for (const char* name : {"send", "recv", "mmap2", "_llseek", "ugetrlimit", "sigreturn"}) {
+    EXPECT_TRUE(allowed.contains(name)) << name;
+  }
 }
 
 TEST(SandboxDeathTest, WhatItNeedsWorks) {
