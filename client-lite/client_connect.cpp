@@ -300,6 +300,9 @@ HostNetwork::Settings Client::fixed_settings() {
 HostNetwork::Settings Client::leased_settings(const dhcp::ClientLease& lease) {
   HostNetwork::Settings settings;
   settings.address = lease.address;
+  if (!config_.accept_routes && !is_for_private_use(lease.address.prefix())) {
+    settings.address.length_bits = 32;
+  }
   if (lease.router) settings.router = *lease.router;
   settings.mtu_bytes = device_mtu_bytes(lease.mtu_bytes);
   settings.routes = config_.routes;

@@ -46,7 +46,7 @@ void add_run_options(CLI::App& app, Options& options) {
   app.add_option("--lanes", options.lanes, "Source ports, and threads, to ask the gateway for")
       ->check(CLI::Range(1u, tunnel::kLanesMax));
   app.add_option("--mtu", options.mtu_bytes, "The device's MTU in bytes")
-      ->check(CLI::Range(576, 9000));
+      ->check(CLI::Range(68, 9000));
   app.add_option("--log-level", options.log_level, "debug, info, warning or error");
   app.add_option("--device", options.device, "TUN device")->capture_default_str();
   app.add_option("--socket", options.control_socket,

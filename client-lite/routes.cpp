@@ -1,6 +1,7 @@
 #include "client-lite/routes.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace adit::client {
 
@@ -18,6 +19,16 @@ std::optional<NextHop> next_hop_for(std::span<const Route> table, Ipv4Address de
   }
   if (best == nullptr) return std::nullopt;
   return NextHop{best->via, best->interface_index, best->mtu_bytes};
+}
+
+bool is_for_private_use(const Ipv4Prefix& prefix) {
+  static constexpr Ipv4Prefix kPrivate[] = {{Ipv4Address::from_octets(10, 0, 0, 0), 8},
+                                            {Ipv4Address::from_octets(172, 16, 0, 0), 12},
+                                            {Ipv4Address::from_octets(192, 168, 0, 0), 16},
+                                            {Ipv4Address::from_octets(100, 64, 0, 0), 10}};
+  return std::any_of(std::begin(kPrivate), std::end(kPrivate), [&prefix](const Ipv4Prefix& one) {
+    return one.length_bits <= prefix.length_bits && one.contains(prefix.address);
+  });
 }
 
 RoutePlan plan_routes(const RouteWish& wish, std::span<const Route> table) {

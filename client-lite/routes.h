@@ -42,6 +42,9 @@ struct NextHop {
 std::optional<NextHop> next_hop_for(std::span<const Route> table, Ipv4Address destination,
                                     uint32_t except_interface);
 
+// Whether all of it is for whoever wants it, and nobody's on the Internet (RFC 1918, RFC 6598).
+bool is_for_private_use(const Ipv4Prefix& prefix);
+
 struct RoutePlan {
   std::vector<Route> routes;  // in the order to install them: the gateway's own first
   // The gateway is covered, yet there is no way to it but the tunnel: nothing must be installed.

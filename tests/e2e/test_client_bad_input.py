@@ -371,6 +371,17 @@ def test_routes_that_would_capture_the_gateway_do_not(world, hostile, what):
     assert routes(world.pc) == before
 
 
+@pytest.mark.parametrize("accept_routes, length", [(True, 8), (False, 32)])
+def test_a_network_on_the_internet_comes_with_no_address_where_no_routes_are_accepted(
+        world, hostile, accept_routes, length):
+    hostile.answer_with(reply("8.1.1.1", mask=option(1, "255.0.0.0")))
+    client = start_beside(hostile, world.pc, routes=[], accept_routes=accept_routes)
+    client.wait_until_up(5)
+    assert client.status()["address"] == f"8.1.1.1/{length}"
+    goes_in = "dev adit0" in world.pc.run("ip", "route", "get", "8.8.8.8").stdout
+    assert goes_in == accept_routes
+
+
 @pytest.mark.parametrize("address, reason", [
     (RELAY, f"the gateway's own address {RELAY} lies in the tunnel's network"),
     ("20.1.1.99", f"the gateway's own address {RELAY} lies in the tunnel's network"),

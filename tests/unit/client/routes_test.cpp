@@ -104,5 +104,16 @@ TEST(Routes, TheGatewaysOwnAddressAndRepetitionsAreLeftOut) {
   EXPECT_EQ(plan.routes[0].destination, prefix("40.1.1.0/24"));
 }
 
+TEST(PrivateUse, IsOfNetworksThatAreNobodysOnTheInternet) {
+  for (const char* text : {"10.0.0.0/8", "10.1.2.0/24", "172.16.0.0/12", "172.31.255.0/24",
+                           "192.168.1.0/24", "100.64.0.0/10", "100.127.1.1/32"}) {
+    EXPECT_TRUE(is_for_private_use(*Ipv4Prefix::parse(text))) << text;
+  }
+  for (const char* text : {"0.0.0.0/0", "8.0.0.0/8", "10.0.0.0/7", "172.0.0.0/8", "172.32.0.0/16",
+                           "192.0.0.0/8", "192.169.0.0/16", "100.0.0.0/8", "203.0.113.0/24"}) {
+    EXPECT_FALSE(is_for_private_use(*Ipv4Prefix::parse(text))) << text;
+  }
+}
+
 }  // namespace
 }  // namespace adit::client
