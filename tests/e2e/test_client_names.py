@@ -25,12 +25,13 @@ class Names:
     def __init__(self, namespace):
         self._directory = pathlib.Path("/etc/netns") / namespace.full_name
         self._directory.mkdir(parents=True)
-        self.set(None)
+        self.set()
         self.set_server("192.0.2.53")
 
-    def set(self, address):
+    def set(self, *addresses):
         """In place: programs that run see it."""
-        (self._directory / "hosts").write_text(f"{address} {NAME}\n" if address else "")
+        (self._directory / "hosts").write_text("".join(f"{address} {NAME}\n"
+                                                       for address in addresses))
 
     def set_server(self, address):
         (self._directory / "resolv.conf").write_text(f"nameserver {address}\n")
@@ -81,7 +82,7 @@ def test_without_a_name_server_the_last_address_is_tried(world, names):
     names.set(topology.GATEWAY)
     client = start_client(gateway, world.pc, change=everything)
     recovery = Recovery(world.pc)
-    names.set(None)
+    names.set()
     gateway.process.stop(signal.SIGKILL)
     wait_until(lambda: client.status()["state"] != "up", 15, "the tunnel to be lost")
     gateway.start()
@@ -90,6 +91,42 @@ def test_without_a_name_server_the_last_address_is_tried(world, names):
     recovery.within(12, "the gateway is back, and no name server can be reached")
     assert "its last address, 30.1.1.10, is tried" in client.process.log()
     assert not client.status().get("last_error")
+
+
+def test_the_next_address_of_a_name_is_tried_where_one_is_dead(world, names):
+    """The name keeps both, in the order in which the resolver sorts them."""
+    relays = {relay.endpoint: relay for relay in (relay_before(world, 8000),
+                                                  relay_before(world, 8000, address=ELSEWHERE))}
+    gateway = start_gateway(world)
+    names.set(RELAY, ELSEWHERE)
+    client = start_client(gateway, world.pc, listen_port=0, change=by_name(8000))
+    # There and back: the first in the list is no better than the other.
+    for _ in relays:
+        recovery = Recovery(world.pc)
+        used = client.status()["endpoint"]
+        relays[used].change(blackhole=True)
+        recovery.begins()
+        recovery.within(6, "the name has another address")
+        assert client.status()["endpoint"] != used
+        relays[used].change(blackhole=False)
+
+
+def test_the_nearest_gateway_is_found_at_any_address_of_its_name(world, names):
+    dead, alive, far = (relay_before(world, 8000), relay_before(world, 8000, address=ELSEWHERE),
+                        relay_before(world, 8001))
+    dead.change(blackhole=True)
+    far.change(delay_ms=100)
+    names.set(RELAY, ELSEWHERE)
+
+    def change(config):
+        by_name(8000)(config)
+        known = config["gateways"][0]
+        config["gateways"] = [known | {"endpoint": far.endpoint}, known]
+        config["gateway_choice"] = "nearest"
+
+    client = start_client(start_gateway(world), world.pc, listen_port=0, change=change)
+    assert client.status()["endpoint"] == alive.endpoint
+    assert client.counters()["gateway_changes"] == 0
 
 
 @pytest.mark.alone
