@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 
 #include "client-lite/config.h"
 #include "lib/config/formats.h"
@@ -9,7 +10,9 @@
 namespace adit::client {
 namespace {
 
-constexpr uint16_t kHeartbeatMaxS = 3600;
+// Some editors begin a text in UTF-8 with it.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr uint16_t kHeartbeatMaxS = 3600;  // our own longest
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r";
@@ -48,6 +51,7 @@ class Reader {
       : file_(file), errors_(errors) {}
 
   void read(std::string_view text) {
+    if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
     for (line_ = 1; !text.empty(); ++line_) {
       const size_t end = text.find('\n');
       read_line(text.substr(0, end));
@@ -138,11 +142,11 @@ class Reader {
   // Of a number that is given twice the last counts, as everywhere in such a file; "off" is 0, and
   // leaves out what was given before.
   template <typename T>
-  void take_unless_off(std::string_view value, T max, std::optional<T>& out) {
+  void take_unless_off(std::string_view value, std::optional<T>& out) {
     if (value == "off" || value == "0") {
       out.reset();
     } else {
-      take(value, config::integer<T>(1, max), out);
+      take(value, config::integer<T>(1, std::numeric_limits<T>::max()), out);
     }
   }
   template <typename T>
@@ -160,7 +164,7 @@ class Reader {
     } else if (key == "listenport") {
       take(value, config::integer<uint16_t>(0, 65535), listen_port_);
     } else if (key == "fwmark") {
-      take_unless_off(value, UINT32_MAX, fwmark_);
+      take_unless_off(value, fwmark_);
     } else if (key == "table") {
       takes_routes_ = value != "off";
       if (value != "auto" && value != "off") leave_out("left out: routes go to the main table");
@@ -190,11 +194,18 @@ class Reader {
     } else if (key == "allowedips") {
       read_allowed(value);
     } else if (key == "persistentkeepalive") {
-      take_unless_off(value, kHeartbeatMaxS, heartbeat_s_);
+      take_unless_off(value, heartbeat_s_);
+      limit_heartbeat();
     } else {
       return false;
     }
     return true;
+  }
+
+  void limit_heartbeat() {
+    if (heartbeat_s_.value_or(0) <= kHeartbeatMaxS) return;
+    heartbeat_s_ = kHeartbeatMaxS;
+    leave_out("becomes " + std::to_string(kHeartbeatMaxS) + ", the longest that the client takes");
   }
 
   bool is_ipv6(std::string_view item) {

@@ -114,6 +114,43 @@ TEST(WgImportTest, EachRouteIsThereOnce) {
   EXPECT_EQ(config->routes, (std::vector{Ipv4Prefix{}, *Ipv4Prefix::parse("10.7.0.0/24")}));
 }
 
+TEST(WgImportTest, AKeepaliveThatIsLongerThanOursBecomesOurLongest) {
+  std::string left_out;
+  for (const char* seconds : {"3601", "65535"}) {
+    const auto config =
+        imported(smallest() + "PersistentKeepalive = " + seconds + "\n", left_out);
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->heartbeat_ns, 3'600'000'000'000u);
+    EXPECT_EQ(left_out,
+              "a.conf:7:1: Peer.PersistentKeepalive: becomes 3600, the longest that the client "
+              "takes\n");
+  }
+  const auto longest = imported(smallest() + "PersistentKeepalive = 3600\n", left_out);
+  ASSERT_TRUE(longest);
+  EXPECT_EQ(longest->heartbeat_ns, 3'600'000'000'000u);
+  EXPECT_EQ(left_out, "");
+
+  std::vector<config::Error> errors;
+  EXPECT_FALSE(import_wg(smallest() + "PersistentKeepalive = 65536\n", "a.conf", "a", errors));
+  EXPECT_EQ(lines_of(errors),
+            "a.conf:7:1: Peer.PersistentKeepalive: expected a whole number from 1 to 65535\n");
+}
+
+TEST(WgImportTest, AByteOrderMarkAndLinesThatEndAsElsewhereAreNothingToTheirText) {
+  std::string text = "\xEF\xBB\xBF";
+  for (const char c : smallest() + "# the end\n\nAllowedIPs = 10.7.0.0/24\n") {
+    text += c == '\n' ? "\r\n" : std::string(1, c);
+  }
+  std::string left_out;
+  const auto config = imported(text, left_out);
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->gateways[0].host, "vpn.example.net");
+  EXPECT_EQ(config->routes, std::vector{*Ipv4Prefix::parse("10.7.0.0/24")});
+  // Only at the beginning.
+  std::vector<config::Error> errors;
+  EXPECT_FALSE(import_wg(smallest() + "\xEF\xBB\xBF[Peer]\n", "a.conf", "a", errors));
+}
+
 TEST(WgImportTest, TheSmallestFileIsEnough) {
   std::vector<config::Error> errors;
   const auto import = import_wg(smallest(), "a.conf", "a", errors);
