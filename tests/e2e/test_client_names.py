@@ -57,6 +57,12 @@ def by_name(port):
     return change
 
 
+def waits_s(client):
+    """Between its attempts, as it has told them."""
+    return [float(wait) for wait in re.findall(r"next attempt in ([0-9.]+) s",
+                                               client.process.log())]
+
+
 def test_a_name_is_resolved_anew_for_each_tunnel(world, names):
     """The gateway has moved: its old address swallows everything."""
     relay, moved = relay_before(world, 8000), relay_before(world, 8000, address=ELSEWHERE)
@@ -111,6 +117,21 @@ def test_the_next_address_of_a_name_is_tried_where_one_is_dead(world, names):
         relays[used].change(blackhole=False)
 
 
+def test_a_first_address_that_is_dead_keeps_nobody_waiting_long(world, names):
+    """As long as a first gateway of several would, not as long as the only one."""
+    dead, alive = relay_before(world, 8000), relay_before(world, 8000, address=ELSEWHERE)
+    dead.change(blackhole=True)
+    names.set(RELAY, ELSEWHERE)
+    gateway = start_gateway(world)
+    client = Client(world.pc, gateway.keys, "pc", gateway.config["tunnel"]["protections"],
+                    listen_port=0)
+    by_name(8000)(client.config)
+    client.start()
+    client.wait_until_up(18)
+    assert client.status()["endpoint"] == alive.endpoint
+    assert [wait_s < 0.6 for wait_s in waits_s(client)] == [True]
+
+
 def test_the_nearest_gateway_is_found_at_any_address_of_its_name(world, names):
     dead, alive, far = (relay_before(world, 8000), relay_before(world, 8000, address=ELSEWHERE),
                         relay_before(world, 8001))
@@ -135,15 +156,10 @@ def test_a_name_that_is_not_found_is_asked_for_more_and_more_seldom(world, names
     client = Client(world.pc, make_keys(world.lab, ["gateway", "pc"]), "pc", ["aes-256-gcm"])
     by_name(topology.TUNNEL_PORT)(client.config)
     client.start()
-
-    def waits_s():
-        return [float(wait) for wait in re.findall(r"next attempt in ([0-9.]+) s",
-                                                   client.process.log())]
-
-    wait_until(lambda: len(waits_s()) >= 4, 15, "four attempts")
+    wait_until(lambda: len(waits_s(client)) >= 4, 15, "four attempts")
     # The first bound is a second; what is logged is rounded.
-    for number, wait_s in enumerate(waits_s()[:4]):
-        assert 2 ** number / 2 - 0.05 <= wait_s <= 2 ** number + 0.05, waits_s()
+    for number, wait_s in enumerate(waits_s(client)[:4]):
+        assert 2 ** number / 2 - 0.05 <= wait_s <= 2 ** number + 0.05, waits_s(client)
     assert client.status()["state"] == "waiting"
     assert client.status()["last_error"].startswith(f"{NAME}: ")
     assert client.stop() == 0
