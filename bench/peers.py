@@ -25,20 +25,13 @@ from lab.programs import BUILD  # noqa: E402
 from lab.topology import SERVER, WorkedExample  # noqa: E402
 from goals import Goals  # noqa: E402
 from peer_kinds import KINDS  # noqa: E402
+from ping_pairs import PAIRS, compare  # noqa: E402
+from veths import WIRES, lay_wires  # noqa: E402
 
 UDP_BLAST = BUILD / "bench" / "udp_blast"
 UDP_PORT = 6601
 PING_INTERVAL_S = 0.005
 PINGS = 1000  # however long the other measures are: the 99th percentile is of the ten slowest
-# What would let packets larger than a wire's pass. `gso` leaves the last three as they are.
-LARGE_PACKETS = ("tso", "gso", "gro", "tx-udp-segmentation", "tx-udp_tnl-segmentation",
-                 "tx-udp_tnl-csum-segmentation")
-# How the veths behave, and what the table's heading says of it.
-WIRES = {
-    "cut": "every wire carries packets of its MTU, and whoever receives takes them one by one",
-    "gro": "every wire carries packets of its MTU, which receivers put together (GRO)",
-    "uncut": "veths as the kernel makes them: 64 KiB pass as one packet",
-}
 REFERENCES = ("wireguard-go", "openvpn")
 # Of adit with this protection: at least so many times what the reference has.
 GOALS = [
@@ -47,6 +40,10 @@ GOALS = [
     ("plain", "wireguard-go", ("tcp_up_gbps", "tcp_down_gbps"), 5),
     ("aes-256-gcm", "wireguard-go", ("udp64_up_kpps", "udp64_down_kpps"), 2),
 ]
+# Whose pings are compared, and at which percentile they may be no slower.
+PING_PAIR = ("adit:aes-256-gcm", "openvpn")
+PING_GOAL_PERCENT = 99
+PING_PERCENTS = (50, PING_GOAL_PERCENT, 99.9)
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 # What is measured: the JSON's key, the table's heading, and the digits after the point.
@@ -81,22 +78,6 @@ def measure(kind, seconds, wires):
             return result
         except LabError as error:
             raise LabError(f"{error}\n{lab.logs()}") from None
-
-
-def lay_wires(world, wires, kind):
-    """Makes the veths what WIRES says. Left alone, the kernel hands the 64 KiB segments of TCP, and
-    what a program sends by UDP_SEGMENT, from namespace to namespace, which no wire does."""
-    if wires == "uncut":
-        if not kind.has_dpdk_gateway:
-            world.internet.run("ethtool", "-K", "gateway", "tx", "on", "tso", "on", "gso", "on")
-        return
-    settings = dict.fromkeys(LARGE_PACKETS, "off")
-    if wires == "gro":
-        settings["gro"] = "on"
-    words = [word for setting in settings.items() for word in setting]
-    for namespace in world.lab.namespaces.values():
-        for line in namespace.ip("-brief", "link", "show", "type", "veth").stdout.splitlines():
-            namespace.run("ethtool", "-K", line.split("@")[0], *words)
 
 
 def measure_ping(world):
@@ -213,8 +194,8 @@ def aligned(lines):
         for column, (cell, width) in enumerate(zip(line, widths))) for line in lines)
 
 
-def show_goals(objects):
-    """Those of which this run has both figures."""
+def show_goals(objects, pings):
+    """Those of which this run has both figures; `pings`: a Comparison, or None."""
     def of(peer, protection=None):
         found = [row for row in objects if row["peer"] == peer and
                  protection in (None, row["protection"]) and row["tcp_up_gbps"] is not None]
@@ -228,11 +209,9 @@ def show_goals(objects):
             ratio = ours[key] / theirs[key]
             lines.append(f"{heading_of(key)}, {protection}: {ratio:.2f} x {name} "
                          + goals.judge(f">= {times} x", ratio >= times))
-    ours, theirs = of("adit", "aes-256-gcm"), of("openvpn")
-    if ours and theirs:
-        p99_us, limit_us = ours["ping_p99_us"], theirs["ping_p99_us"]
-        lines.append(f"ping p99: {p99_us:.0f} µs "
-                     + goals.judge(f"openvpn's {limit_us:.0f}", p99_us <= limit_us))
+    if pings:
+        lines.append(f"ping, {PING_PAIR[0]} x {PING_PAIR[1]}: {pings.describe(PING_GOAL_PERCENT)} "
+                     + goals.judge("<= 1 x", pings.ratio(PING_GOAL_PERCENT) <= 1))
     if lines:
         print("\nThe goals\n\n" + "\n".join(lines))
 
@@ -241,7 +220,7 @@ def heading_of(key):
     return [heading for name, heading, _ in MEASURES if name == key][0].rpartition(" ")[0]
 
 
-def show(options, results, objects, ceilings):
+def show(options, results, objects, ceilings, pings):
     print(f"\nWires: {options.wires}: {WIRES[options.wires]}."
           f"\nMedian of {options.repeat}, and (the least)\n\n{table(options.peers, results)}")
     print("\nCPU: of the tunnel's processes at both ends, over TCP up and down. What the kernel"
@@ -255,7 +234,11 @@ def show(options, results, objects, ceilings):
         else:
             print(f"\nRatio to {name} of this run (ping and CPU: less is better)\n\n"
                   f"{ratios(objects, found[0])}")
-    show_goals(objects)
+    if pings:
+        print(f"\nPings of {PING_PAIR[0]} and {PING_PAIR[1]} in turn, both up: {len(pings.ours)} "
+              f"rounds of {PAIRS} each.\nMedian of the rounds, and (least to greatest)\n")
+        print("\n".join(pings.describe(percent) for percent in PING_PERCENTS))
+    show_goals(objects, pings)
 
 
 def run(kinds, seconds, repeat, wires):
@@ -280,6 +263,20 @@ def run(kinds, seconds, repeat, wires):
                 print("FAILED", flush=True)
                 print(f"scripts/bench peers: {kind.name}: {error}", file=sys.stderr, flush=True)
     return results, failed, ceilings
+
+
+def run_pings(kinds, failed, wires):
+    """A Comparison of PING_PAIR; None where one of them is not in this run, or has failed."""
+    by_name = {kind.name: kind for kind in kinds if kind not in failed}
+    if not all(name in by_name for name in PING_PAIR):
+        return None
+    print("pings in turn", flush=True)
+    try:
+        return compare(*(by_name[name] for name in PING_PAIR), wires)
+    except LabError as error:
+        failed.add(by_name[PING_PAIR[0]])
+        print(f"scripts/bench peers: pings in turn: {error}", file=sys.stderr, flush=True)
+        return None
 
 
 def chosen_kinds(text):
@@ -324,11 +321,12 @@ def main():
     try:
         results, failed, ceilings = run(options.peers, options.seconds, options.repeat,
                                         options.wires)
+        pings = run_pings(options.peers, failed, options.wires)
     except KeyboardInterrupt:
         print()
         return 130
     objects = [as_object(kind, results[kind], options.wires) for kind in options.peers]
-    show(options, results, objects, ceilings)
+    show(options, results, objects, ceilings, pings)
     if options.json:
         options.json.write_text(json.dumps(objects, indent=1) + "\n")
     print(f"\n{time.monotonic() - began:.0f} s")

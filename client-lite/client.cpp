@@ -3,11 +3,14 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "client-lite/clock.h"
@@ -88,10 +91,7 @@ bool Client::open() {
   if (!config_.offloads) udp_.forgo_segments();
   if (lanes_) lanes_->set_socket(udp_);
 
-  sigset_t wanted;
-  sigemptyset(&wanted);
-  sigaddset(&wanted, SIGTERM);
-  sigaddset(&wanted, SIGINT);
+  const sigset_t wanted = ending_signals();
   epoll_ = FileDescriptor(epoll_create1(EPOLL_CLOEXEC));
   timer_ = FileDescriptor(timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC));
   signals_ = FileDescriptor(signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC));
@@ -112,7 +112,9 @@ bool Client::open() {
   if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
   if (config_.sandbox) {
     if (!drop_privileges(kNoRights, refusal)) return refuse();
-    // A kernel without seccomp is no reason to be without a tunnel.
+    // A kernel without Landlock or seccomp is no reason to be without a tunnel.
+    const std::array writable{state, control};
+    if (!confine_files(writable, refusal)) log_.info("%s", refusal.c_str());
     if (!enter_sandbox(Sandbox::client, refusal)) log_.warning("%s", refusal.c_str());
   }
   if (lanes_) lanes_->start();
@@ -120,12 +122,38 @@ bool Client::open() {
   return true;
 }
 
+sigset_t Client::ending_signals() {
+  sigset_t ending;
+  sigemptyset(&ending);
+  for (const int signal : {SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
+    struct sigaction before{};
+    sigaction(signal, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaddset(&ending, signal);
+  }
+  return ending;
+}
+
+// A device of many queues would take a second client's as further ones. The name of an abstract
+// socket is one in its network namespace, as the device's is, and goes with its owner.
+bool Client::lock_device(std::string& refusal) {
+  device_lock_ = FileDescriptor(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  const std::string text = "adit-client " + config_.device;
+  text.copy(name.sun_path + 1, sizeof name.sun_path - 1);
+  const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  if (bind(device_lock_.get(), reinterpret_cast<const sockaddr*>(&name), bytes) == 0) return true;
+  refusal = "device " + config_.device + ": " +
+            (errno == EADDRINUSE ? "another adit-client has it" : std::strerror(errno));
+  return false;
+}
+
 bool Client::open_device(std::string& refusal) {
+  if (!lock_device(refusal)) return false;
   const Tun::Queues queues = lanes_ ? Tun::Queues::many : Tun::Queues::one;
   if (!tun_.open(config_.device, config_.offloads, queues, refusal)) return false;
   if (lanes_ && !lanes_->open(tun_, refusal)) return false;
   network_.set_device(tun_.name(), tun_.interface_index());
-  rights_.confine(tun_.interface_index());
   writer_.learn_kinds();
   return true;
 }
@@ -228,7 +256,7 @@ void Client::run_timers(uint64_t now_ns) {
   if (has_tunnel() && now_ns >= next_heartbeat_ns_) {
     next_heartbeat_ns_ = now_ns + heartbeat_ns_;
     send_heartbeat(now_ns);
-    path_watch_.on_probe(now_ns, round_trip_);
+    if (!is_stock()) path_watch_.on_probe(now_ns, round_trip_);
   }
   if (has_tunnel()) probe_path_mtu(now_ns);
   if (has_tunnel() && dhcp_start_due_) {
@@ -303,7 +331,7 @@ void Client::shut_down() {
     network_.undo_all();
   }
   log_.info("ended");
-  std::fputs(to_text(make_status()).c_str(), stderr);
+  log_.text(to_text(make_status()));
 }
 
 }  // namespace adit::client

@@ -20,6 +20,8 @@
 // Owner: main.
 #pragma once
 
+#include <signal.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -70,10 +72,12 @@ class Client {
 
   // Makes the device and the sockets. False: the log says why, and nothing is left behind.
   bool open();
-  // Runs until SIGTERM or SIGINT (returns true), or until the device is taken away or the child with
+  // Runs until it is told to end (returns true), or until the device is taken away or the child with
   // the rights is gone (false). Either way everything is undone, as far as can be; but in the latter
-  // cases a kill switch holds. The signals must be blocked.
+  // cases a kill switch holds. The signals of ending_signals() must be blocked.
   bool run();
+  // SIGTERM, SIGINT, SIGQUIT and SIGHUP, but those that whoever started us wants ignored (nohup).
+  static sigset_t ending_signals();
 
  private:
   enum class Phase : uint8_t { waiting, choosing, resolving, handshaking, addressing, up };
@@ -91,6 +95,7 @@ class Client {
 
   // client.cpp: the loop.
   bool open_device(std::string& refusal);
+  bool lock_device(std::string& refusal);
   bool watch(int fd, Tag tag);
   void on_event(Tag tag, uint64_t now_ns);
   void run_timers(uint64_t now_ns);
@@ -130,9 +135,11 @@ class Client {
   uint16_t device_mtu_bytes(std::optional<uint16_t> leased_bytes);
   bool has_tunnel() const { return phase_ == Phase::up || phase_ == Phase::addressing; }
   bool is_stock() const { return config_.gateways[gateway_index_].stock_wireguard; }
-  // A stock peer answers no probe: there Peer notices, by unanswered packets and handshakes. And
-  // who only answers cannot begin anew: he waits.
-  bool watches_path() const { return outer_path_ && !is_stock() && !config_.answer; }
+  // Who only answers cannot begin anew: he waits.
+  bool watches_path() const { return outer_path_ && !config_.answer; }
+  const PathWatch::Pace& pace() const {
+    return is_stock() ? PathWatch::kByHandshakes : PathWatch::kByProbes;
+  }
   void report(const std::string& problem);
   void report_gateway(const std::string& problem);
   void report_no_address(const std::string& problem);
@@ -260,6 +267,7 @@ class Client {
   Tun tun_;
   UdpSocket udp_;
   UdpSocket canary_;  // open while heartbeats are learnt
+  FileDescriptor device_lock_;
   FileDescriptor epoll_;
   FileDescriptor timer_;
   FileDescriptor signals_;

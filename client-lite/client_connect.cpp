@@ -98,6 +98,7 @@ void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
 
 bool Client::make_peer() {
   peer_ = peer_of(config_.gateways[gateway_index_], lane_offer_.wanted());
+  path_watch_ = PathWatch(pace());
   round_trip_.reset();
   return peer_.has_value();
 }
@@ -160,6 +161,7 @@ void Client::on_session(const tunnel::Session& session, uint64_t now_ns) {
   path_.install(session, std::move(counter));
   ++counters_.sessions;
   initiations_unanswered_ = 0;
+  path_watch_.on_heard();
   begin_tunnel(session.protection, now_ns);
 }
 

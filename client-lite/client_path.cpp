@@ -149,7 +149,7 @@ void Client::watch_path(uint64_t now_ns) {
     case PathWatch::Step::none:
       return;
     case PathWatch::Step::probe:
-      return send_heartbeat(now_ns);
+      return is_stock() ? peer_->on_packet_waiting(now_ns) : send_heartbeat(now_ns);
     case PathWatch::Step::rebind:
       log_.info("the gateway has fallen silent: trying another port and a new session");
       rebind();

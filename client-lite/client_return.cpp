@@ -166,7 +166,7 @@ void Client::change_places(uint64_t now_ns) {
   dhcp_start_due_ = false;
   offered_heartbeat_s_.reset();
   stop_binding_test();
-  path_watch_ = {};
+  path_watch_ = PathWatch(pace());
   round_trip_.reset();
   start_path_mtu(now_ns);
   phase_ = Phase::addressing;

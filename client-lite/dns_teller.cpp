@@ -1,9 +1,13 @@
 #include "client-lite/dns_teller.h"
 
+#include <net/if.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <set>
 #include <string>
 #include <type_traits>
 
@@ -13,21 +17,54 @@
 namespace adit::client {
 namespace {
 
+// A request has two programs at the most, each of which has two seconds.
+constexpr timeval kAnswerWait{5, 0};
+
+// What the client says: a request, or once what its device is.
+struct Message {
+  DnsRequest request;
+  uint32_t confined_to = 0;
+};
+static_assert(std::is_trivially_copyable_v<Message>);
+
 bool run_here(const DnsRequest& request) {
-  if (!request.is_sound()) return false;
   const std::vector<ToolCommand> commands = commands_of(request);
   return std::all_of(commands.begin(), commands.end(), run_tool);
 }
 
 // The child.
+class Server {
+ public:
+  bool answer(const Message& message) {
+    if (message.confined_to != 0) {
+      if (device_ == 0) device_ = message.confined_to;
+      return true;
+    }
+    return message.request.is_sound() && allows(message.request) && run_here(message.request);
+  }
+
+ private:
+  // A device may be renamed: what it was called before is taken back, too.
+  bool allows(const DnsRequest& request) {
+    if (device_ == 0) return true;
+    if (told_.contains(request.device)) return true;
+    if (request.server_count == 0 || if_nametoindex(request.device.data()) != device_) return false;
+    told_.insert(request.device);
+    return true;
+  }
+
+  uint32_t device_ = 0;
+  std::set<std::array<char, IF_NAMESIZE>> told_;
+};
+
 void serve(int parent) {
-  static_assert(std::is_trivially_copyable_v<DnsRequest>);
-  DnsRequest request;
+  Server server;
+  Message message;
   for (;;) {
-    const ssize_t got = recv(parent, &request, sizeof request, 0);
+    const ssize_t got = recv(parent, &message, sizeof message, 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got != static_cast<ssize_t>(sizeof request)) return;
-    const char done = run_here(request) ? 1 : 0;
+    if (got != static_cast<ssize_t>(sizeof message)) return;
+    const char done = server.answer(message) ? 1 : 0;
     if (send(parent, &done, sizeof done, MSG_NOSIGNAL) != sizeof done) return;
   }
 }
@@ -35,25 +72,34 @@ void serve(int parent) {
 }  // namespace
 
 bool DnsTeller::open(bool sandbox) {
-  return child_.open("adit-tools", [sandbox](int parent) {
+  const bool is_open = child_.open("adit-tools", [sandbox](int parent) {
     std::string refusal;
     if (sandbox && !drop_privileges(kScriptRights, refusal)) return;
     // A kernel without seccomp is no reason to be without names.
     if (sandbox) enter_sandbox(Sandbox::scripts, refusal);
     serve(parent);
   });
+  if (is_open) setsockopt(child_.fd(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerWait, sizeof kAnswerWait);
+  return is_open;
+}
+
+void DnsTeller::confine(uint32_t interface_index) {
+  const Message message{{}, interface_index};
+  if (child_.fd() < 0 || send(child_.fd(), &message, sizeof message, MSG_NOSIGNAL) < 0) return;
+  receive(0);
 }
 
 bool DnsTeller::start(const DnsRequest& request) {
+  const Message message{request, 0};
   is_busy_ = child_.fd() >= 0 &&
-             send(child_.fd(), &request, sizeof request, MSG_NOSIGNAL) == sizeof request;
+             send(child_.fd(), &message, sizeof message, MSG_NOSIGNAL) == sizeof message;
   return is_busy_;
 }
 
 std::optional<bool> DnsTeller::take_result() { return receive(MSG_DONTWAIT); }
 
 bool DnsTeller::run(const DnsRequest& request) {
-  if (!child_.was_opened()) return run_here(request);
+  if (!child_.was_opened()) return request.is_sound() && run_here(request);
   if (is_busy_) receive(0);
   return start(request) && receive(0) == true;
 }
@@ -64,8 +110,9 @@ std::optional<bool> DnsTeller::receive(int flags) {
   do {
     got = recv(child_.fd(), &done, sizeof done, flags);
   } while (got < 0 && errno == EINTR);
-  if (got < 0 && errno == EAGAIN) return std::nullopt;
-  if (got != 1) child_.bury();  // it is gone
+  if (got < 0 && errno == EAGAIN && (flags & MSG_DONTWAIT) != 0) return std::nullopt;
+  // It is gone, or was stopped.
+  if (got != 1) child_.bury();
   is_busy_ = false;
   return got == 1 && done == 1;
 }

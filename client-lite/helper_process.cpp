@@ -6,7 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <utility>
 
 namespace adit::client {
@@ -15,6 +14,9 @@ namespace {
 constexpr int kChildsEnd = 3;
 // On kernels that cannot close a range. A parent that has just begun has a handful open.
 constexpr int kDescriptorsMax = 256;
+// A child that hears of its end needs far less than one.
+constexpr useconds_t kBuryIntervalUs = 1000;
+constexpr unsigned kBuryTries = 1000;
 
 void close_all_above(int last) {
   if (close_range(static_cast<unsigned>(last) + 1, ~0U, 0) == 0) return;
@@ -31,7 +33,9 @@ bool HelperProcess::open(const char* name, const std::function<void(int socket)>
   const pid_t child = fork();
   if (child < 0) return false;
   if (child == 0) {
+    ours.reset();
     prctl(PR_SET_NAME, name, 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (theirs.get() != kChildsEnd && dup3(theirs.get(), kChildsEnd, O_CLOEXEC) < 0) _exit(1);
     close_all_above(kChildsEnd);
     serve(kChildsEnd);
@@ -48,7 +52,8 @@ HelperProcess::~HelperProcess() {
 
 void HelperProcess::bury() {
   socket_.reset();
-  while (waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+  for (unsigned i = 0; i < kBuryTries && waitpid(child_, nullptr, WNOHANG) == 0; ++i) {
+    usleep(kBuryIntervalUs);
   }
 }
 

@@ -16,14 +16,14 @@ namespace adit::client {
 class HelperProcess {
  public:
   HelperProcess() = default;
-  // Waits until the child has ended what it is at.
   ~HelperProcess();
   HelperProcess(const HelperProcess&) = delete;
   HelperProcess& operator=(const HelperProcess&) = delete;
 
   // `serve` has the child's end of the socket and returns when there is nobody at the other. The
-  // child has no other descriptor but the standard ones, and this name. Before there are threads.
-  // False: errno says why.
+  // child has no other descriptor but the standard ones, and this name; other processes of its user
+  // cannot look into it. Before there are threads, and with the standard descriptors open. False:
+  // errno says why.
   bool open(const char* name, const std::function<void(int socket)>& serve);
   bool was_opened() const { return child_ != 0; }
 
@@ -32,7 +32,8 @@ class HelperProcess {
   int fd() const { return socket_.get(); }
   // It does not answer, and is to end when it can.
   void leave() { socket_.reset(); }
-  // It has ended: takes its exit status, which nobody else will.
+  // It has ended, or is about to: takes its exit status, which nobody else will. Waits a second at
+  // most, for it may have been stopped.
   void bury();
 
  private:

@@ -1,13 +1,23 @@
 #include "client-lite/host_dns.h"
 
+#include <net/if.h>
+
 #include <utility>
 
 namespace adit::client {
 namespace {
 
+constexpr const char* kLost =
+    "the child that tells the resolver is gone: name servers stay as they are";
+
 // As the undo journal has it.
 std::string change_of(DnsTool tool, const std::string& device) {
   return std::string("dns ") + name_of(tool) + " " + device;
+}
+
+// systemd-resolved forgets what it was told of a device when that is gone.
+bool is_gone_with(DnsTool tool, const std::string& device) {
+  return tool == DnsTool::resolvectl && if_nametoindex(device.c_str()) == 0;
 }
 
 }  // namespace
@@ -69,6 +79,7 @@ void HostDns::ask(const DnsRequest& request) {
 
 void HostDns::on_readable() {
   if (const std::optional<bool> well = teller_.take_result()) on_ended(*well);
+  if (step_ == Step::idle && teller_.is_lost()) fail(kLost);
 }
 
 void HostDns::on_ended(bool well) {
@@ -78,7 +89,8 @@ void HostDns::on_ended(bool well) {
     case Step::telling:
       return on_told(well);
     case Step::untelling:
-      forget(former_);
+      if (well || is_gone_with(former_->tool, former_->device)) forget(former_);
+      former_.reset();
       return untell();
   }
 }
@@ -91,7 +103,9 @@ void HostDns::on_told(bool well) {
     logged_problem_.clear();
   } else {
     accepted_ = {};
-    fail(std::string(name_of(place_->tool)) + " refused the tunnel's DNS servers");
+    fail(teller_.is_lost() ? kLost
+                           : std::string(name_of(place_->tool)) +
+                                 " refused the tunnel's DNS servers");
   }
   untell();
 }
@@ -102,14 +116,15 @@ void HostDns::withdraw() {
   problem_.clear();
   for (std::optional<Place>* place : {&former_, &place_}) {
     if (!*place) continue;
-    undo((*place)->tool, (*place)->device);
-    forget(*place);
+    if (undo((*place)->tool, (*place)->device)) forget(*place);
+    place->reset();
   }
 }
 
-void HostDns::undo(DnsTool tool, const std::string& device) {
-  if (teller_.run(request_to_unset(tool, device))) return;
+bool HostDns::undo(DnsTool tool, const std::string& device) {
+  if (teller_.run(request_to_unset(tool, device)) || is_gone_with(tool, device)) return true;
   log_.warning("%s did not take the DNS servers of %s back", name_of(tool), device.c_str());
+  return false;
 }
 
 void HostDns::forget(std::optional<Place>& place) {

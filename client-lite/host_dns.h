@@ -27,6 +27,8 @@ class HostDns {
   // Readable when they have ended: then on_readable(). -1 without the child.
   int fd() const { return teller_.fd(); }
   void on_readable();
+  // The device, whose servers alone are told from now on.
+  void confine(uint32_t interface_index) { teller_.confine(interface_index); }
 
   struct Servers {
     std::vector<Ipv4Address> addresses;  // empty: none
@@ -36,11 +38,11 @@ class HostDns {
   // These are to be the device's. Goes there in its own time, and where a program has failed,
   // begins anew.
   void want(const std::string& device, Servers servers);
-  // Takes back what the resolver was told, and waits until that is done: for two seconds a program
-  // where they hang, of which there may be three.
+  // Takes back what the resolver was told, and waits until that is done: where programs hang, for
+  // two seconds each, of which there may be four. What could not be taken back stays journalled.
   void withdraw();
-  // The same of what an earlier run has told.
-  void undo(DnsTool tool, const std::string& device);
+  // The same of what an earlier run has told. False: it may still be told.
+  bool undo(DnsTool tool, const std::string& device);
 
   // What the resolver has accepted.
   const std::vector<Ipv4Address>& accepted() const { return accepted_.addresses; }

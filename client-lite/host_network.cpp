@@ -70,7 +70,10 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
       refusal = "kill switch: the undo journal cannot be written";
       return false;
     }
+    const bool is_ours = !found_refusals_.empty() && found_refusals_.back() == refused;
     const int error = rights_.change_refusal(refused, true);
+    // Another client refuses the same, and takes it back at its own end.
+    if (error == EEXIST && !is_ours) journal_.strike_out(change);
     if (error == 0 || error == EEXIST) continue;
     if (refused.is_ipv6) {
       journal_.strike_out(change);
@@ -81,6 +84,20 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
     return false;
   }
   return true;
+}
+
+// Other hands may have taken some away, or another client its own, on which we relied.
+void HostNetwork::hold_refusals() {
+  for (const Refusal& refused : refusals_) {
+    const std::string change = change_of(refused);
+    const int error = rights_.change_refusal(refused, true);
+    if (error == 0 && !journal_.stands(change) && !journal_.record(change)) {
+      set_problem("kill switch: the undo journal cannot be written");
+    }
+    if (error != 0 && error != EEXIST && !refused.is_ipv6) {
+      set_problem("kill switch: " + refused.to_string() + ": " + std::strerror(error));
+    }
+  }
 }
 
 // Only what is ours: where another client runs on this device, what is refused is its doing.
@@ -97,6 +114,8 @@ void HostNetwork::withdraw_refusals() {
 void HostNetwork::set_device(const std::string& name, uint32_t interface_index) {
   device_ = name;
   interface_index_ = interface_index;
+  rights_.confine(interface_index);
+  dns_.confine(interface_index);
 }
 
 void HostNetwork::undo_leftovers() {
@@ -129,7 +148,7 @@ int HostNetwork::undo_change(const std::string& change) {
     std::string device;
     words >> tool_name >> device;
     const std::optional<DnsTool> tool = dns_tool_named(tool_name);
-    if (tool && !device.empty()) dns_.undo(*tool, device);
+    if (tool && !device.empty() && !dns_.undo(*tool, device)) return EPERM;
   }
   return 0;
 }
@@ -204,6 +223,7 @@ HostNetwork::Device HostNetwork::mend() {
   char name[IF_NAMESIZE];
   if (if_indextoname(interface_index_, name) == nullptr) return Device::intact;  // it has gone
   device_ = name;  // it may be another now
+  hold_refusals();
   if (!settings_) return Device::intact;
   if (device_is_intact()) {
     if (!problem_.empty() && rights_.can_change()) {
@@ -273,6 +293,7 @@ std::string HostNetwork::conflict_of(const Ipv4Interface& address, Ipv4Address g
 }
 
 void HostNetwork::refresh() {
+  hold_refusals();
   if (settings_) {
     apply_address();
   } else if (!refusals_.empty()) {
@@ -485,6 +506,7 @@ void HostNetwork::apply_dns() {
 }
 
 void HostNetwork::set_problem(std::string problem) {
+  if (rights_.is_lost()) return;  // which says more than what comes of it
   if (logged_problems_.size() >= kLoggedProblemsMax) logged_problems_.clear();
   if (logged_problems_.insert(problem).second) log_.warning("%s", problem.c_str());
   problem_ = std::move(problem);

@@ -35,11 +35,13 @@ class HostNetwork {
   // Readable when they have ended: then on_dns_readable(). -1 without the child.
   int dns_fd() const { return dns_.fd(); }
   void on_dns_readable() { dns_.on_readable(); }
-  // These routes are to be refused outside the tunnel, from open() until undo_all().
+  // These routes are to be refused outside the tunnel, from open() until undo_all(); refresh() and
+  // mend() see that they are.
   void set_kill_switch(std::span<const Ipv4Prefix> routes);
   // Locks the journal and undoes what a killed run left. Before the TUN device is made. False:
   // `refusal` says why.
   bool open(const std::string& journal_path, std::string& refusal);
+  // From now on no other device is changed.
   void set_device(const std::string& name, uint32_t interface_index);
 
   // What the tunnel gives this host.
@@ -93,6 +95,7 @@ class HostNetwork {
  private:
   void undo_leftovers();
   bool refuse_outside(std::string& refusal);
+  void hold_refusals();
   void withdraw_refusals();
   int undo_change(const std::string& change);
   void apply_address();

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -41,8 +42,9 @@ namespace {
 
 // At a gigabit a second this is what comes within a few milliseconds.
 constexpr int kSocketBufferBytes = 4 << 20;
-// The kernel answers in microseconds; a child that does not has been stopped.
-constexpr timeval kAnswerWait{5, 0};
+// The kernel answers in microseconds, or when it is done with what others want of its network, which
+// may take seconds; a child that does not answer at all has been stopped.
+constexpr timeval kAnswerWait{60, 0};
 
 // A message and the socket that it is about, if any.
 struct Envelope {
@@ -60,15 +62,17 @@ struct Envelope {
     std::memcpy(CMSG_DATA(control), &socket, sizeof socket);
   }
   void enclose_nothing() { message.msg_controllen = 0; }
+  // The last one, if there are more: the room has space for two.
   FileDescriptor take_out() {
+    FileDescriptor socket;
     const cmsghdr* control = CMSG_FIRSTHDR(&message);
-    if (control == nullptr || control->cmsg_type != SCM_RIGHTS ||
-        control->cmsg_len != CMSG_LEN(sizeof(int))) {
-      return {};
+    if (control == nullptr || control->cmsg_type != SCM_RIGHTS) return socket;
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= control->cmsg_len; at += sizeof(int)) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(control) + at - CMSG_LEN(0), sizeof fd);
+      socket = FileDescriptor(fd);
     }
-    int socket;
-    std::memcpy(&socket, CMSG_DATA(control), sizeof socket);
-    return FileDescriptor(socket);
+    return socket;
   }
 
   msghdr message{};
@@ -81,6 +85,11 @@ void enlarge(int socket, int force_option, int option) {
   if (setsockopt(socket, SOL_SOCKET, force_option, &bytes, sizeof bytes) != 0) {
     setsockopt(socket, SOL_SOCKET, option, &bytes, sizeof bytes);
   }
+}
+
+// Of what the kernel replaces: to the same destination, with the same metric.
+bool is_like(const Route& one, const Route& other) {
+  return one.destination == other.destination && one.metric == other.metric;
 }
 
 }  // namespace
@@ -205,8 +214,10 @@ bool HostRights::allows(const Change& change) const {
     case Change::Kind::remove_address:
     case Change::Kind::keep_secondary_addresses:
       return change.interface_index == *device_;
-    case Change::Kind::add_route:
     case Change::Kind::replace_route:
+      if (!has_made_one_like(change.route)) return false;
+      [[fallthrough]];
+    case Change::Kind::add_route:
     case Change::Kind::remove_route:
       return change.route.protocol == kRouteProtocol &&
              (change.route.interface_index == *device_ ||
@@ -219,6 +230,23 @@ bool HostRights::allows(const Change& change) const {
       return true;
   }
   return false;
+}
+
+bool HostRights::has_made_one_like(const Route& route) const {
+  return std::any_of(made_.begin(), made_.end(),
+                     [&route](const Route& made) { return is_like(made, route); });
+}
+
+int HostRights::make_for_parent(const Change& change, int socket) {
+  if (!allows(change)) return EPERM;
+  const int error = make_here(change, socket);
+  const bool removes = change.kind == Change::Kind::remove_route;
+  const bool puts = change.kind == Change::Kind::add_route ||
+                    change.kind == Change::Kind::replace_route;
+  if (!removes && (!puts || error != 0)) return error;
+  std::erase_if(made_, [&change](const Route& made) { return is_like(made, change.route); });
+  if (puts) made_.push_back(change.route);
+  return error;
 }
 
 void HostRights::serve(int parent) {
@@ -235,7 +263,7 @@ void HostRights::serve(int parent) {
     if (got < 0 && errno == EINTR) continue;
     if (got != static_cast<ssize_t>(sizeof change)) return;
     const FileDescriptor socket = envelope.take_out();
-    const int error = allows(change) ? make_here(change, socket.get()) : EPERM;
+    const int error = make_for_parent(change, socket.get());
     if (send(parent, &error, sizeof error, MSG_NOSIGNAL) != sizeof error) return;
   }
 }

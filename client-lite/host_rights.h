@@ -5,7 +5,8 @@
 // The client has no right of its own while it moves packets. A child, `adit-rights`, has this one
 // alone, a filter of system calls as narrow as what it does, and hears nobody but the client. It
 // makes one change a message, and from confine() on no other than these: at the client's own
-// device; routes to a single address elsewhere, marked as ours; routes that refuse.
+// device; routes to a single address elsewhere, marked as ours; routes that refuse. It replaces no
+// route but one that it has made.
 //
 //     Client, HostNetwork ──► HostRights ── Change ──► adit-rights ──► rtnetlink, setsockopt()
 //                                 └─ without a child: here
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client-lite/helper_process.h"
 #include "client-lite/netlink.h"
@@ -66,13 +68,17 @@ class HostRights {
   int make(const Change& change, int socket = -1);
   int make_here(const Change& change, int socket);
   bool allows(const Change& change) const;
+  bool has_made_one_like(const Route& route) const;
+  int make_for_parent(const Change& change, int socket);
   int ask_child(const Change& change, int socket);
   void serve(int parent);
 
   const std::optional<uint32_t> fwmark_;
   Netlink netlink_;
   HelperProcess child_;
-  std::optional<uint32_t> device_;  // in the child: what it is confined to
+  // In the child:
+  std::optional<uint32_t> device_;  // what it is confined to
+  std::vector<Route> made_;         // and has not removed
 };
 
 }  // namespace adit::client

@@ -1,9 +1,14 @@
 // The client's log: one line an event on standard error, where systemd and a terminal both find
-// it. Never called for a single packet: packets have counters.
+// it. Never called for a single packet: packets have counters. And never waited for: where nobody
+// reads, lines are lost, and counted.
 #pragma once
+
+#include <poll.h>
+#include <unistd.h>
 
 #include <cstdarg>
 #include <cstdio>
+#include <string>
 
 #include "lib/config/values.h"
 
@@ -38,6 +43,11 @@ class Log {
     va_end(arguments);
   }
 
+  // Lines of their own, whatever the level.
+  void text(const std::string& lines) const {
+    if (has_room()) std::fputs(lines.c_str(), stderr);
+  }
+
  private:
   [[gnu::format(printf, 4, 0)]] void write(config::LogLevel level, const char* name,
                                            const char* format, va_list arguments) const {
@@ -45,10 +55,23 @@ class Log {
     // One call a line, so that lines of two programs on one terminal do not mix.
     char line[512];
     std::vsnprintf(line, sizeof line, format, arguments);
+    if (!has_room()) return;
+    if (lost_ != 0) {
+      std::fprintf(stderr, "adit-client: warning: %u lines of the log are lost\n", lost_);
+      lost_ = 0;
+    }
     std::fprintf(stderr, "adit-client: %s: %s\n", name, line);
+  }
+  // For a page, on a pipe.
+  bool has_room() const {
+    pollfd room{STDERR_FILENO, POLLOUT, 0};
+    if (poll(&room, 1, 0) != 0) return true;
+    ++lost_;
+    return false;
   }
 
   config::LogLevel level_;
+  mutable unsigned lost_ = 0;
 };
 
 }  // namespace adit::client

@@ -1,6 +1,8 @@
 // adit-client: wiring only. Exit status: 0 ended when asked to, 1 could not go on, 2 a mistake in
 // the configuration or the command line, with nothing started.
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <memory>
 
@@ -20,12 +22,10 @@ int run(const client::Options& options) {
   const client::Log log(config->log_level);
 
   // Blocked before any thread is made: they arrive at the client's signalfd alone.
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
+  const sigset_t ending = client::Client::ending_signals();
   sigprocmask(SIG_BLOCK, &ending, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGCHLD, SIG_DFL);  // whoever started us may ignore it, and with it our children's ends
 
   // On the heap for its packet buffers; what no packet has touched takes no memory.
   const std::unique_ptr<client::Client> client(new client::Client(*config, log));
@@ -33,9 +33,17 @@ int run(const client::Options& options) {
   return client->run() ? 0 : client::kExitFailure;
 }
 
+// Whoever starts us may have closed some: a socket of ours would be taken for one of them.
+void open_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_descriptors();
   int exit_status = 0;
   const std::optional<client::Options> options = client::parse_options(argc, argv, exit_status);
   if (!options) return exit_status;

@@ -58,10 +58,12 @@ void look_at(const nlmsghdr* message, uint32_t own_interface, NetworkWatch::Chan
     case RTM_DELROUTE: {
       if (is_cut(sizeof(rtmsg))) return note(0);
       const uint32_t index = interface_of(message);
-      // That somebody took away the gateway's route is worth a look; that we made it is not.
-      const bool is_made_by_us =
-          static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_protocol == kRouteProtocol &&
-          message->nlmsg_type == RTM_NEWROUTE;
+      const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(message));
+      // That somebody took away the gateway's route, or a kill switch's, is worth a look; that we
+      // made it is not. Of IPv6 nothing else matters.
+      const bool is_ours = route->rtm_protocol == kRouteProtocol;
+      const bool is_made_by_us = is_ours && message->nlmsg_type == RTM_NEWROUTE;
+      if (route->rtm_family == AF_INET6 && (!is_ours || is_made_by_us)) return;
       if (index == own_interface || !is_made_by_us) note(index);
       return;
     }
@@ -80,7 +82,8 @@ bool NetworkWatch::open() {
       socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE));
   sockaddr_nl groups{};
   groups.nl_family = AF_NETLINK;
-  groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE;
+  groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE |
+                     RTMGRP_IPV6_ROUTE;
   clock_ = FileDescriptor(timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC));
   if (!netlink_.is_open() || !clock_.is_open() ||
       bind(netlink_.get(), reinterpret_cast<const sockaddr*>(&groups), sizeof groups) != 0) {

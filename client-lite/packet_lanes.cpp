@@ -103,7 +103,7 @@ PacketLanes::Datagram& PacketLanes::place_of(const Datagram& datagram) {
       uint64_t{datagram.source.value.raw()} << 32 | datagram.destination.value.raw();
   const uint64_t mixed =
       (addresses ^ uint64_t{datagram.id.raw()} << 8 ^ datagram.protocol) * 0x9e3779b97f4a7c15;
-  return datagrams_[mixed >> 56];
+  return datagrams_[static_cast<size_t>(mixed >> 56)];
 }
 
 }  // namespace adit::client

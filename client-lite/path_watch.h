@@ -7,6 +7,8 @@
 //
 // Rebind because a NAT in the way may have forgotten us, or sits on a broken binding: another
 // source port is another binding. Dead: the gateway itself does not answer.
+// A stock WireGuard peer answers only packets, by what they are answered with beyond it, and
+// handshakes. There a probe is a handshake, and what is wanted of it is slower.
 // Values only; its owner sends the probes.
 //
 // Owner: Client.
@@ -14,6 +16,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "client-lite/round_trip.h"
 
@@ -33,7 +36,22 @@ class PathWatch {
   static constexpr unsigned kProbesBeforeRebind = 3;
   static constexpr unsigned kProbesBeforeDead = 6;
 
+  struct Pace {
+    uint64_t quiet_ns;
+    std::optional<uint64_t> wait_ns;  // nothing: the round trip's
+    unsigned probes_before_rebind;
+    unsigned probes_before_dead;
+  };
+  static constexpr Pace kByProbes{kQuietNs, {}, kProbesBeforeRebind, kProbesBeforeDead};
+  // A peer may be sent an initiation every 5 s (tunnel::kRekeyTimeoutNs), and Peer repeats one by
+  // itself: after 5 s of silence, after 10 s from another port, which is taken just before, and
+  // after 15 s. So three are lost before it is dead, and one that was slow had 2 s.
+  static constexpr Pace kByHandshakes{5'000'000'000, 4'000'000'000, 1, 3};
+
   enum class Step : uint8_t { none, probe, rebind, dead };
+
+  PathWatch() = default;
+  explicit PathWatch(const Pace& pace) : pace_(pace) {}
 
   static uint64_t wait_ns(const RoundTrip& round_trip) {
     if (!round_trip.has_sample()) return kWaitNsDefault;
@@ -42,7 +60,7 @@ class PathWatch {
   }
 
   // Something authentic came: no question is open. The deadline stays, so that traffic that is
-  // answered moves it once in kQuietNs and not with every packet.
+  // answered moves it once in Pace::quiet_ns and not with every packet.
   void on_heard() {
     is_open_ = false;
     probes_ = 0;
@@ -52,7 +70,7 @@ class PathWatch {
     if (is_open_) return;
     is_open_ = true;
     asked_ns_ = now_ns;
-    if (due_ns_ == kNever) due_ns_ = now_ns + kQuietNs;
+    if (due_ns_ == kNever) due_ns_ = now_ns + pace_.quiet_ns;
   }
   // A probe went out that tick() did not ask for: its answer is due sooner than a packet's.
   void on_probe(uint64_t now_ns, const RoundTrip& round_trip) {
@@ -64,7 +82,7 @@ class PathWatch {
   // There is reason to doubt: asks now, and from the beginning.
   void hurry(uint64_t now_ns) {
     is_open_ = true;
-    asked_ns_ = now_ns - kQuietNs;
+    asked_ns_ = now_ns - pace_.quiet_ns;
     probes_ = 0;
     due_ns_ = now_ns;
   }
@@ -76,16 +94,16 @@ class PathWatch {
       due_ns_ = kNever;
       return Step::none;
     }
-    if (probes_ == 0 && now_ns < asked_ns_ + kQuietNs) {
-      due_ns_ = asked_ns_ + kQuietNs;
+    if (probes_ == 0 && now_ns < asked_ns_ + pace_.quiet_ns) {
+      due_ns_ = asked_ns_ + pace_.quiet_ns;
       return Step::none;
     }
-    if (probes_ >= kProbesBeforeDead) {
-      *this = PathWatch{};
+    if (probes_ >= pace_.probes_before_dead) {
+      *this = PathWatch(pace_);
       return Step::dead;
     }
-    due_ns_ = now_ns + wait_ns(round_trip);
-    return probes_++ == kProbesBeforeRebind ? Step::rebind : Step::probe;
+    due_ns_ = now_ns + pace_.wait_ns.value_or(wait_ns(round_trip));
+    return probes_++ == pace_.probes_before_rebind ? Step::rebind : Step::probe;
   }
   uint64_t next_deadline_ns() const { return due_ns_; }
   // More than one probe is unanswered.
@@ -94,6 +112,7 @@ class PathWatch {
  private:
   static constexpr uint64_t kNever = UINT64_MAX;
 
+  Pace pace_ = kByProbes;
   bool is_open_ = false;     // something was sent that nothing heard has answered
   uint64_t asked_ns_ = 0;    // since then
   uint64_t due_ns_ = kNever;

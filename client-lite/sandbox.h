@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace adit::client {
@@ -15,8 +16,16 @@ enum class Sandbox : uint8_t {
   scripts,  // dns_teller.h and the programs that it runs: all but what such programs never do
 };
 
+// From now on nothing is written but in these directories, and no program started, whatever the
+// user may do; both for this thread and all that it makes. Not on kernels before 5.13, or without
+// Landlock: false then, and `refusal` says why. After drop_privileges().
+bool confine_files(std::span<const std::string> writable_directories, std::string& refusal);
+
 // For this thread and all that it makes from now on; there is no way back. False: `refusal` says
 // why.
 bool enter_sandbox(Sandbox sandbox, std::string& refusal);
+
+// The names of the calls that Sandbox::client allows with any arguments, on all architectures.
+std::span<const char* const> calls_of_client();
 
 }  // namespace adit::client

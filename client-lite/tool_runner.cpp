@@ -1,13 +1,13 @@
 #include "client-lite/tool_runner.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <chrono>
 
 #include "client-lite/file_descriptor.h"
 
@@ -17,15 +17,22 @@ namespace adit::client {
 namespace {
 
 // A program that takes longer hangs. The client's end may wait for two of them.
-constexpr int kProgramWaitMs = 2000;
+constexpr std::chrono::seconds kProgramWait{2};
+constexpr useconds_t kLookIntervalUs = 2000;
 
-// Waits for a child to end; kills it when it does not. Whether it ended well.
+// Waits for a child to end; kills it when it does not, with all that it has started. Whether it
+// ended well.
 bool wait_for(pid_t child) {
-  const FileDescriptor ended(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
-  pollfd wait{ended.get(), POLLIN, 0};
-  if (!ended.is_open() || poll(&wait, 1, kProgramWaitMs) != 1) kill(child, SIGKILL);
   int status = 0;
-  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  const auto ends = std::chrono::steady_clock::now() + kProgramWait;
+  while (std::chrono::steady_clock::now() < ends) {
+    const pid_t ended = waitpid(child, &status, WNOHANG);
+    if (ended != 0) return ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    usleep(kLookIntervalUs);
+  }
+  kill(-child, SIGKILL);
+  waitpid(child, &status, 0);
+  return false;
 }
 
 }  // namespace
@@ -48,7 +55,8 @@ bool run_tool(ToolCommand command) {
   sigset_t none;
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 
   std::vector<char*> arguments;
   for (std::string& word : command.words) arguments.push_back(word.data());

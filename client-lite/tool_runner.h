@@ -13,7 +13,8 @@ struct ToolCommand {
   std::string input;               // on its standard input
 };
 
-// Whether it ended well. It is killed if it takes longer than two seconds, which is not well.
+// Whether it ended well. It is killed, with what it has started, if it takes longer than two
+// seconds, which is not well.
 bool run_tool(ToolCommand command);
 
 }  // namespace adit::client

@@ -28,7 +28,7 @@ class Ipv4Ids {
   Be16 next(Ipv4Address source, Ipv4Address destination, Protocol protocol) {
     const uint64_t hash =
         hash_endpoint(key_ ^ source.value.raw(), protocol, {destination, Be16{}});
-    const uint16_t count = counters_[hash % counters_.size()]++;
+    const uint16_t count = counters_[static_cast<size_t>(hash % counters_.size())]++;
     const unsigned number = ((count + unsigned(hash >> 48)) << share_bits_) | share_;
     return Be16::from_host(static_cast<uint16_t>(number));
   }

@@ -33,7 +33,7 @@ uint32_t Remotes::place_of(const PublicKey& key) const {
   uint64_t word = 0;
   std::memcpy(&word, key.bytes.data(), sizeof word);
   // Multiply-shift: the product's highest bits depend on all of the word's.
-  size_t place = (word * seed_) >> (64 - std::countr_zero(places_.size()));
+  auto place = static_cast<size_t>((word * seed_) >> (64 - std::countr_zero(places_.size())));
   while (places_[place] != kNobody && entries_[places_[place]].identity.public_key != key) {
     place = (place + 1) % places_.size();
   }

@@ -9,7 +9,7 @@ namespace adit::tunnel {
 void ReplayWindow::enter(uint64_t word) {
   const uint64_t last_word = next_ == 0 ? 0 : (next_ - 1) / 64;
   const uint64_t entered = std::min<uint64_t>(word - last_word, kWords);
-  for (uint64_t i = 0; i < entered; ++i) seen_[(word - i) % kWords] = 0;
+  for (uint64_t i = 0; i < entered; ++i) seen_[place_of(word - i)] = 0;
 }
 
 Session SessionSet::install(const Session& session) {

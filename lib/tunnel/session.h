@@ -51,7 +51,7 @@ class ReplayWindow {
     if (counter >= kRejectAfterMessages) return false;
     if (counter >= next_) return true;
     if (counter + kWindow < next_) return false;
-    return (seen_[counter / 64 % kWords] >> (counter % 64) & 1) == 0;
+    return (seen_[place_of(counter / 64)] >> (counter % 64) & 1) == 0;
   }
   // Marks `counter` as seen; false if it was seen or is too old. Call after authentication.
   bool accept(uint64_t counter) {
@@ -60,16 +60,17 @@ class ReplayWindow {
       if (counter / 64 != (next_ - 1) / 64) enter(counter / 64);
       next_ = counter + 1;
     }
-    seen_[counter / 64 % kWords] |= uint64_t{1} << (counter % 64);
+    seen_[place_of(counter / 64)] |= uint64_t{1} << (counter % 64);
     return true;
   }
   // Whether `counter` is above all seen so far: the condition for roaming.
   bool is_highest(uint64_t counter) const { return counter >= next_; }
   // Where it will look for `counter`, beside its own first line.
-  const void* place(uint64_t counter) const { return &seen_[counter / 64 % kWords]; }
+  const void* place(uint64_t counter) const { return &seen_[place_of(counter / 64)]; }
 
  private:
   void enter(uint64_t word);
+  static constexpr size_t place_of(uint64_t word) { return static_cast<size_t>(word % kWords); }
   static constexpr unsigned kWords = kWindow / 64 + 1;  // one spare, so whole words can be cleared
   uint64_t next_ = 0;                                   // highest counter seen + 1
   std::array<uint64_t, kWords> seen_{};

@@ -28,7 +28,7 @@ SourceLimiter::SourceLimiter(const Rate& rate, size_t sources, uint64_t seed)
 
 // Multiply-shift: the product's highest bits depend on all of the source's.
 size_t SourceLimiter::line_of(uint64_t source) const {
-  return (source * seed_) >> (64 - std::countr_zero(lines_.size()));
+  return static_cast<size_t>((source * seed_) >> (64 - std::countr_zero(lines_.size())));
 }
 
 bool SourceLimiter::may(const Endpoint& source, uint64_t now_ns) const {

@@ -3,11 +3,20 @@
 import time
 
 import pytest
-from conftest import start_client, start_gateway, within
+from conftest import PYTHON, start_client, start_gateway, within
 from lab import topology
 from lab.netns import wait_until
 from lab.programs import Client
 from test_client_system import devices, routes
+
+
+# Makes a TUN device of one queue and keeps it.
+HOLD_A_DEVICE = """
+import fcntl, os, struct, time
+device = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(device, 0x400454ca, struct.pack("16sH22x", b"adit0", 0x1001))
+time.sleep(60)
+"""
 
 
 def refused(gateway, world, change, name="pc"):
@@ -21,18 +30,28 @@ def refused(gateway, world, change, name="pc"):
     return client.process.log()
 
 
-def test_a_second_client_on_the_device_is_refused(world):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_second_client_on_the_device_is_refused(world, lanes):
+    """A device of several queues would take the second client's as further ones."""
     gateway = start_gateway(world)
-    first = start_client(gateway, world.pc)
+    first = start_client(gateway, world.pc, change=lambda config: config.update(lanes=lanes))
     before = routes(world.pc)
     log = refused(gateway, world, lambda config: config.update(
-        control_socket=str(first.socket)))
+        lanes=lanes, control_socket=str(first.socket)))
     assert "another adit-client runs on this device" in log
     # With a control socket, and hence an undo journal, of its own it meets the device itself.
-    log = refused(gateway, world, lambda config: None)
-    assert "device adit0: another program has it" in log
+    log = refused(gateway, world, lambda config: config.update(lanes=lanes))
+    assert "device adit0: another adit-client has it" in log
     assert routes(world.pc) == before
     assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+
+
+def test_a_device_that_another_program_has_is_refused(world):
+    gateway = start_gateway(world)
+    holder = world.pc.start(PYTHON, "-c", HOLD_A_DEVICE, name="holder")
+    wait_until(lambda: "adit0" in devices(world.pc), 5, "the device")
+    assert "device adit0: another program has it" in refused(gateway, world, lambda config: None)
+    holder.stop()
 
 
 def test_a_device_that_is_no_tun_device_is_left_alone(world):

@@ -79,6 +79,24 @@ def test_nothing_leaks_before_while_and_after_the_tunnel(world):
     assert (routes(world.pc), devices(world.pc), ipv6_refusals(world)) == before
 
 
+def test_what_other_hands_take_away_is_put_back_at_once(world):
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=with_kill_switch)
+    has_ipv6 = ipv6_refusals(world) == 2
+
+    def refusals():
+        return world.pc.run("ip", "route", "show", "type", "prohibit").stdout.count("prohibit")
+
+    for flush in (["ip", "route", "flush", "proto", "173"],
+                  *([["ip", "-6", "route", "flush", "proto", "173"]] if has_ipv6 else [])):
+        assert refusals() == 2
+        world.pc.run(*flush)
+        wait_until(lambda: refusals() == 2 and (not has_ipv6 or ipv6_refusals(world) == 2), 1,
+                   "the kill switch to be whole again")
+    assert client.stop() == 0
+    assert refusals() == 0
+
+
 def test_down_lifts_what_a_killed_client_left(world):
     before = routes(world.pc)
     gateway = start_gateway(world)

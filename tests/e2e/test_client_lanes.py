@@ -318,6 +318,18 @@ def test_every_lane_is_back_after_the_gateway_restarted(world):
     assert [tunnel["lane"] for tunnel in gateway.tunnels()] == [0, 1]
 
 
+def test_who_comes_again_by_another_way_has_every_lane_at_once(world):
+    first, second = relay_before(world, 8000), relay_before(world, 8001)
+    gateway = start_gateway(world, change=two_workers)
+    client = start_client(gateway, world.pc, change=through(first))
+    wait_until(lambda: lanes_up(client) == LANES, 5, "both lanes to be up")
+    client.process.stop(signal.SIGKILL)
+    client = start_client(gateway, world.pc, change=through(second))
+    wait_until(lambda: lanes_up(client) == LANES, 5, "both lanes to be up again")
+    assert "grants 2 of 2 lanes" in client.process.log()
+    assert [tunnel["lane"] for tunnel in gateway.tunnels()] == [0, 1]
+
+
 @pytest.mark.parametrize("dead", range(LANES))
 def test_a_lane_whose_way_is_dead_takes_another_port_and_the_other_goes_on(world, dead):
     bound_s = 6

@@ -134,6 +134,9 @@ def test_nobody_with_one_capability_is_enough(world):
     client.wait_until_up()
     assert os.stat(f"/proc/{client.process.pid}").st_uid == NOBODY
     assert rights(client.process.pid)[0]["CapPrm"] == 0
+    # Other processes of this user, and its own above all, cannot look into its children.
+    assert os.stat(f"/proc/{children(client)['adit-rights']}/mem").st_uid == 0
+    assert os.stat(f"/proc/{client.process.pid}/mem").st_uid == NOBODY, "one could otherwise"
     assert rights(children(client)["adit-rights"])[0]["CapPrm"] == CAP_NET_ADMIN
     assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
     assert client.stop() == 0

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from conftest import start_client, start_gateway
+from lab import topology
 from lab.netns import wait_until
-from lab.programs import CLIENT_PROGRAM
+from lab.programs import CLIENT_PROGRAM, Client
 
 
 def routes(namespace):
@@ -69,6 +70,44 @@ def test_everything_is_undone_at_exit(world):
     assert routes(world.pc) != before[0]
     assert client.stop() == 0
     assert (routes(world.pc), devices(world.pc)) == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+def test_everything_is_undone_when_its_terminal_goes(world, how):
+    before = routes(world.pc), devices(world.pc)
+    gateway = start_gateway(world)
+    client = start_client(gateway, world.pc, change=default_route)
+    assert client.process.stop(how, timeout_s=5) == 0
+    assert (routes(world.pc), devices(world.pc)) == before
+
+
+def test_what_its_starter_wants_ignored_is_no_end(world):
+    gateway = start_gateway(world)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    client.start("nohup")
+    client.wait_until_up()
+    os.kill(client.process.pid, signal.SIGHUP)
+    assert world.pc.succeeds("ping", "-c1", "-W2", topology.SERVER)
+    assert client.process.exit_status is None
+    assert client.stop() == 0
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_with_standard_descriptors_closed_it_starts_and_ends_as_ever(world, closed):
+    tools, log = recording_tool(world, "resolvconf")
+    gateway = start_gateway(world, change=lambda config: config["pools"][0].update(
+        dns=["9.9.9.9"]))
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"], path_first=tools)
+    client.config["dns"] = "auto"
+    client.start("sh", "-c", f'exec "$@" {closed}', "sh")
+    client.wait_until_up()
+    wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told")
+    pid = client.process.pid
+    children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+    assert len(children) == 2
+    assert client.stop() == 0
+    wait_until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children), 2,
+               "the children to end")
 
 
 def test_what_sigkill_left_is_undone_at_the_next_start(world):

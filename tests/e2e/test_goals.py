@@ -10,10 +10,12 @@ import types
 import pytest
 import memif  # noqa: F401  (finds bench/)
 import peers
+import ping_pairs
 import scale
 import storm
 import unrest
 from crowd import run_command
+from lab.netns import LabError
 
 CONTROL = {"handshakes_accepted": 0, "handshakes_limited": 0, "handshakes_crowded_out": 0,
            "cookies_sent": 0, "worker_ring_full": 0, "handshakes_rejected": {}}
@@ -110,19 +112,68 @@ def test_scale(monkeypatch, capsys, what):
     assert ("1 of 5 goals missed" in capsys.readouterr().out) == bool(what)
 
 
-@pytest.mark.parametrize("of_ours,says", [
-    ({}, "met"), ({"tcp_up_gbps": 1.3}, "missed"), ({"ping_p99_us": 401}, "missed")], ids=str)
-def test_peers(capsys, of_ours, says):
+def comparison(times_slower):
+    """Of pings whose slowest differ tenfold from one round to the next, for both alike."""
+    theirs = [[100] * 98 + [noise * 300] * 2 for noise in (1, 10, 2, 7, 3)]
+    ours = [[times_slower * taken for taken in times] for times in theirs]
+    return ping_pairs.Comparison(ours, theirs)
+
+
+@pytest.mark.parametrize("of_ours,times_slower,says", [
+    ({}, 1, "met"), ({"tcp_up_gbps": 1.3}, 1, "missed"), ({}, 1.01, "missed")], ids=str)
+def test_peers(capsys, of_ours, times_slower, says):
     """Its exit status says whether all could be measured."""
     def row(peer, protection, **values):
         return {"peer": peer, "protection": protection, "tcp_up_gbps": 2, "tcp_down_gbps": 2,
-                "udp64_up_kpps": 100, "udp64_down_kpps": 100, "ping_p99_us": 400} | values
+                "udp64_up_kpps": 100, "udp64_down_kpps": 100} | values
     slow = {"tcp_up_gbps": 0.4, "tcp_down_gbps": 0.4, "udp64_up_kpps": 30, "udp64_down_kpps": 30}
     peers.show_goals([row("wireguard-go", "chacha20-poly1305", **slow),
-                      row("openvpn", "aes-256-gcm", **slow), row("adit", "aes-256-gcm", **of_ours)])
+                      row("openvpn", "aes-256-gcm", **slow), row("adit", "aes-256-gcm", **of_ours)],
+                     comparison(times_slower))
     printed = capsys.readouterr().out
     assert printed.count("(goal") == 7
     assert ("missed" in printed) == (says == "missed")
+
+
+def test_pings_are_compared_round_by_round():
+    assert comparison(1.2).describe(99) == (
+        "p99 1080 against 900 µs, 1.20 x (1.20 to 1.20), lower in 0 of 5 rounds")
+    assert comparison(0.5).describe(50).endswith("0.50 x (0.50 to 0.50), lower in 5 of 5 rounds")
+
+
+@pytest.mark.parametrize("lower,says", [(0, "missed"), (4, "missed"), (5, "met"), (9, "met")])
+def test_the_median_round_decides(capsys, lower, says):
+    """However much a few rounds differ, and however close it is."""
+    theirs = [[100] * 100] * 9
+    ours = [[10] * 100] * lower + [[101] * 100] * (9 - lower)
+    peers.show_goals([], ping_pairs.Comparison(ours, theirs))
+    assert f"(goal <= 1 x: {says})" in capsys.readouterr().out
+
+
+class FakePinger:
+    def __init__(self, turns, name, taken_us):
+        self.turns, self.name, self.taken_us = turns, name, taken_us
+
+    def round_trip_us(self):
+        self.turns.append(self.name)
+        return self.taken_us
+
+
+def test_pings_take_turns(monkeypatch):
+    """Whoever begins a pair: neither has always the other in front of it."""
+    monkeypatch.setattr(ping_pairs, "PAUSE_S", (0, 0))
+    turns = []
+    pingers = FakePinger(turns, "ours", 300), FakePinger(turns, "theirs", 100)
+    assert ping_pairs.measure_round(pingers, 100) == [[300] * 100, [100] * 100]
+    pairs = list(zip(turns[::2], turns[1::2]))
+    assert set(pairs) == {("ours", "theirs"), ("theirs", "ours")}
+
+
+def test_pings_without_answers_are_no_measurement(monkeypatch):
+    monkeypatch.setattr(ping_pairs, "PAUSE_S", (0, 0))
+    pingers = FakePinger([], "ours", None), FakePinger([], "theirs", 100)
+    with pytest.raises(LabError, match="0 of 100 pings were answered"):
+        ping_pairs.measure_round(pingers, 100)
 
 
 BENCH = pathlib.Path(scale.__file__).parent

@@ -3,8 +3,11 @@
 #include "client-lite/host_dns.h"
 
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -71,6 +74,20 @@ class HostDnsTest : public ::testing::Test {
   }
   bool has_problem() {
     return comes_to([&] { return !dns_.problem().empty(); });
+  }
+
+  // The one child of this thread.
+  static pid_t child() {
+    std::ifstream children("/proc/thread-self/children");
+    pid_t pid = 0;
+    children >> pid;
+    return pid;
+  }
+  static bool has_ended(pid_t pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string word;
+    stat >> word >> word >> word;
+    return !stat || word == "Z";  // nobody may be there to bury it
   }
 
   std::filesystem::path directory_;
@@ -151,7 +168,73 @@ TEST_F(HostDnsTest, AProgramThatHangsIsKilledAndAProblem) {
   EXPECT_EQ(dns_.problem(), "resolvconf refused the tunnel's DNS servers");
   dns_.withdraw();
   EXPECT_LT(Clock::now() - began, std::chrono::milliseconds(4900)) << "twice two seconds";
-  EXPECT_TRUE(journal_.standing().empty());
+  EXPECT_TRUE(journal_.stands("dns resolvconf adit0")) << "the next start tries again";
+}
+
+TEST_F(HostDnsTest, WhatAProgramThatHangsHasStartedIsKilledToo) {
+  const std::string started = directory_ / "started";
+  install_tool("/bin/sleep 60 & echo $! >" + started + "; wait");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(has_problem());
+  pid_t sleeper = 0;
+  std::ifstream(started) >> sleeper;
+  ASSERT_GT(sleeper, 0);
+  EXPECT_TRUE(comes_to([&] { return has_ended(sleeper); }));
+}
+
+TEST_F(HostDnsTest, WhatIsNotTakenBackStaysJournalled) {
+  install_tool("[ $1 = -a ]");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  dns_.withdraw();
+  EXPECT_EQ(calls(), "-a adit0\n-d adit0\n");
+  EXPECT_TRUE(journal_.stands("dns resolvconf adit0"));
+}
+
+TEST_F(HostDnsTest, ThatTheChildIsGoneIsAProblemAndWhatItToldStaysJournalled) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  ASSERT_EQ(kill(child(), SIGKILL), 0);
+  ASSERT_TRUE(has_problem());
+  EXPECT_EQ(dns_.problem(),
+            "the child that tells the resolver is gone: name servers stay as they are");
+  dns_.want("adit0", kServers);
+  EXPECT_NE(dns_.problem(), "");
+  dns_.withdraw();
+  EXPECT_TRUE(journal_.stands("dns resolvconf adit0"));
+}
+
+TEST_F(HostDnsTest, AChildThatWasStoppedHoldsTheEndUpForAFewSecondsOnly) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  const pid_t stopped = child();
+  ASSERT_EQ(kill(stopped, SIGSTOP), 0);
+  const auto began = Clock::now();
+  dns_.withdraw();
+  EXPECT_LT(Clock::now() - began, std::chrono::seconds(8));
+  kill(stopped, SIGKILL);
+  waitpid(stopped, nullptr, 0);
+}
+
+// Whoever has got into the client cannot have another interface's names asked elsewhere.
+TEST_F(HostDnsTest, TheChildTellsOfNoDeviceButTheClients) {
+  install_tool("exit 0");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.confine(if_nametoindex("lo"));
+  dns_.want("adit0", kServers);
+  EXPECT_TRUE(has_problem());
+  EXPECT_FALSE(dns_.undo(DnsTool::resolvconf, "eth0")) << "that it has not told";
+  EXPECT_EQ(calls(), "");
+  dns_.want("lo", kServers);
+  EXPECT_TRUE(is_accepted(kServers));
+  dns_.withdraw();
+  EXPECT_EQ(calls(), "-a lo\n-d lo\n");
 }
 
 TEST_F(HostDnsTest, TheEndWaitsForAProgramThatRuns) {

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -75,7 +76,6 @@ class HostNetworkTest : public test::OwnNetwork {
     ASSERT_TRUE(rights_.open(HostRights::Place::in_child, refusal)) << refusal;
     ASSERT_TRUE(network_.open(journal_, refusal)) << refusal;
     network_.set_device("adit0", tunnel_->index());
-    rights_.confine(tunnel_->index());
     network_.set_gateway(kGateway);
   }
   void TearDown() override {
@@ -287,6 +287,64 @@ TEST_F(HostNetworkTest, ARouteWhoseSuccessorTheKernelRefusesStays) {
   network_.apply(settings("192.168.1.10/24", "192.168.1.2"));
   EXPECT_EQ(network_.problem(), "");
   EXPECT_EQ(device_towards(kServer), tunnel_->index());
+}
+
+// ---- Kill switch ----
+
+class KillSwitchTest : public test::OwnNetwork {
+ protected:
+  static constexpr const char* kAll[] = {"0.0.0.0/1", "128.0.0.0/1"};
+
+  // A client's, with a journal of its own.
+  struct Host {
+    explicit Host(const std::string& name)
+        : journal(std::filesystem::temp_directory_path() /
+                  ("kill-switch-" + name + std::to_string(getpid()))) {
+      std::string refusal;
+      network.set_kill_switch(std::array{Ipv4Prefix{}});
+      EXPECT_TRUE(rights.open(HostRights::Place::in_child, refusal)) << refusal;
+      EXPECT_TRUE(network.open(journal, refusal)) << refusal;
+    }
+    ~Host() {
+      network.undo_all();
+      std::filesystem::remove(journal);
+    }
+
+    const std::string journal;
+    const Log log{config::LogLevel::kError};
+    HostRights rights;
+    HostNetwork network{log, rights};
+  };
+
+  bool is_refused() {
+    errno = 0;
+    return !netlink_.path_to(kServer, 0) && !netlink_.path_to(address_of("200.1.1.1"), 0) &&
+           system("[ $(ip route show type prohibit | wc -l) = 2 ]") == 0;
+  }
+};
+
+TEST_F(KillSwitchTest, WhatOtherHandsTakeAwayIsPutBack) {
+  Host host("one");
+  ASSERT_TRUE(is_refused());
+  ASSERT_EQ(system("ip route flush proto 173; ip -6 route flush proto 173"), 0);
+  ASSERT_FALSE(is_refused());
+  host.network.refresh();
+  EXPECT_TRUE(is_refused());
+  EXPECT_EQ(system("[ $(ip -6 route show type prohibit | wc -l) = 2 ]"), 0);
+}
+
+TEST_F(KillSwitchTest, OfTwoClientsEachHoldsItToItsOwnEnd) {
+  std::optional<Host> one(std::in_place, "one");
+  std::optional<Host> two(std::in_place, "two");
+  two.reset();
+  EXPECT_TRUE(is_refused()) << "the second one's end is not the first one's";
+  two.emplace("two");
+  one.reset();
+  two->network.refresh();  // of which it hears by the routes that go
+  EXPECT_TRUE(is_refused());
+  two.reset();
+  EXPECT_FALSE(is_refused());
+  EXPECT_EQ(system("[ $(ip route show type prohibit | wc -l) = 0 ]"), 0);
 }
 
 // ---- Name servers ----

@@ -132,6 +132,21 @@ TEST_F(HostRightsTest, OfOtherDevicesItTouchesButTheWayToAnAddress) {
   EXPECT_EQ(rights_.set_link_up(card_->index(), 1300), EPERM) << "it is confined once";
 }
 
+TEST_F(HostRightsTest, ItReplacesNoRouteButItsOwn) {
+  rights_.confine(tunnel_->index());
+  route("0.0.0.0/0", "10.1.1.1", *card_);
+  route("7.7.7.7/32", "10.1.1.1", *card_);
+  EXPECT_EQ(rights_.replace_route(to_tunnel("0.0.0.0/0")), EPERM);
+  EXPECT_EQ(rights_.replace_route(to_tunnel("10.1.1.0/24")), EPERM);
+  EXPECT_EQ(rights_.replace_route(to_card("7.7.7.7/32")), EPERM);
+  EXPECT_EQ(rights_.add_route(to_tunnel("8.0.0.0/8")), 0);
+  EXPECT_EQ(rights_.replace_route(to_tunnel("8.0.0.0/8")), 0);
+  EXPECT_EQ(rights_.replace_route(to_tunnel("8.0.0.0/8")), 0) << "it is still its own";
+  EXPECT_EQ(rights_.remove_route(to_tunnel("8.0.0.0/8")), 0);
+  route("8.0.0.0/8", "10.1.1.1", *card_);
+  EXPECT_EQ(rights_.replace_route(to_tunnel("8.0.0.0/8")), EPERM) << "and then another's";
+}
+
 TEST_F(HostRightsTest, BeforeItIsConfinedItUndoesWhatAnEarlierRunLeft) {
   ASSERT_EQ(netlink_.add_route(to_card("30.1.1.0/24")), 0);
   EXPECT_EQ(rights_.remove_route(to_card("30.1.1.0/24")), 0);

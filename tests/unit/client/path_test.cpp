@@ -55,6 +55,26 @@ TEST(PathWatch, AsksThriceThenByAnotherPortThenGivesUp) {
   EXPECT_EQ(watch.next_deadline_ns(), UINT64_MAX);
 }
 
+TEST(PathWatch, AStockPeerIsGivenTimeForHandshakes) {
+  PathWatch watch(PathWatch::kByHandshakes);
+  const RoundTrip round_trip = round_trip_of(100 * kMillisecondNs);  // of another gateway's probes
+  for (const uint64_t begin_ns : {kStart, kStart + 100 * kSecondNs}) {
+    watch.on_sent(begin_ns);
+    uint64_t at_ns = begin_ns + 5 * kSecondNs;
+    for (const Step step : {Step::probe, Step::rebind, Step::probe, Step::dead}) {
+      const Ticked ticked = next_step(watch, round_trip);
+      EXPECT_EQ(ticked.step, step);
+      EXPECT_EQ(ticked.at_ns, at_ns);
+      at_ns += 4 * kSecondNs;
+    }
+  }
+  // Doubted, it is asked at once; and an answer to packets is one, too.
+  watch.hurry(kStart + 200 * kSecondNs);
+  EXPECT_EQ(next_step(watch).at_ns, kStart + 200 * kSecondNs);
+  watch.on_heard();
+  EXPECT_EQ(next_step(watch).step, Step::none);
+}
+
 TEST(PathWatch, IsContentWhenAnythingIsHeard) {
   PathWatch watch;
   watch.on_sent(kStart);

@@ -282,14 +282,14 @@ TEST(DhcpMessage, IgnoresAMaximumMessageSizeBelow576) {
 // Mutates good messages half a million times. With the sanitizers on, a read out of bounds ends
 // the test; without, what parses must at least survive its own round trip.
 TEST(DhcpMessage, NeverReadsOutOfBoundsWhateverTheBytes) {
-  std::mt19937_64 random(20260611);
+  std::mt19937 random(20260611);
   const Octets seeds[] = {make_octets(kDiscoverFirst44, kDiscoverOptions),
                           make_octets(kAckFirst44, kAckOptions),
                           with_options({52, 1, 3, 61, 3, 0, 1, 2})};
   unsigned accepted = 0;
   for (unsigned round = 0; round < 500'000; ++round) {
     Octets bytes = seeds[random() % 3];
-    for (uint64_t changes = random() % 6; changes > 0; --changes) {
+    for (auto changes = random() % 6; changes > 0; --changes) {
       // Mostly in the options, and mostly small values: lengths and codes.
       const size_t from = random() % 4 == 0 ? 0 : 240;
       bytes[from + random() % (bytes.size() - from)] =

@@ -25,7 +25,7 @@ TEST(AddressUnits, GivesEveryUnitOutExactlyOnceInAlignedRuns) {
 }
 
 TEST(AddressUnits, NeverOverlapsAndReusesWhatCameBackWhenSizesMix) {
-  std::mt19937_64 random(2);
+  std::mt19937 random(2);
   AddressUnits address;
   std::vector<bool> taken(kUnitsPerAddress);
   std::vector<std::pair<unsigned, unsigned>> runs;

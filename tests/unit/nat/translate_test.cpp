@@ -124,7 +124,7 @@ TEST(TranslateOutbound, SendsAComputedUdpChecksumOfZeroAsAllOnes) {
 
 // Any endpoints, any payload: the incremental result is the one computed from scratch.
 TEST(Translate, AgreesWithFullRecomputationOnRandomPackets) {
-  std::mt19937_64 random(20240707);
+  std::mt19937 random(20240707);
   const auto endpoint = [&] {
     return Endpoint{Ipv4Address::from_host(static_cast<uint32_t>(random())),
                     Be16::from_host(static_cast<uint16_t>(1 + random() % 65535))};

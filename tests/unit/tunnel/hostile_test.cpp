@@ -39,7 +39,7 @@ class Hostile : public testing::Test {
     return packet;
   }
 
-  std::mt19937_64 engine{1};
+  std::mt19937 engine{1};
 };
 
 TEST_F(Hostile, BytesNeitherStopTheEndsNorMoveTheirSession) {
