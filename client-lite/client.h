@@ -116,6 +116,7 @@ class Client {
   void on_resolved(uint64_t now_ns);
   void on_unresolved(const std::string& reason, uint64_t now_ns);
   void reach(Ipv4Address gateway, uint64_t now_ns);
+  bool has_another_to_try() const;
   bool make_peer();
   // Which asks for so many lanes.
   std::optional<tunnel::Peer> peer_of(const GatewayConfig& gateway, unsigned lanes) const;

@@ -39,9 +39,10 @@ void Client::watch_gateways(uint64_t now_ns) {
       std::vector<Ipv4Address> addresses;
       const std::vector<Survey::Finding>& findings = survey_.findings();
       for (size_t i = 0; i < findings.size(); ++i) {
-        if (!findings[i].address) continue;
-        addresses.push_back(*findings[i].address);
-        known_addresses_.set(findings.size() > 1 ? i : order_[0], addresses.back());
+        const std::vector<Ipv4Address>& found = findings[i].addresses;
+        if (found.empty()) continue;
+        known_addresses_.set(findings.size() > 1 ? i : order_[0], found);
+        addresses.insert(addresses.end(), found.begin(), found.end());
       }
       return network_.set_other_gateways(std::move(addresses));
     }
@@ -56,7 +57,9 @@ void Client::on_choice(uint64_t now_ns) {
   order_ = nearest_first(survey_.findings());
   for (const size_t i : order_) {
     const GatewayConfig& gateway = config_.gateways[i];
-    if (const auto round_trip_ns = survey_.findings()[i].round_trip_ns) {
+    const Survey::Finding& found = survey_.findings()[i];
+    if (const auto round_trip_ns = found.round_trip_ns) {
+      known_addresses_.prefer(i, *found.answered);
       log_.info("gateway %s:%u is %.1f ms away", gateway.host.c_str(), gateway.port,
                 static_cast<double>(*round_trip_ns) / 1e6);
     } else {
@@ -77,7 +80,7 @@ void Client::on_first_asked(uint64_t now_ns) {
   log_.debug("the preferred gateway %s", answered ? "answers" : "does not answer");
   if (!return_watch_.on_round(answered, now_ns)) return;
   const Be16 port = Be16::from_host(config_.gateways[order_[0]].port);
-  begin_second({*survey_.findings()[0].address, port}, now_ns);
+  begin_second({*survey_.findings()[0].answered, port}, now_ns);
 }
 
 }  // namespace adit::client

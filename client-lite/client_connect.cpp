@@ -59,12 +59,14 @@ void Client::drop_peer(uint64_t now_ns) {
 }
 
 void Client::on_resolved(uint64_t now_ns) {
-  const std::optional<Resolver::Answer> answer = resolver_.take();
+  const std::optional<NameAnswer> answer = resolver_.take();
   if (!answer) return;
-  if (answer->address) known_addresses_.on_answer(*answer->address);
-  if (phase_ != Phase::resolving) return;
-  if (!answer->address) return on_unresolved(answer->failure, now_ns);
-  reach(*answer->address, now_ns);
+  if (answer->addresses.empty()) {
+    if (phase_ == Phase::resolving) on_unresolved(answer->failure, now_ns);
+    return;
+  }
+  known_addresses_.on_answer(answer->addresses);
+  if (phase_ == Phase::resolving) reach(*known_addresses_.of(gateway_index_), now_ns);
 }
 
 void Client::on_unresolved(const std::string& reason, uint64_t now_ns) {
@@ -90,7 +92,7 @@ void Client::reach(Ipv4Address gateway, uint64_t now_ns) {
   if (!make_peer()) return give_up("the gateway's public key is of low order", now_ns);
   phase_ = Phase::handshaking;
   attempt_ends_ns_ =
-      now_ns + (config_.gateways.size() > 1 ? kHandshakePatienceNs : tunnel::kRekeyAttemptNs);
+      now_ns + (has_another_to_try() ? kHandshakePatienceNs : tunnel::kRekeyAttemptNs);
   act(peer_->connect(now_ns, tai64n_now()), now_ns);
 }
 
@@ -184,11 +186,16 @@ void Client::begin_tunnel(tunnel::Protection protection, uint64_t now_ns) {
   dhcp_start_due_ = true;
 }
 
+// Another gateway, or another address of this one.
+bool Client::has_another_to_try() const {
+  return config_.gateways.size() > 1 || known_addresses_.count(gateway_index_) > 1;
+}
+
 // An attempt has taken too long. Without another gateway to try, DHCP goes on asking this one.
 void Client::on_overdue(uint64_t now_ns) {
   if (phase_ == Phase::resolving) return on_unresolved("its name is not resolved", now_ns);
   if (phase_ == Phase::handshaking) return give_up("the gateway does not answer", now_ns);
-  if (config_.gateways.size() > 1) return give_up("gives no address", now_ns);
+  if (has_another_to_try()) return give_up("gives no address", now_ns);
   report_no_address("gives no address");
 }
 
@@ -202,9 +209,11 @@ void Client::give_up(const std::string& reason, uint64_t now_ns) {
   phase_ = Phase::waiting;
   attempt_ends_ns_ = kNever;
   uint64_t wait_ns = kShortWaitNs + random_u64() % kShortWaitNs;
+  const bool has_fresh_address = known_addresses_.on_failed(gateway_index_, gateway_.address);
   use_next(now_ns);
-  // Each gateway had its turn: now it is time to be patient. But not with one that was up.
-  if (!was_up && ++failures_ % config_.gateways.size() == 0) {
+  // Each gateway had its turn, the last of them at each of its addresses: now it is time to be
+  // patient. But not with one that was up.
+  if (!was_up && ++failures_ % config_.gateways.size() == 0 && !has_fresh_address) {
     wait_ns = backoff_.next_ns(random_u64());
   }
   retry_ns_ = now_ns + wait_ns;
@@ -235,7 +244,7 @@ void Client::act(const dhcp::Client::Step& step, uint64_t now_ns) {
     case dhcp::Client::Event::refused: {
       const std::string problem =
           "gives no address: " + (reason.empty() ? "no reason given" : reason);
-      if (config_.gateways.size() > 1) return give_up(problem, now_ns);
+      if (has_another_to_try()) return give_up(problem, now_ns);
       return report_no_address(problem);
     }
   }
@@ -342,7 +351,7 @@ void Client::report_gateway(const std::string& problem) {
 
 // Without another gateway to try, this one is asked on, and on_overdue() has nothing to add.
 void Client::report_no_address(const std::string& problem) {
-  if (config_.gateways.size() == 1) attempt_ends_ns_ = kNever;
+  if (!has_another_to_try()) attempt_ends_ns_ = kNever;
   report_gateway(problem);
 }
 

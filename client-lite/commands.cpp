@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -132,21 +133,37 @@ struct NewFile {
   std::string text;
 };
 
+void take_back(std::span<const NewFile> files) {
+  for (const NewFile& file : files) unlink(file.path.c_str());
+}
+
 // All or none, and nothing is overwritten. Mode 0600.
 bool write_new_files(const std::vector<NewFile>& files) {
-  std::vector<std::string> made;
+  size_t made = 0;
   for (const NewFile& file : files) {
     const FileDescriptor out(
         open(file.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (out.is_open()) made.push_back(file.path);
+    if (out.is_open()) ++made;
     if (!out.is_open() || write(out.get(), file.text.data(), file.text.size()) !=
                               static_cast<ssize_t>(file.text.size())) {
       std::cerr << "adit-client: " << file.path << ": " << std::strerror(errno) << '\n';
-      for (const std::string& path : made) unlink(path.c_str());
+      take_back(std::span(files).first(made));
       return false;
     }
   }
   return true;
+}
+
+// Whether the client takes what was made of `origin`, as --check says; else it is told why not.
+bool would_be_taken(const std::string& configuration, const std::string& origin) {
+  std::vector<config::Error> errors;
+  if (load(configuration, errors, nullptr, config::KeyOwner::anybody)) return true;
+  std::cerr << "adit-client: " << origin
+            << ": nothing was written, for the client would not take what it becomes:\n";
+  for (const config::Error& error : errors) {
+    std::cerr << "  " << error.path << ": " << error.message << '\n';
+  }
+  return false;
 }
 
 int import_file(const Options& options) {
@@ -174,6 +191,10 @@ int import_file(const Options& options) {
   }
   files.push_back({base + ".yaml", import->yaml});
   if (!write_new_files(files)) return kExitFailure;
+  if (!would_be_taken(files.back().path, options.import_file)) {
+    take_back(files);
+    return kExitMistake;
+  }
   print_errors(import->left_out);
   for (const NewFile& file : files) std::cout << "wrote " << file.path << '\n';
   return 0;

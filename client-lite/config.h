@@ -26,7 +26,7 @@ using config::Protection;
 
 inline constexpr size_t kDeviceNameBytesMax = 15;  // Linux: IFNAMSIZ - 1
 
-// A gateway to try. The name is resolved at every attempt, since its address may change.
+// A gateway to try. The name is resolved at every attempt, since its addresses may change.
 struct GatewayConfig {
   std::string host;  // an IPv4 address or a DNS name
   uint16_t port = 8000;

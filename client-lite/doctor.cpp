@@ -1,8 +1,5 @@
 #include "client-lite/doctor.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cinttypes>
@@ -20,6 +17,7 @@
 #include "client-lite/path_mtu.h"
 #include "client-lite/privileges.h"
 #include "client-lite/reach.h"
+#include "client-lite/resolver.h"
 #include "client-lite/state_files.h"
 #include "lib/tunnel/keys.h"
 
@@ -173,38 +171,42 @@ class Examination {
     if (!conflict.empty()) say(kFail, "address", conflict, kChooseAnother);
   }
 
-  std::optional<Ipv4Address> resolve(const std::string& host) {
-    if (const auto address = Ipv4Address::parse(host)) return address;
-    addrinfo hints{};
-    hints.ai_family = AF_INET;
-    hints.ai_socktype = SOCK_DGRAM;
-    addrinfo* found = nullptr;
-    const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
-    if (error != 0 || found == nullptr) {
-      cannot_use("name", host + ": " + gai_strerror(error),
+  std::vector<Ipv4Address> resolve(const std::string& host) {
+    const NameAnswer answer = look_up(host);
+    if (answer.addresses.empty()) {
+      cannot_use("name", answer.failure,
                  "look at this machine's resolver, or configure the gateway's address");
-      return std::nullopt;
+    } else if (!Ipv4Address::parse(host)) {
+      std::string list;
+      for (const Ipv4Address address : answer.addresses) {
+        list += (list.empty() ? "" : ", ") + address.to_string();
+      }
+      say(kOk, "name", host + " is " + list);
     }
-    const auto* first = reinterpret_cast<const sockaddr_in*>(found->ai_addr);
-    const Ipv4Address address{Be32::from_raw(first->sin_addr.s_addr)};
-    freeaddrinfo(found);
-    say(kOk, "name", host + " is " + address.to_string());
-    return address;
+    return answer.addresses;
   }
 
+  // At the first of its addresses that answers, which is the one that a client comes to use.
   void look_at_gateway(const GatewayConfig& gateway) {
-    const std::optional<Ipv4Address> address = resolve(gateway.host);
-    if (!address) return;
-    if (config_.address) {
-      const std::string conflict = conflict_of(*config_.address, *address, {});
-      if (!conflict.empty()) return cannot_use("address", conflict, kChooseAnother);
+    for (const Ipv4Address address : resolve(gateway.host)) {
+      if (answers(gateway, {address, Be16::from_host(gateway.port)})) return;
     }
-    const Endpoint endpoint{*address, Be16::from_host(gateway.port)};
+  }
+
+  bool answers(const GatewayConfig& gateway, const Endpoint& endpoint) {
+    if (config_.address) {
+      const std::string conflict = conflict_of(*config_.address, endpoint.address, {});
+      if (!conflict.empty()) {
+        cannot_use("address", conflict, kChooseAnother);
+        return false;
+      }
+    }
     const Reach found = reach(config_, gateway, endpoint, files_);
     say_reach(gateway, endpoint.to_string(), found);
-    if (found.outcome != Reach::answered) return;
+    if (found.outcome != Reach::answered) return false;
     one_answers_ = true;
     say_mtu(found);
+    return true;
   }
 
   void say_reach(const GatewayConfig& gateway, const std::string& where, const Reach& found) {

@@ -7,32 +7,45 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <system_error>
 #include <thread>
 
 namespace adit::client {
 
+std::vector<Ipv4Address> addresses_of(const addrinfo* list) {
+  std::vector<Ipv4Address> addresses;
+  for (; list != nullptr && addresses.size() < kAddressesMax; list = list->ai_next) {
+    const auto* socket_address = reinterpret_cast<const sockaddr_in*>(list->ai_addr);
+    const Ipv4Address address{Be32::from_raw(socket_address->sin_addr.s_addr)};
+    if (std::ranges::find(addresses, address) == addresses.end()) addresses.push_back(address);
+  }
+  return addresses;
+}
+
+NameAnswer look_up(const std::string& host) {
+  if (const auto address = Ipv4Address::parse(host)) return {{*address}, {}};
+  addrinfo hints{};
+  hints.ai_family = AF_INET;
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (error != 0 || found == nullptr) return {{}, host + ": " + gai_strerror(error)};
+  NameAnswer answer{addresses_of(found), {}};
+  freeaddrinfo(found);
+  return answer;
+}
+
 // Written by its thread until `done`, read by the owner after it.
 struct Resolver::Question {
   std::string host;
   FileDescriptor wake;  // a duplicate: the resolver may be gone by then
-  Answer answer;
+  NameAnswer answer;
   std::atomic<bool> done = false;
 
   void look_up() {
-    addrinfo hints{};
-    hints.ai_family = AF_INET;
-    hints.ai_socktype = SOCK_DGRAM;
-    addrinfo* found = nullptr;
-    const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
-    if (error == 0 && found != nullptr) {
-      const auto* address = reinterpret_cast<const sockaddr_in*>(found->ai_addr);
-      answer.address = Ipv4Address{Be32::from_raw(address->sin_addr.s_addr)};
-    } else {
-      answer.failure = host + ": " + gai_strerror(error);
-    }
-    if (found != nullptr) freeaddrinfo(found);
+    answer = adit::client::look_up(host);
     finish();
   }
 
@@ -51,9 +64,8 @@ void Resolver::ask(const std::string& host) {
   question_ = std::make_shared<Question>();
   question_->host = host;
   question_->wake = FileDescriptor(fcntl(wake_.get(), F_DUPFD_CLOEXEC, 0));
-  question_->answer.address = Ipv4Address::parse(host);
-  if (question_->answer.address) {
-    question_->finish();
+  if (Ipv4Address::parse(host)) {
+    question_->look_up();
     return;
   }
   try {
@@ -64,13 +76,13 @@ void Resolver::ask(const std::string& host) {
   }
 }
 
-std::optional<Resolver::Answer> Resolver::take() {
+std::optional<NameAnswer> Resolver::take() {
   eventfd_t ignored;
   eventfd_read(wake_.get(), &ignored);
   if (question_ == nullptr || !question_->done.load(std::memory_order_acquire)) {
     return std::nullopt;
   }
-  Answer answer = question_->answer;
+  NameAnswer answer = question_->answer;
   question_.reset();
   return answer;
 }

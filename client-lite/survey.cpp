@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "client-lite/clock.h"
 
@@ -25,9 +26,6 @@ bool Survey::begin(std::span<const GatewayConfig> gateways, HostRights& rights, 
   gateways_ = gateways;
   findings_.assign(gateways.size(), {});
   asked_.clear();
-  for (const GatewayConfig& gateway : gateways) {
-    asked_.push_back({.jar = tunnel::CookieJar(tunnel::PublicKey{gateway.public_key})});
-  }
   stage_ = Stage::resolving;
   resolving_ = 0;
   tries_ = 0;
@@ -43,9 +41,9 @@ void Survey::stop() {
 }
 
 void Survey::on_resolved(uint64_t now_ns) {
-  const std::optional<Resolver::Answer> answer = resolver_.take();
+  std::optional<NameAnswer> answer = resolver_.take();
   if (!answer || stage_ != Stage::resolving) return;
-  findings_[resolving_].address = answer->address;
+  findings_[resolving_].addresses = std::move(answer->addresses);
   if (++resolving_ < gateways_.size()) return resolver_.ask(gateways_[resolving_].host);
   due_ns_ = now_ns;
 }
@@ -58,6 +56,7 @@ Survey::Step Survey::tick(uint64_t now_ns) {
   }
   if (stage_ == Stage::addressed) {
     stage_ = Stage::asking;
+    address_all();
     ends_ns_ = kNever;
   }
   if (!is_any_missing() || now_ns >= ends_ns_ || tries_ == kTries) {
@@ -70,18 +69,29 @@ Survey::Step Survey::tick(uint64_t now_ns) {
 }
 
 bool Survey::is_any_missing() const {
-  return std::any_of(findings_.begin(), findings_.end(),
-                     [](const Finding& found) { return found.address && !found.round_trip_ns; });
+  return std::ranges::any_of(findings_, [](const Finding& found) {
+    return !found.addresses.empty() && !found.round_trip_ns;
+  });
+}
+
+void Survey::address_all() {
+  for (size_t i = 0; i < gateways_.size(); ++i) {
+    const GatewayConfig& gateway = gateways_[i];
+    for (const Ipv4Address address : findings_[i].addresses) {
+      asked_.push_back({.gateway = i,
+                        .endpoint = {address, Be16::from_host(gateway.port)},
+                        .jar = tunnel::CookieJar(tunnel::PublicKey{gateway.public_key})});
+    }
+  }
 }
 
 void Survey::ask_all(uint64_t now_ns) {
   ++tries_;
-  for (size_t i = 0; i < gateways_.size(); ++i) {
-    if (!findings_[i].address || findings_[i].round_trip_ns) continue;
+  for (Asked& asked : asked_) {
+    if (findings_[asked.gateway].round_trip_ns) continue;
     const auto remote = tunnel::make_remote_identity(
-        identity_, tunnel::PublicKey{gateways_[i].public_key}, tunnel::PresharedKey{});
+        identity_, tunnel::PublicKey{gateways_[asked.gateway].public_key}, tunnel::PresharedKey{});
     if (!remote) continue;
-    Asked& asked = asked_[i];
     tunnel::InitiationMessage message{};
     asked.index = static_cast<uint32_t>(random_u64());
     tunnel::create_initiation(identity_, *remote, asked.index, {}, tai64n_now(), random_, message);
@@ -89,12 +99,8 @@ void Survey::ask_all(uint64_t now_ns) {
     asked.jar.stamp(bytes, now_ns);
     asked.sent_ns = adit::client::now_ns();
     const std::span<const uint8_t> datagram = bytes;
-    socket_.send({&datagram, 1}, endpoint_of(i));
+    socket_.send({&datagram, 1}, asked.endpoint);
   }
-}
-
-Endpoint Survey::endpoint_of(size_t gateway) const {
-  return {*findings_[gateway].address, Be16::from_host(gateways_[gateway].port)};
 }
 
 void Survey::on_readable(std::span<ArrivalBuffer, kReceiveBatch> buffers, uint64_t now_ns) {
@@ -110,12 +116,12 @@ void Survey::take(std::span<const uint8_t> datagram, const Endpoint& source, uin
   if (stage_ != Stage::asking || datagram.size() != sizeof reply) return;
   std::memcpy(&reply, datagram.data(), sizeof reply);
   if (reply.type != static_cast<uint8_t>(tunnel::MessageType::cookie_reply)) return;
-  for (size_t i = 0; i < asked_.size(); ++i) {
-    Finding& found = findings_[i];
-    if (found.round_trip_ns || reply.receiver_index.host() != asked_[i].index) continue;
-    if (!found.address || source != endpoint_of(i)) continue;
-    if (!asked_[i].jar.on_reply(reply, now_ns)) continue;
-    found.round_trip_ns = adit::client::now_ns() - asked_[i].sent_ns;
+  for (Asked& asked : asked_) {
+    Finding& found = findings_[asked.gateway];
+    if (found.round_trip_ns || reply.receiver_index.host() != asked.index) continue;
+    if (source != asked.endpoint || !asked.jar.on_reply(reply, now_ns)) continue;
+    found.round_trip_ns = adit::client::now_ns() - asked.sent_ns;
+    found.answered = asked.endpoint.address;
     ends_ns_ = std::min(ends_ns_, now_ns + kGraceNs);
     due_ns_ = std::min(due_ns_, ends_ns_);
     if (!is_any_missing()) due_ns_ = now_ns;

@@ -1,7 +1,8 @@
-// Which gateways answer, and how far away each is, without a tunnel: each is sent a handshake
-// initiation of a key that was made for this and that nobody knows, which an adit-gateway answers
-// with a cookie (docs/protocol.md). So nothing of ours is touched, neither a session nor the time
-// stamp, and the gateway keeps nothing. Stock WireGuard servers stay silent.
+// Which gateways answer, and how far away each is, without a tunnel: each is sent, at all of its
+// name's addresses, a handshake initiation of a key that was made for this and that nobody knows,
+// which an adit-gateway answers with a cookie (docs/protocol.md). So nothing of ours is touched,
+// neither a session nor the time stamp, and the gateway keeps nothing. Stock WireGuard servers stay
+// silent.
 //
 //     begin ──► names are resolved ──► addressed ──► initiations, up to three each ──► done
 //
@@ -34,8 +35,9 @@ class Survey {
   static constexpr uint64_t kGraceNs = 250'000'000;  // after the first answer
 
   struct Finding {
-    std::optional<Ipv4Address> address;     // nothing: its name is not resolved
+    std::vector<Ipv4Address> addresses;     // none: its name is not resolved
     std::optional<uint64_t> round_trip_ns;  // nothing: no answer
+    std::optional<Ipv4Address> answered;    // the address that did, of several the first
   };
   enum class Step : uint8_t {
     none,
@@ -64,15 +66,18 @@ class Survey {
 
  private:
   enum class Stage : uint8_t { idle, resolving, addressed, asking };
+  // One address of a gateway.
   struct Asked {
+    size_t gateway;
+    Endpoint endpoint;
     tunnel::CookieJar jar;
     uint32_t index = 0;
     uint64_t sent_ns = 0;
   };
 
   bool is_any_missing() const;
+  void address_all();
   void ask_all(uint64_t now_ns);
-  Endpoint endpoint_of(size_t gateway) const;
   void take(std::span<const uint8_t> datagram, const Endpoint& source, uint64_t now_ns);
 
   tunnel::RandomSource random_;

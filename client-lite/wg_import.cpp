@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 
 #include "client-lite/config.h"
 #include "lib/config/formats.h"
 
 namespace adit::client {
 namespace {
+
+// Some editors begin a text in UTF-8 with it.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr uint16_t kHeartbeatMaxS = 3600;  // our own longest
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r";
@@ -46,6 +51,7 @@ class Reader {
       : file_(file), errors_(errors) {}
 
   void read(std::string_view text) {
+    if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
     for (line_ = 1; !text.empty(); ++line_) {
       const size_t end = text.find('\n');
       read_line(text.substr(0, end));
@@ -73,7 +79,11 @@ class Reader {
     out.yaml += "device: " + name + "\naddress: " + address_->to_string() + "\nroutes: [";
     const size_t routes = takes_routes_ ? routes_.size() : 0;
     for (size_t i = 0; i < routes; ++i) out.yaml += (i == 0 ? "" : ", ") + routes_[i];
-    out.yaml += "]\nprotections: [chacha20-poly1305]\n" + more_;
+    out.yaml += "]\nprotections: [chacha20-poly1305]\n";
+    add_number(out.yaml, "mtu", mtu_);
+    add_number(out.yaml, "listen_port", listen_port_);
+    add_number(out.yaml, "fwmark", fwmark_);
+    add_number(out.yaml, "heartbeat", heartbeat_s_);
     return out;
   }
 
@@ -129,12 +139,19 @@ class Reader {
       fail("expected " + format.expected);  // a value may be a secret: it is not repeated
     }
   }
+  // Of a number that is given twice the last counts, as everywhere in such a file; "off" is 0, and
+  // leaves out what was given before.
   template <typename T>
-  void take_number(std::string_view value, const char* key, T min, T max) {
-    T number{};
-    const size_t before = errors_.size();
-    take(value, config::integer<T>(min, max), number);
-    if (errors_.size() == before) more_ += key + (": " + std::to_string(number)) + "\n";
+  void take_unless_off(std::string_view value, std::optional<T>& out) {
+    if (value == "off" || value == "0") {
+      out.reset();
+    } else {
+      take(value, config::integer<T>(1, std::numeric_limits<T>::max()), out);
+    }
+  }
+  template <typename T>
+  static void add_number(std::string& yaml, const char* key, const std::optional<T>& number) {
+    if (number) yaml += key + (": " + std::to_string(*number)) + "\n";
   }
 
   bool read_interface(const std::string& key, std::string_view value) {
@@ -143,11 +160,11 @@ class Reader {
     } else if (key == "address") {
       read_addresses(value);
     } else if (key == "mtu") {
-      take_number<uint16_t>(value, "mtu", 576, 9000);
+      take(value, config::integer<uint16_t>(576, 9000), mtu_);
     } else if (key == "listenport") {
-      take_number<uint16_t>(value, "listen_port", 0, 65535);
+      take(value, config::integer<uint16_t>(0, 65535), listen_port_);
     } else if (key == "fwmark") {
-      if (value != "off" && value != "0") take_number<uint32_t>(value, "fwmark", 1, UINT32_MAX);
+      take_unless_off(value, fwmark_);
     } else if (key == "table") {
       takes_routes_ = value != "off";
       if (value != "auto" && value != "off") leave_out("left out: routes go to the main table");
@@ -177,11 +194,18 @@ class Reader {
     } else if (key == "allowedips") {
       read_allowed(value);
     } else if (key == "persistentkeepalive") {
-      if (value != "off" && value != "0") take_number<uint16_t>(value, "heartbeat", 1, 3600);
+      take_unless_off(value, heartbeat_s_);
+      limit_heartbeat();
     } else {
       return false;
     }
     return true;
+  }
+
+  void limit_heartbeat() {
+    if (heartbeat_s_.value_or(0) <= kHeartbeatMaxS) return;
+    heartbeat_s_ = kHeartbeatMaxS;
+    leave_out("becomes " + std::to_string(kHeartbeatMaxS) + ", the longest that the client takes");
   }
 
   bool is_ipv6(std::string_view item) {
@@ -211,7 +235,9 @@ class Reader {
       if (!range) {
         fail("expected IPv4 prefixes such as 192.0.2.0/24");
       } else {
-        routes_.push_back(range->length_bits == 0 ? "default" : range->prefix().to_string());
+        const std::string route =
+            range->length_bits == 0 ? "default" : range->prefix().to_string();
+        if (std::ranges::find(routes_, route) == routes_.end()) routes_.push_back(route);
       }
     }
   }
@@ -232,7 +258,10 @@ class Reader {
   std::string endpoint_;
   std::vector<std::string> routes_;
   bool takes_routes_ = true;  // false: `Table = off`, the allowed addresses are not routed
-  std::string more_;  // lines of our own file
+  std::optional<uint16_t> mtu_;
+  std::optional<uint16_t> listen_port_;
+  std::optional<uint32_t> fwmark_;
+  std::optional<uint16_t> heartbeat_s_;
 };
 
 }  // namespace

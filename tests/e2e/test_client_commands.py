@@ -59,6 +59,20 @@ def test_an_imported_wg_quick_file_comes_up(world):
     assert ADDRESS in world.pc.run("ip", "address", "show", "office").stdout
 
 
+def test_import_writes_nothing_that_the_client_would_refuse(world):
+    gateway = start_gateway(world)
+    path = write_wg_file(gateway)
+    path.write_text(path.read_text().replace(f"{ADDRESS}/24", f"{topology.GATEWAY}/24"))
+    to = world.lab.directory / "imported"
+    to.mkdir()
+    done = world.lab.host(CLIENT_PROGRAM, "import", path, "--to", to, check=False)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr == (
+        f"adit-client: {path}: nothing was written, for the client would not take what it becomes:\n"
+        f"  address: the gateway's own address {topology.GATEWAY} lies in this network\n")
+    assert list(to.iterdir()) == []
+
+
 def test_import_overwrites_nothing_and_leaves_nothing_half_done(world):
     gateway = start_gateway(world)
     path = write_wg_file(gateway)

@@ -8,8 +8,8 @@ from conftest import start_client, start_gateway
 from lab import topology
 from lab.faults import YEAR_S, WallClock, drop_icmp_of
 from lab.programs import CLIENT_PROGRAM, Client, make_key, write_config
-from test_client_names import NAME, names  # noqa: F401: a fixture
-from test_client_paths import relay_before
+from test_client_names import NAME, by_name, names  # noqa: F401: a fixture
+from test_client_paths import RELAY, relay_before
 
 WHERE = f"{topology.GATEWAY}:{topology.TUNNEL_PORT}"
 
@@ -149,6 +149,17 @@ def test_one_of_two_gateways_does_not_answer(world, at):
     assert not failures(verdicts), text
     assert f"ok    gateway   {WHERE} answers" in text
     assert f"warn  gateway   no answer from {dead}" in text
+
+
+def test_one_of_a_names_addresses_is_dead(world, names):
+    gateway = start_gateway(world)
+    relay_before(world, topology.TUNNEL_PORT, blackhole=True)
+    names.set(RELAY, topology.GATEWAY)
+    status, verdicts, text = ask_doctor(gateway, world, by_name(topology.TUNNEL_PORT))
+    assert status == 0, text
+    assert verdicts["name"][1] == f"{NAME} is {RELAY}, {topology.GATEWAY}"
+    assert f"warn  gateway   no answer from {RELAY}:{topology.TUNNEL_PORT}" in text
+    assert f"ok    gateway   {WHERE} answers" in text
 
 
 BESIDE = f"{topology.GATEWAY.rpartition('.')[0]}.99/24"  # in the gateway's own network

@@ -63,6 +63,94 @@ TEST(WgImportTest, WhatItWritesLoadsAndSaysTheSame) {
   EXPECT_EQ(config->routes[2], Ipv4Prefix{});
 }
 
+// What it becomes, as the client reads it. `left_out` is what is told of it.
+std::optional<Config> imported(const std::string& text, std::string& left_out) {
+  std::vector<config::Error> errors;
+  const auto import = import_wg(text, "a.conf", "a", errors);
+  EXPECT_TRUE(import) << lines_of(errors);
+  if (!import) return std::nullopt;
+  left_out = lines_of(import->left_out);
+  const TempDir dir;
+  dir.write_key("a.key", 1);
+  const auto config = load(dir.write("a.yaml", import->yaml), errors);
+  EXPECT_TRUE(config) << dir.lines(errors) << import->yaml;
+  return config;
+}
+
+std::string with_interface_lines(const std::string& lines) {
+  std::string text = smallest();
+  return text.insert(text.find("[Peer]"), lines);
+}
+
+TEST(WgImportTest, OfWhatIsGivenTwiceTheLastCounts) {
+  std::string left_out;
+  const auto config = imported(
+      with_interface_lines("MTU = 1400\nListenPort = 5000\nFwMark = 0x51\nMTU = 1300\n"
+                           "ListenPort = 5001\nFwMark = 0x52\n") +
+          "PersistentKeepalive = 25\nPersistentKeepalive = 20\n",
+      left_out);
+  ASSERT_TRUE(config);
+  EXPECT_EQ(left_out, "");
+  EXPECT_EQ(config->mtu, 1300);
+  EXPECT_EQ(config->listen_port, 5001);
+  EXPECT_EQ(config->fwmark, 0x52u);
+  EXPECT_EQ(config->heartbeat_ns, 20'000'000'000u);
+
+  const auto without = imported(with_interface_lines("FwMark = 0x51\nFwMark = off\n") +
+                                    "PersistentKeepalive = 25\nPersistentKeepalive = 0\n",
+                                left_out);
+  ASSERT_TRUE(without);
+  EXPECT_FALSE(without->fwmark);
+  EXPECT_FALSE(without->heartbeat_ns);
+}
+
+TEST(WgImportTest, EachRouteIsThereOnce) {
+  std::string left_out;
+  const auto config = imported(
+      smallest() + "AllowedIPs = 0.0.0.0/0, 10.7.0.7/24\nAllowedIPs = 10.7.0.0/24, 1.2.3.4/0\n",
+      left_out);
+  ASSERT_TRUE(config);
+  EXPECT_EQ(left_out, "");
+  EXPECT_EQ(config->routes, (std::vector{Ipv4Prefix{}, *Ipv4Prefix::parse("10.7.0.0/24")}));
+}
+
+TEST(WgImportTest, AKeepaliveThatIsLongerThanOursBecomesOurLongest) {
+  std::string left_out;
+  for (const char* seconds : {"3601", "65535"}) {
+    const auto config =
+        imported(smallest() + "PersistentKeepalive = " + seconds + "\n", left_out);
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->heartbeat_ns, 3'600'000'000'000u);
+    EXPECT_EQ(left_out,
+              "a.conf:7:1: Peer.PersistentKeepalive: becomes 3600, the longest that the client "
+              "takes\n");
+  }
+  const auto longest = imported(smallest() + "PersistentKeepalive = 3600\n", left_out);
+  ASSERT_TRUE(longest);
+  EXPECT_EQ(longest->heartbeat_ns, 3'600'000'000'000u);
+  EXPECT_EQ(left_out, "");
+
+  std::vector<config::Error> errors;
+  EXPECT_FALSE(import_wg(smallest() + "PersistentKeepalive = 65536\n", "a.conf", "a", errors));
+  EXPECT_EQ(lines_of(errors),
+            "a.conf:7:1: Peer.PersistentKeepalive: expected a whole number from 1 to 65535\n");
+}
+
+TEST(WgImportTest, AByteOrderMarkAndLinesThatEndAsElsewhereAreNothingToTheirText) {
+  std::string text = "\xEF\xBB\xBF";
+  for (const char c : smallest() + "# the end\n\nAllowedIPs = 10.7.0.0/24\n") {
+    text += c == '\n' ? "\r\n" : std::string(1, c);
+  }
+  std::string left_out;
+  const auto config = imported(text, left_out);
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->gateways[0].host, "vpn.example.net");
+  EXPECT_EQ(config->routes, std::vector{*Ipv4Prefix::parse("10.7.0.0/24")});
+  // Only at the beginning.
+  std::vector<config::Error> errors;
+  EXPECT_FALSE(import_wg(smallest() + "\xEF\xBB\xBF[Peer]\n", "a.conf", "a", errors));
+}
+
 TEST(WgImportTest, TheSmallestFileIsEnough) {
   std::vector<config::Error> errors;
   const auto import = import_wg(smallest(), "a.conf", "a", errors);
