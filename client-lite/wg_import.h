@@ -1,6 +1,6 @@
 // A wg-quick style file (wg(8), wg-quick(8)) as a configuration of ours: text in, text out. What
-// such a file can say and ours cannot is told line by line and left out or changed; what we do not know at all
-// is a mistake, since nobody could say what is lost without it.
+// such a file can say and ours cannot is told line by line and left out or changed; what we do not
+// know at all is a mistake, since nobody could say what is lost without it.
 #pragma once
 
 #include <optional>
