@@ -76,7 +76,10 @@ def test_everything_is_undone_at_exit(world):
 def test_everything_is_undone_when_its_terminal_goes(world, how):
     before = routes(world.pc), devices(world.pc)
     gateway = start_gateway(world)
-    client = start_client(gateway, world.pc, change=default_route)
+    client = Client(world.pc, gateway.keys, "pc", ["aes-256-gcm"])
+    default_route(client.config)
+    client.start("env", f"--default-signal={how.name[3:]}")  # whoever runs this may ignore it
+    client.wait_until_up()
     assert client.process.stop(how, timeout_s=5) == 0
     assert (routes(world.pc), devices(world.pc)) == before
 

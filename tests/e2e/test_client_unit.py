@@ -42,6 +42,7 @@ def install(machine):
     machine.lab.host("meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", machine.files)
     program, = machine.files.glob("**/bin/adit-client")
     machine.prefix = program.parent.parent
+    machine.client = f"/{program.relative_to(machine.files)}"
     rule = machine.prefix / "share/polkit-1/rules.d/adit-client.rules"
     machine.write(RULE, rule.read_text())  # where polkit looks, whatever the prefix
     shutil.copytree(machine.prefix / "lib/systemd/system", machine.units, dirs_exist_ok=True)
@@ -78,7 +79,7 @@ def start(machine):
 
 
 def status(machine):
-    done = machine.run("adit-client", "status", "--json", check=False)
+    done = machine.run(machine.client, "status", "--json", check=False)
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
@@ -145,7 +146,7 @@ def test_what_root_looks_into_stays_that_users(machine):
     boot(machine)
     start(machine)
     machine.run("systemctl", "stop", UNIT)
-    machine.run("adit-client", "doctor", "--config", "/etc/adit/office.yaml")
+    machine.run(machine.client, "doctor", "--config", "/etc/adit/office.yaml")
     owners = machine.run("find", "/run/adit", "/var/lib/adit", "-printf", "%u\n").stdout.split()
     assert set(owners) == {USER} and len(owners) >= 5
     start(machine)
