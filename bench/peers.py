@@ -100,7 +100,10 @@ def measure_tcp(world, seconds, tunnel):
     for flags in ([], ["--reverse"]):
         done = world.pc.run("iperf3", "-c", SERVER, "-t", seconds, "--json", *flags,
                             timeout_s=seconds + 20)
-        received = json.loads(done.stdout)["end"]["sum_received"]
+        report = json.loads(done.stdout)
+        if "error" in report or "sum_received" not in report["end"]:
+            raise LabError(f"iperf3: {report.get('error', 'it does not say what was received')}")
+        received = report["end"]["sum_received"]
         rates.append(received["bits_per_second"] / 1e9)
         gbits += received["bytes"] * 8 / 1e9
     if min(rates) <= 0:
