@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 
 import pytest
@@ -106,6 +107,8 @@ def test_with_standard_descriptors_closed_it_starts_and_ends_as_ever(world, clos
     client.wait_until_up()
     wait_until(lambda: client.status().get("dns") == ["9.9.9.9"], 5, "resolvconf to be told")
     pid = client.process.pid
+    for fd in re.findall(r"(\d)[<>]&-", closed):
+        assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null", "no socket of its own"
     children = open(f"/proc/{pid}/task/{pid}/children").read().split()
     assert len(children) == 2
     assert client.stop() == 0
