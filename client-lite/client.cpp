@@ -95,30 +95,38 @@ bool Client::open() {
   epoll_ = FileDescriptor(epoll_create1(EPOLL_CLOEXEC));
   timer_ = FileDescriptor(timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC));
   signals_ = FileDescriptor(signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC));
-  const bool ready = epoll_.is_open() && resolver_.open() && watch(tun_.fd(), kTagTun) &&
-                     watch(udp_.fd(), kTagUdp) && watch(timer_.get(), kTagTimer) &&
-                     watch(signals_.get(), kTagSignal) && watch(resolver_.fd(), kTagResolver) &&
-                     survey_.open_resolver() &&
-                     watch(survey_.resolver_fd(), kTagSurveyResolver) && network_watch_.open() &&
-                     watch(network_watch_.netlink_fd(), kTagNetwork) &&
-                     watch(network_watch_.clock_fd(), kTagClock) &&
-                     (!lanes_ || watch(lanes_->mail_fd(), kTagLanes)) &&
-                     (network_.dns_fd() < 0 || watch(network_.dns_fd(), kTagDns)) &&
-                     (rights_.fd() < 0 || watch(rights_.fd(), kTagRights));
-  if (!ready) {
+  if (!epoll_.is_open() || !resolver_.open() || !survey_.open_resolver() ||
+      !network_watch_.open() || !watch_all()) {
     refusal = std::string("event loop: ") + std::strerror(errno);
     return refuse();
   }
   if (!control_.open(config_.control_socket, epoll_.get(), kTagControl, refusal)) return refuse();
-  if (config_.sandbox) {
-    if (!drop_privileges(kNoRights, refusal)) return refuse();
-    // A kernel without Landlock or seccomp is no reason to be without a tunnel.
-    const std::array writable{state, control};
-    if (!confine_files(writable, refusal)) log_.info("%s", refusal.c_str());
-    if (!enter_sandbox(Sandbox::client, refusal)) log_.warning("%s", refusal.c_str());
-  }
+  const std::array writable{state, control};
+  if (config_.sandbox && !give_up_rights(writable, refusal)) return refuse();
   if (lanes_) lanes_->start();
   lane_offer_ = LaneOffer(lanes_max());
+  return true;
+}
+
+bool Client::watch_all() {
+  return watch(tun_.fd(), kTagTun) && watch(udp_.fd(), kTagUdp) &&
+         watch(timer_.get(), kTagTimer) && watch(signals_.get(), kTagSignal) &&
+         watch(resolver_.fd(), kTagResolver) &&
+         watch(survey_.resolver_fd(), kTagSurveyResolver) &&
+         watch(network_watch_.netlink_fd(), kTagNetwork) &&
+         watch(network_watch_.clock_fd(), kTagClock) &&
+         (!lanes_ || watch(lanes_->mail_fd(), kTagLanes)) &&
+         (network_.dns_fd() < 0 || watch(network_.dns_fd(), kTagDns)) &&
+         (rights_.fd() < 0 || watch(rights_.fd(), kTagRights));
+}
+
+// A kernel without Landlock or seccomp is no reason to be without a tunnel.
+bool Client::give_up_rights(std::span<const std::string> writable_directories,
+                            std::string& refusal) {
+  if (!drop_privileges(kNoRights, refusal)) return false;
+  std::string lack;
+  if (!confine_files(writable_directories, lack)) log_.info("%s", lack.c_str());
+  if (!enter_sandbox(Sandbox::client, lack)) log_.warning("%s", lack.c_str());
   return true;
 }
 

@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,8 @@ class Client {
   bool open_device(std::string& refusal);
   bool lock_device(std::string& refusal);
   bool watch(int fd, Tag tag);
+  bool watch_all();
+  bool give_up_rights(std::span<const std::string> writable_directories, std::string& refusal);
   void on_event(Tag tag, uint64_t now_ns);
   void run_timers(uint64_t now_ns);
   void arm_timer();

@@ -98,6 +98,9 @@ class HostNetwork {
   void hold_refusals();
   void withdraw_refusals();
   int undo_change(const std::string& change);
+  // Of what was to be removed, `error` being what the kernel says: it is removed, or what it was in
+  // is gone. Where we may not, or cannot ask, it may still be there.
+  static bool is_over(int error);
   void apply_address();
   std::optional<HostAddress> network_sharer() const;
   Ipv4Interface fitting_address() const;

@@ -42,6 +42,8 @@ struct NextHop {
 std::optional<NextHop> next_hop_for(std::span<const Route> table, Ipv4Address destination,
                                     uint32_t except_interface);
 
+inline bool is_default(const Ipv4Prefix& prefix) { return prefix.length_bits == 0; }
+
 // Whether all of it is for whoever wants it, and nobody's on the Internet (RFC 1918, RFC 6598).
 bool is_for_private_use(const Ipv4Prefix& prefix);
 
