@@ -25,7 +25,9 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 // A deadline that is missed by so much was not missed for want of a processor.
 constexpr uint64_t kStoppedNs = 2 * kSecondNs;
 
-std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+std::string directory_of(const std::string& path) {
+  return path.substr(0, std::max<size_t>(path.rfind('/'), 1));
+}
 
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
 
@@ -157,7 +159,7 @@ bool Client::lock_device(std::string& refusal) {
 }
 
 bool Client::open_device(std::string& refusal) {
-  if (!lock_device(refusal)) return false;
+  if (lanes_ && !lock_device(refusal)) return false;
   const Tun::Queues queues = lanes_ ? Tun::Queues::many : Tun::Queues::one;
   if (!tun_.open(config_.device, config_.offloads, queues, refusal)) return false;
   if (lanes_ && !lanes_->open(tun_, refusal)) return false;

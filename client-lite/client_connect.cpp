@@ -287,6 +287,7 @@ void Client::enter_up(uint64_t now_ns) {
   phase_ = Phase::up;
   attempt_ends_ns_ = kNever;
   failures_ = 0;
+  known_addresses_.on_up(gateway_index_);
   backoff_.reset();
   next_round_ns_ = now_ns + config_.return_check_ns;
   next_test_ns_ = now_ns;

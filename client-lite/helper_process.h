@@ -30,10 +30,8 @@ class HelperProcess {
   // Of the parent's end, which can be read when there is an answer, or the child is gone. -1
   // without a child, and when it is gone.
   int fd() const { return socket_.get(); }
-  // It does not answer, and is to end when it can.
-  void leave() { socket_.reset(); }
-  // It has ended, or is about to: takes its exit status, which nobody else will. Waits a second at
-  // most, for it may have been stopped.
+  // It has ended, or is to when it can: takes its exit status, which nobody else will. Waits a
+  // second at most, for it may have been stopped.
   void bury();
 
  private:

@@ -38,7 +38,7 @@ void HostDns::begin() {
   accepted_ = wanted_;
   problem_.clear();
   logged_problem_.clear();
-  former_ = std::exchange(place_, std::nullopt);
+  if (!former_) former_ = std::exchange(place_, std::nullopt);
   untell();
 }
 
@@ -89,9 +89,15 @@ void HostDns::on_ended(bool well) {
     case Step::telling:
       return on_told(well);
     case Step::untelling:
-      if (well || is_gone_with(former_->tool, former_->device)) forget(former_);
-      former_.reset();
-      return untell();
+      if (well || is_gone_with(former_->tool, former_->device)) {
+        forget(former_);
+        return untell();
+      }
+      step_ = Step::idle;
+      return fail(teller_.is_lost() ? kLost
+                                    : std::string(name_of(former_->tool)) +
+                                          " did not take the DNS servers of " + former_->device +
+                                          " back");
   }
 }
 

@@ -79,17 +79,26 @@ bool HostNetwork::refuse_outside(std::string& refusal) {
 }
 
 // Other hands may have taken some away, or another client its own, on which we relied.
+// (Recorded afterwards, for most are there, and each look would add to the journal.)
 void HostNetwork::hold_refusals() {
+  std::string problem;
   for (const Refusal& refused : refusals_) {
     const std::string change = change_of(refused);
     const int error = rights_.change_refusal(refused, true);
-    if (error == 0 && !journal_.stands(change) && !journal_.record(change)) {
-      set_problem("kill switch: the undo journal cannot be written");
-    }
-    if (error != 0 && error != EEXIST && !refused.is_ipv6) {
-      set_problem("kill switch: " + refused.to_string() + ": " + std::strerror(error));
+    if (error == 0 && !journal_.record(change)) {
+      rights_.change_refusal(refused, false);
+      problem = "kill switch: the undo journal cannot be written";
+    } else if (error != 0 && error != EEXIST && !refused.is_ipv6) {
+      problem = "kill switch: " + refused.to_string() + ": " + std::strerror(error);
     }
   }
+  if (!problem.empty() && problem != kill_switch_problem_) log_.warning("%s", problem.c_str());
+  kill_switch_problem_ = std::move(problem);
+}
+
+const std::string& HostNetwork::problem() const {
+  if (!kill_switch_problem_.empty()) return kill_switch_problem_;
+  return problem_.empty() ? dns_.problem() : problem_;
 }
 
 // Only what is ours: where another client runs on this device, what is refused is its doing.

@@ -90,7 +90,7 @@ class HostNetwork {
   // The name servers that the host's resolver has accepted.
   const std::vector<Ipv4Address>& dns_servers() const { return dns_.accepted(); }
   // What went wrong last, empty when all that is wanted is in place.
-  const std::string& problem() const { return problem_.empty() ? dns_.problem() : problem_; }
+  const std::string& problem() const;
 
  private:
   void undo_leftovers();
@@ -137,6 +137,7 @@ class HostNetwork {
   std::vector<Ipv4Prefix> refused_routes_;  // of the kill switch; empty: it is off
   std::vector<Refusal> refusals_;
   std::vector<Refusal> found_refusals_;  // those of them that an earlier run left in force
+  std::string kill_switch_problem_;  // what is not refused that should be; empty: all is
   std::string problem_;
   std::set<std::string> logged_problems_;  // so that a problem that stays is logged once
   bool cut_off_ = false;  // that is the problem: no way to the gateway but the tunnel

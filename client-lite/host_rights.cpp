@@ -287,7 +287,7 @@ int HostRights::ask_child(const Change& change, int socket) {
     if (got == sizeof error) return error;
   }
   // An answer that comes later would be taken for another's.
-  child_.leave();
+  child_.bury();
   return EPIPE;
 }
 

@@ -68,7 +68,7 @@ std::vector<Ipv4Prefix> HostNetwork::traversing() const {
 // comes before the main table.
 bool HostNetwork::is_led_past() {
   if (!settings_ || std::none_of(traversing_.begin(), traversing_.end(), is_default)) return false;
-  const std::optional<OuterPath> path = netlink_.path_to(kAnywhere, 0);
+  const std::optional<OuterPath> path = netlink_.path_by_policy(kAnywhere, 0);
   return path && path->interface_index != interface_index_;
 }
 
@@ -187,7 +187,7 @@ bool HostNetwork::install(const Route& route) {
     installed_.push_back(route);
     return true;
   }
-  if (outlives_us && is_over(error)) journal_.strike_out(change);
+  if (outlives_us && error != EPIPE) journal_.strike_out(change);  // else it may have been made
   // The gateway's host route may well be there, made by somebody who thought of the same.
   if (error == EEXIST && outlives_us) return true;
   set_problem(change + ": " +

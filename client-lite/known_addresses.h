@@ -62,7 +62,10 @@ class KnownAddresses {
     std::vector<Ipv4Address>& known = names_[gateway].addresses;
     const auto found = std::ranges::find(known, address);
     if (found != known.end()) std::rotate(known.begin(), found, found + 1);
+    on_up(gateway);
   }
+  // The one in turn works: when one fails again, each has its turn.
+  void on_up(size_t gateway) { names_[gateway].failures = 0; }
   // An attempt there was given up. Returns whether one that has not had its turn since is left.
   bool on_failed(size_t gateway, Ipv4Address address) {
     Name& name = names_[gateway];

@@ -200,7 +200,6 @@ void Netlink::give_no_ipv6_address(uint32_t interface_index) {
   exchange(request);
 }
 
-// (The child with the rights does this, which can take no memory: host_rights.h.)
 void Netlink::remove_ipv6_addresses(uint32_t interface_index) {
   struct Address {
     ifaddrmsg body;

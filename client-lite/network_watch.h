@@ -1,5 +1,5 @@
 // The host's network as it changes, told by rtnetlink: links, and addresses, routes and policy
-// rules of IPv4. What changed is not read out of the messages: they may be many, and some lost.
+// rules of IPv4, and of IPv6 the kill switch's routes. What changed is not read out of the messages: they may be many, and some lost.
 // They only say that it is time to look again.
 //
 // Also told: that the machine slept. A timer that the kernel cancels whenever the wall clock is

@@ -16,7 +16,7 @@ extern char** environ;
 namespace adit::client {
 namespace {
 
-// A program that takes longer hangs. The client's end may wait for two of them.
+// A program that takes longer hangs.
 constexpr std::chrono::seconds kProgramWait{2};
 constexpr useconds_t kLookIntervalUs = 2000;
 
@@ -56,7 +56,12 @@ bool run_tool(ToolCommand command) {
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+  sigset_t ignored;  // by this program, which gets EPIPE instead
+  sigemptyset(&ignored);
+  sigaddset(&ignored, SIGPIPE);
+  posix_spawnattr_setsigdefault(&attributes, &ignored);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                            POSIX_SPAWN_SETPGROUP);
 
   std::vector<char*> arguments;
   for (std::string& word : command.words) arguments.push_back(word.data());

@@ -86,6 +86,7 @@ bool UndoJournal::stands(std::string_view change) const {
 }
 
 bool UndoJournal::record(std::string_view change) {
+  if (stands(change)) return true;
   if (change.find('\n') != std::string_view::npos || !append('+', change)) return false;
   standing_.emplace_back(change);
   return true;

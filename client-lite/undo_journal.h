@@ -35,7 +35,7 @@ class UndoJournal {
   const std::vector<std::string>& standing() const { return standing_; }
 
   bool stands(std::string_view change) const;
-  // Call before a change is made. False when it could not be written: do not make the change.
+  // Call before a change is made; what stands is not written again. False when it could not be written: do not make the change.
   bool record(std::string_view change);
   // Call after a change was undone.
   void strike_out(std::string_view change);

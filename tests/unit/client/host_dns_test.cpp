@@ -193,6 +193,23 @@ TEST_F(HostDnsTest, WhatIsNotTakenBackStaysJournalled) {
   EXPECT_TRUE(journal_.stands("dns resolvconf adit0"));
 }
 
+TEST_F(HostDnsTest, ServersThatAreNotTakenBackWhileTheTunnelStaysAreAProblemUntilTheyAre) {
+  const std::string refusal = directory_ / "refuses";
+  install_tool("[ $1 = -a ] || [ ! -e " + refusal + " ]");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  std::ofstream(refusal) << "";
+  dns_.want("adit0", {});
+  ASSERT_TRUE(has_problem());
+  EXPECT_EQ(dns_.problem(), "resolvconf did not take the DNS servers of adit0 back");
+  EXPECT_TRUE(journal_.stands("dns resolvconf adit0"));
+  std::filesystem::remove(refusal);
+  dns_.want("adit0", {});
+  EXPECT_TRUE(comes_to([&] { return journal_.standing().empty(); }));
+  EXPECT_EQ(dns_.problem(), "");
+}
+
 TEST_F(HostDnsTest, ThatTheChildIsGoneIsAProblemAndWhatItToldStaysJournalled) {
   install_tool("exit 0");
   ASSERT_TRUE(dns_.open(true));

@@ -3,6 +3,7 @@
 #include "client-lite/host_network.h"
 
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -270,6 +271,14 @@ TEST_F(HostNetworkTest, ThatAPolicyRuleLeadsPastTheTunnelIsAProblem) {
   EXPECT_EQ(network_.problem(), "");
 }
 
+TEST_F(HostNetworkTest, ThatAnotherHasTheRoutesIsToldAsThat) {
+  route("0.0.0.0/1", "10.1.1.1", *card_);
+  route("128.0.0.0/1", "10.1.1.1", *card_);
+  network_.apply(settings("192.168.1.10/24"));
+  EXPECT_NE(network_.problem().find("another route to it is there already"), std::string::npos)
+      << network_.problem();
+}
+
 TEST_F(HostNetworkTest, WhatIsNotInPlaceDoesNotTraverse) {
   const Route outside{prefix_of("0.0.0.0/0"), address_of("10.1.1.1"), card_->index(), 100, 0,
                       kByHand};
@@ -331,6 +340,20 @@ TEST_F(KillSwitchTest, WhatOtherHandsTakeAwayIsPutBack) {
   host.network.refresh();
   EXPECT_TRUE(is_refused());
   EXPECT_EQ(system("[ $(ip -6 route show type prohibit | wc -l) = 2 ]"), 0);
+}
+
+// Without the child nothing can be put back, and status goes on to say so.
+TEST_F(KillSwitchTest, ThatItCannotBePutBackStaysAProblem) {
+  Host host("one");
+  ASSERT_EQ(system("ip route flush proto 173"), 0);
+  std::ifstream children("/proc/thread-self/children");
+  pid_t child = 0;
+  children >> child;
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  host.network.refresh();
+  EXPECT_EQ(host.network.problem(), "kill switch: 128.0.0.0/1: Broken pipe");
+  host.network.mend();
+  EXPECT_NE(host.network.problem(), "");
 }
 
 TEST_F(KillSwitchTest, OfTwoClientsEachHoldsItToItsOwnEnd) {

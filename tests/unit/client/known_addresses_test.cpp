@@ -96,6 +96,16 @@ TEST(KnownAddresses, NewAddressesComeBeforeThoseThatFailedAndFormerOnesAreGone) 
   EXPECT_EQ(known.of(0), kFirst);
 }
 
+// What failed before the tunnel was up is no part of the next round.
+TEST(KnownAddresses, WhenOneWorkedEachHasItsTurnAnew) {
+  KnownAddresses known(1);
+  known.set(0, Addresses{kFirst, kSecond});
+  EXPECT_TRUE(known.on_failed(0, kFirst));
+  known.on_up(0);
+  EXPECT_TRUE(known.on_failed(0, kSecond)) << "the other is left";
+  EXPECT_FALSE(known.on_failed(0, kFirst));
+}
+
 TEST(KnownAddresses, HoweverOftenTheNetworkChangesANameHasTimeToBeAnswered) {
   KnownAddresses known(1);
   known.ask(0, kNow);
