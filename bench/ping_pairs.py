@@ -53,8 +53,9 @@ class Comparison:
             statistics.median(percentile(times, percent) for times in rounds)
             for rounds in (self.ours, self.theirs))
         lower = sum(ratio < 1 for ratio in ratios)
-        return (f"p{percent:g} {of_ours:.0f} against {of_theirs:.0f} µs, {self.ratio(percent):.2f} x "
-                f"({min(ratios):.2f} to {max(ratios):.2f}), lower in {lower} of {len(ratios)} rounds")
+        return (f"p{percent:g} {of_ours:.0f} against {of_theirs:.0f} µs, "
+                f"{self.ratio(percent):.2f} x ({min(ratios):.2f} to {max(ratios):.2f}), "
+                f"lower in {lower} of {len(ratios)} rounds")
 
 
 def percentile(values, percent):

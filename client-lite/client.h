@@ -73,9 +73,9 @@ class Client {
 
   // Makes the device and the sockets. False: the log says why, and nothing is left behind.
   bool open();
-  // Runs until it is told to end (returns true), or until the device is taken away or the child with
-  // the rights is gone (false). Either way everything is undone, as far as can be; but in the latter
-  // cases a kill switch holds. The signals of ending_signals() must be blocked.
+  // Runs until it is told to end (returns true), or until the device is taken away or the child
+  // with the rights is gone (false). Either way everything is undone, as far as can be; but in the
+  // latter cases a kill switch holds. The signals of ending_signals() must be blocked.
   bool run();
   // SIGTERM, SIGINT, SIGQUIT and SIGHUP, but those that whoever started us wants ignored (nohup).
   static sigset_t ending_signals();

@@ -8,11 +8,9 @@
 #include <array>
 #include <cerrno>
 #include <set>
-#include <string>
 #include <type_traits>
 
 #include "client-lite/privileges.h"
-#include "client-lite/sandbox.h"
 
 namespace adit::client {
 namespace {
@@ -72,11 +70,9 @@ void serve(int parent) {
 }  // namespace
 
 bool DnsTeller::open(bool sandbox) {
-  const bool is_open = child_.open("adit-tools", [sandbox](int parent) {
-    std::string refusal;
-    if (sandbox && !drop_privileges(kScriptRights, refusal)) return;
-    // A kernel without seccomp is no reason to be without names.
-    if (sandbox) enter_sandbox(Sandbox::scripts, refusal);
+  constexpr const char* kName = "adit-tools";
+  const bool is_open = child_.open(kName, [sandbox](int parent) {
+    if (sandbox && !HelperProcess::give_up_all_but(kScriptRights, Sandbox::scripts, kName)) return;
     serve(parent);
   });
   if (is_open) setsockopt(child_.fd(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerWait, sizeof kAnswerWait);

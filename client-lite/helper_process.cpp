@@ -6,7 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
+
+#include "client-lite/log.h"
+#include "client-lite/privileges.h"
 
 namespace adit::client {
 namespace {
@@ -43,6 +47,18 @@ bool HelperProcess::open(const char* name, const std::function<void(int socket)>
   }
   child_ = child;
   socket_ = std::move(ours);
+  return true;
+}
+
+// A kernel without seccomp is no reason to be without a tunnel.
+bool HelperProcess::give_up_all_but(uint32_t rights, Sandbox sandbox, const char* name) {
+  const Log log(config::LogLevel::kWarning);
+  std::string refusal;
+  if (!drop_privileges(rights, refusal)) {
+    log.error("%s: %s", name, refusal.c_str());
+    return false;
+  }
+  if (!enter_sandbox(sandbox, refusal)) log.warning("%s: %s", name, refusal.c_str());
   return true;
 }
 

@@ -7,9 +7,11 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
 
 #include "client-lite/file_descriptor.h"
+#include "client-lite/sandbox.h"
 
 namespace adit::client {
 
@@ -26,6 +28,10 @@ class HelperProcess {
   // errno says why.
   bool open(const char* name, const std::function<void(int socket)>& serve);
   bool was_opened() const { return child_ != 0; }
+
+  // For `serve`, first of all: keeps of its rights these, and of the system calls the filter's. False:
+  // it keeps others, and must not go on. The log says what cannot be had.
+  static bool give_up_all_but(uint32_t rights, Sandbox sandbox, const char* name);
 
   // Of the parent's end, which can be read when there is an answer, or the child is gone. -1
   // without a child, and when it is gone.

@@ -38,7 +38,6 @@ void HostDns::begin() {
   accepted_ = wanted_;
   problem_.clear();
   logged_problem_.clear();
-  if (!former_) former_ = std::exchange(place_, std::nullopt);
   untell();
 }
 
@@ -64,6 +63,7 @@ void HostDns::tell() {
 }
 
 void HostDns::untell() {
+  if (!former_ && tried_.addresses.empty()) former_ = std::exchange(place_, std::nullopt);
   if (former_) {
     step_ = Step::untelling;
     return ask(request_to_unset(former_->tool, former_->device));

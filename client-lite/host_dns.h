@@ -1,6 +1,6 @@
 // The tunnel's name servers at the host's resolver. The programs that tell it (dns_teller.h) run
-// beside the client, one at a time: no packet waits for them but at the client's start and end. What one
-// of them refuses is a problem, and tried again when it is wanted again.
+// beside the client, one at a time: no packet waits for them but at the client's start and end.
+// What one of them refuses is a problem, and tried again when it is wanted again.
 //
 // Owner: HostNetwork.
 #pragma once

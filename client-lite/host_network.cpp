@@ -8,7 +8,6 @@
 #include <sstream>
 #include <utility>
 
-
 namespace adit::client {
 namespace {
 
@@ -56,16 +55,15 @@ void HostNetwork::set_kill_switch(std::span<const Ipv4Prefix> routes) {
 bool HostNetwork::refuse_outside(std::string& refusal) {
   for (const Refusal& refused : refusals_) {
     const std::string change = change_of(refused);
-    if (journal_.stands(change)) {
-      found_refusals_.push_back(refused);
-    } else if (!journal_.record(change)) {
+    const bool stood = journal_.stands(change);
+    if (stood) found_refusals_.push_back(refused);
+    if (!journal_.record(change)) {
       refusal = "kill switch: the undo journal cannot be written";
       return false;
     }
-    const bool is_ours = !found_refusals_.empty() && found_refusals_.back() == refused;
     const int error = rights_.change_refusal(refused, true);
     // Another client refuses the same, and takes it back at its own end.
-    if (error == EEXIST && !is_ours) journal_.strike_out(change);
+    if (error == EEXIST && !stood) journal_.strike_out(change);
     if (error == 0 || error == EEXIST) continue;
     if (refused.is_ipv6) {
       journal_.strike_out(change);

@@ -10,7 +10,6 @@
 #include <type_traits>
 
 #include "client-lite/privileges.h"
-#include "client-lite/sandbox.h"
 
 namespace adit::client {
 
@@ -40,10 +39,11 @@ struct HostRights::Change {
 
 namespace {
 
+constexpr const char* kChildName = "adit-rights";
 // At a gigabit a second this is what comes within a few milliseconds.
 constexpr int kSocketBufferBytes = 4 << 20;
-// The kernel answers in microseconds, or when it is done with what others want of its network, which
-// may take seconds; a child that does not answer at all has been stopped.
+// The kernel answers in microseconds, or when it is done with what others want of its network,
+// which may take seconds; a child that does not answer at all has been stopped.
 constexpr timeval kAnswerWait{60, 0};
 
 // A message and the socket that it is about, if any.
@@ -100,7 +100,7 @@ bool HostRights::open(Place place, std::string& refusal) {
     return false;
   };
   if (place == Place::here || !has_net_admin()) return netlink_.open() || refuse("rtnetlink");
-  if (!child_.open("adit-rights", [this](int parent) { serve(parent); })) {
+  if (!child_.open(kChildName, [this](int parent) { serve(parent); })) {
     return refuse("a child to change the network");
   }
   setsockopt(child_.fd(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerWait, sizeof kAnswerWait);
@@ -250,11 +250,10 @@ int HostRights::make_for_parent(const Change& change, int socket) {
 }
 
 void HostRights::serve(int parent) {
-  if (!netlink_.open()) return;
-  std::string refusal;
-  if (!drop_privileges(kNetAdmin, refusal)) return;
-  // A kernel without seccomp is no reason to be without a tunnel.
-  enter_sandbox(Sandbox::rights, refusal);
+  if (!netlink_.open() ||
+      !HelperProcess::give_up_all_but(kNetAdmin, Sandbox::rights, kChildName)) {
+    return;
+  }
   Change change{};
   for (;;) {
     iovec content{&change, sizeof change};

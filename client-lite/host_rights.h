@@ -5,8 +5,8 @@
 // The client has no right of its own while it moves packets. A child, `adit-rights`, has this one
 // alone, a filter of system calls as narrow as what it does, and hears nobody but the client. It
 // makes one change a message, and from confine() on no other than these: at the client's own
-// device; routes to a single address elsewhere, marked as ours; routes that refuse. It replaces no
-// route but one that it has made.
+// device; routes to a single address elsewhere, marked as ours; routes that refuse. It replaces
+// routes only to destinations for which it has made one.
 //
 //     Client, HostNetwork ──► HostRights ── Change ──► adit-rights ──► rtnetlink, setsockopt()
 //                                 └─ without a child: here

@@ -1,5 +1,5 @@
-// The part of HostNetwork that keeps the routing table as it is wanted: the tunnel's routes, and the
-// ways to gateways outside it.
+// The part of HostNetwork that keeps the routing table as it is wanted: the tunnel's routes, and
+// the ways to gateways outside it.
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 

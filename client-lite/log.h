@@ -6,9 +6,10 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
-#include <string>
+#include <string_view>
 
 #include "lib/config/values.h"
 
@@ -43,9 +44,13 @@ class Log {
     va_end(arguments);
   }
 
-  // Lines of their own, whatever the level.
-  void text(const std::string& lines) const {
-    if (has_room()) std::fputs(lines.c_str(), stderr);
+  // Lines of their own, each with its end, whatever the level.
+  void text(std::string_view lines) const {
+    while (!lines.empty()) {
+      const std::string_view line = lines.substr(0, lines.find('\n') + 1);
+      if (has_room()) std::fwrite(line.data(), 1, line.size(), stderr);
+      lines.remove_prefix(std::max<size_t>(line.size(), 1));
+    }
   }
 
  private:

@@ -185,10 +185,16 @@ int Netlink::set_link_up(uint32_t interface_index, uint16_t mtu_bytes) {
   return error;
 }
 
-// (On a kernel without IPv6, or for a device without it, this is refused, and there is none.)
-void Netlink::give_no_ipv6_address(uint32_t interface_index) {
+template <typename Family>
+int Netlink::set_family(uint32_t interface_index, const Family& family) {
   const ifinfomsg body = link_body(interface_index);
   Request request(RTM_NEWLINK, 0, &body, sizeof body);
+  request.add(IFLA_AF_SPEC, family);
+  return exchange(request);
+}
+
+// (On a kernel without IPv6, or for a device without it, this is refused, and there is none.)
+void Netlink::give_no_ipv6_address(uint32_t interface_index) {
   struct {
     rtattr inet6;
     rtattr mode;
@@ -196,8 +202,7 @@ void Netlink::give_no_ipv6_address(uint32_t interface_index) {
   } const family{{sizeof family, AF_INET6},
                  {RTA_LENGTH(1), IFLA_INET6_ADDR_GEN_MODE},
                  {IN6_ADDR_GEN_MODE_NONE}};
-  request.add(IFLA_AF_SPEC, family);
-  exchange(request);
+  set_family(interface_index, family);
 }
 
 void Netlink::remove_ipv6_addresses(uint32_t interface_index) {
@@ -272,8 +277,6 @@ int Netlink::remove_address(uint32_t interface_index, const Ipv4Interface& addre
 }
 
 int Netlink::keep_secondary_addresses(uint32_t interface_index) {
-  const ifinfomsg body = link_body(interface_index);
-  Request request(RTM_NEWLINK, 0, &body, sizeof body);
   // Attributes within attributes, the innermost of which says which setting of IPv4's it is.
   struct {
     rtattr inet;
@@ -284,8 +287,7 @@ int Netlink::keep_secondary_addresses(uint32_t interface_index) {
                  {sizeof family - sizeof(rtattr), IFLA_INET_CONF},
                  {sizeof family - 2 * sizeof(rtattr), IPV4_DEVCONF_PROMOTE_SECONDARIES},
                  1};
-  request.add(IFLA_AF_SPEC, family);
-  return exchange(request);
+  return set_family(interface_index, family);
 }
 
 int Netlink::add_route(const Route& route) {

@@ -65,6 +65,9 @@ class Netlink {
   // Gives `take` each part of the answer. False: it is not whole.
   template <typename Take>
   bool dump(Request& request, const Take& take);
+  // `family`: an attribute of a link's, with what is in it.
+  template <typename Family>
+  int set_family(uint32_t interface_index, const Family& family);
   void give_no_ipv6_address(uint32_t interface_index);
   void remove_ipv6_addresses(uint32_t interface_index);
   // `answer`: what the kernel says before its acknowledgement, if anything.

@@ -68,11 +68,13 @@ class Machine:
         return self
 
     def __exit__(self, *_):
-        if self.process:
-            self.process.stop(signal.SIGKILL)
-        wait_until(lambda: remove(self._cgroup), 10, "the machine's processes to be gone")
-        if self._mounted:
-            self.lab.host("umount", self._mounted)
+        try:
+            if self.process:
+                self.process.stop(signal.SIGKILL)
+            wait_until(lambda: remove(self._cgroup), 10, "the machine's processes to be gone")
+        finally:
+            if self._mounted:
+                self.lab.host("umount", self._mounted)
 
     def _mount_cgroups(self):
         self._mounted = self.lab.directory / "cgroups"
@@ -116,7 +118,8 @@ class Machine:
 
 def cgroups():
     """Where this machine has the control groups of version 2, or None."""
-    match = re.search(r"^\S+ (\S+) cgroup2 rw", pathlib.Path("/proc/mounts").read_text(), re.MULTILINE)
+    mounts = pathlib.Path("/proc/mounts").read_text()
+    match = re.search(r"^\S+ (\S+) cgroup2 rw", mounts, re.MULTILINE)
     return match and pathlib.Path(match[1])
 
 

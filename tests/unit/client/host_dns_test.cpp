@@ -210,6 +210,22 @@ TEST_F(HostDnsTest, ServersThatAreNotTakenBackWhileTheTunnelStaysAreAProblemUnti
   EXPECT_EQ(dns_.problem(), "");
 }
 
+// Of both names, when the former could not be taken back before.
+TEST_F(HostDnsTest, WhereNoneAreWantedAllThatWasToldIsTakenBack) {
+  const std::string refusal = directory_ / "refuses";
+  install_tool("[ $1 = -a ] || [ ! -e " + refusal + " ]");
+  ASSERT_TRUE(dns_.open(true));
+  dns_.want("adit0", kServers);
+  ASSERT_TRUE(is_accepted(kServers));
+  std::ofstream(refusal) << "";
+  dns_.want("other0", kOthers);
+  ASSERT_TRUE(has_problem());
+  std::filesystem::remove(refusal);
+  dns_.want("other0", {});
+  EXPECT_TRUE(comes_to([&] { return journal_.standing().empty(); }));
+  EXPECT_EQ(calls(), "-a adit0\n-a other0\n-d adit0\n-d adit0\n-d other0\n");
+}
+
 TEST_F(HostDnsTest, ThatTheChildIsGoneIsAProblemAndWhatItToldStaysJournalled) {
   install_tool("exit 0");
   ASSERT_TRUE(dns_.open(true));

@@ -20,11 +20,8 @@
 namespace adit::client {
 namespace {
 
-using test::Card;
 using test::interface_of;
 using test::prefix_of;
-
-constexpr uint32_t kMark = 51;
 
 // Of /proc/PID/status, without the tab.
 std::string told_of(pid_t pid, const std::string& name) {
@@ -50,26 +47,14 @@ bool has_address(const char* device, const char* address) {
   return false;
 }
 
-class HostRightsTest : public test::OwnNetwork {
+class HostRightsTest : public test::OwnHost {
  protected:
-  void SetUp() override {
-    OwnNetwork::SetUp();
-    if (IsSkipped()) return;
-    card_.emplace("eth0", "10.1.1.10/24");
-    tunnel_.emplace("adit0");
-    std::string refusal;
-    ASSERT_TRUE(rights_.open(HostRights::Place::in_child, refusal)) << refusal;
-  }
   Route to_tunnel(const char* prefix) const {
     return {prefix_of(prefix), {}, tunnel_->index(), 0, 0, kRouteProtocol};
   }
   Route to_card(const char* prefix, uint8_t protocol = kRouteProtocol) const {
     return {prefix_of(prefix), test::address_of("10.1.1.1"), card_->index(), 0, 0, protocol};
   }
-
-  std::optional<Card> card_;
-  std::optional<Card> tunnel_;
-  HostRights rights_{kMark};
 };
 
 TEST_F(HostRightsTest, TheChildHasOneRightAndAFilter) {

@@ -14,10 +14,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "client-lite/file_descriptor.h"
+#include "client-lite/host_rights.h"
 #include "client-lite/netlink.h"
 #include "lib/net/address.h"
 #include "lib/net/headers.h"
@@ -97,6 +99,25 @@ class OwnNetwork : public ::testing::Test {
  private:
   FileDescriptor before_;
   bool is_own_ = false;
+};
+
+// With a card outside, a tunnel's device, and a child with the rights to change the network.
+class OwnHost : public OwnNetwork {
+ protected:
+  static constexpr uint32_t kMark = 51;
+
+  void SetUp() override {
+    OwnNetwork::SetUp();
+    if (IsSkipped()) return;
+    card_.emplace("eth0", "10.1.1.10/24");
+    tunnel_.emplace("adit0");
+    std::string refusal;
+    ASSERT_TRUE(rights_.open(HostRights::Place::in_child, refusal)) << refusal;
+  }
+
+  std::optional<Card> card_;
+  std::optional<Card> tunnel_;
+  HostRights rights_{kMark};
 };
 
 }  // namespace adit::client::test
